@@ -1,0 +1,32 @@
+"""Multi-task ranking experiments from configuration, with numbers you can trust."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from funrec.errors import InputError
+    from funrec.experiment import load_run, run_experiment
+    from funrec.run import Run
+
+__all__ = ["InputError", "Run", "load_run", "run_experiment"]
+
+_HOMES = {
+    "InputError": "funrec.errors",
+    "Run": "funrec.run",
+    "load_run": "funrec.experiment",
+    "run_experiment": "funrec.experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `funrec --help` waits for nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'funrec' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

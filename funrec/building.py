@@ -1,0 +1,109 @@
+"""From a configuration to the parts that train: the only place that knows which room each part is from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from funrec.errors import InputError, did_you_mean
+from funrec.models.backbones.base import Backbone
+from funrec.models.funnels.base import Funnel
+from funrec.models.model import MultiTaskModel
+from funrec.schema import InputLayout, Task
+from funrec.targets import build
+from funrec.training.loop import Trainer
+from funrec.training.scoring import Scorer
+from funrec.weighting.base import Weighting
+
+__all__ = ["Parts", "Scorer", "base_rates", "build_model", "build_parts", "part_name"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What takes part in training."""
+
+    model: MultiTaskModel
+    weighting: Weighting
+    optimizer: keras.optimizers.Optimizer
+    trainer: Trainer
+
+
+def build_parts(config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout) -> Parts:
+    """Build everything that `config` names.
+
+    Raises:
+        InputError: If a part is not what it should be.
+    """
+    trainer = build(config["trainer"], Trainer, "trainer")
+    weighting = build(config["weighting"], Weighting, "weighting")
+    weighting.configure(tasks)
+    optimizer = build(config["optimizer"], keras.optimizers.Optimizer, "optimizer")
+    _check_optimizer(config["optimizer"])
+    model = build_model(config["model"], tasks, layout, trainer.precision)
+    return Parts(model, weighting, optimizer, trainer)
+
+
+def build_model(
+    config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout, precision: str
+) -> MultiTaskModel:
+    """Build the model that `config` describes; `initialise` makes its weights.
+
+    Raises:
+        InputError: If a part is not what it should be.
+    """
+    if not layout.features:
+        raise InputError("dataset.features should name at least one feature. Received: none.")
+    config = dict(config)
+    backbone = build(config.pop("backbone"), Backbone, "model.backbone", dtype=precision)
+    funnel = build(config.pop("funnel"), Funnel, "model.funnel")
+    return build(
+        config,
+        MultiTaskModel,
+        "model",
+        backbone=backbone,
+        funnel=funnel,
+        layout=layout,
+        tasks=tasks,
+        precision=precision,
+    )
+
+
+def part_name(target: str) -> str:
+    """Return what tables call a part: the name of its module, `funrec.models.backbones.mmoe.MMoE` -> `mmoe`."""
+    return target.split(".")[-2]
+
+
+def base_rates(rows: Any, tasks: Sequence[Task], offsets: Mapping[str, float]) -> dict[str, float]:
+    """Return every task's positive rate (mean label, for regression) over its sample space in the training split.
+
+    Args:
+        rows: The training split.
+        tasks: The tasks, in the order of the label columns.
+        offsets: `log r` of a task whose negatives were downsampled at rate r, whose rate is put right.
+    """
+    sums, counts = np.zeros(len(tasks)), np.zeros(len(tasks))
+    for start in range(0, len(rows), 1 << 20):
+        part = slice(start, start + (1 << 20))
+        labels = rows.labels[part]
+        weights = np.ones_like(labels) if rows.weights is None else np.asarray(rows.weights[part])
+        if rows.masks is not None:
+            weights = weights * rows.masks[part]
+        sums += (labels * weights).sum(0, dtype=np.float64)
+        counts += weights.sum(0, dtype=np.float64)
+    rates = {}
+    for task, total, count in zip(tasks, sums, counts, strict=True):
+        kept = np.exp(offsets.get(task.name, 0.0))
+        negatives = (count - total) / kept if task.kind == "binary" else count - total
+        rates[task.name] = float(total / max(total + negatives, 1e-12))
+    return rates
+
+
+def _check_optimizer(config: Mapping[str, Any]) -> None:
+    rate = config.get("learning_rate", 1.0)
+    if isinstance(rate, int | float) and not 0 < rate < float("inf"):
+        hint = did_you_mean("learning_rate", config) if "learning_rate" not in config else ""
+        raise InputError(f"optimizer.learning_rate should be a positive number. Received: {rate}.{hint}")

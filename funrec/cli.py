@@ -1,0 +1,213 @@
+"""The `funrec` command, one function per subcommand.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 a job of a sweep failed,
+2 the input is not what it should be, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from funrec.errors import InputError, did_you_mean
+
+log = logging.getLogger("funrec")
+
+#: What a full or forbidding disk says; anything else from the system is a bug of ours.
+DISK_ERRORS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT}
+
+KINDS = ("models", "datasets", "weightings", "experiments")
+
+HELP = """\
+usage: funrec COMMAND ...
+
+  funrec run [OVERRIDE ...]              run one experiment: funrec run model=mmoe trainer.epochs=2
+  funrec run -m [OVERRIDE ...]           run every combination: funrec run -m model=shared_bottom,mmoe
+  funrec list [models|datasets|...]      what there is to choose from
+  funrec data describe [OVERRIDE ...]    a dataset's rows, rates, vocabularies
+  funrec data verify [ENTRY ...]         check prepared data against its checksums
+
+  funrec run --help                      what can be overridden
+  funrec run --cfg job                   the configuration, without running it
+  funrec --version
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = arguments[0] if arguments else "--help"
+    commands = {"run": run, "list": list_parts, "data": data}
+    if command in ("-h", "--help"):
+        print(HELP, end="")
+        sys.exit(0)
+    if command == "--version":
+        from importlib.metadata import version
+
+        print(f"funrec {version('funrec')}")
+        sys.exit(0)
+    try:
+        if command not in commands:
+            raise InputError(f"funrec {command}: no such command.{did_you_mean(command, commands)}")
+        sys.exit(commands[command](arguments[1:]))
+    except InputError as error:
+        print(f"funrec: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(f"funrec: {error.filename or 'the disk'}: {error.strerror}. Free or choose another.", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("funrec: interrupted.", file=sys.stderr)
+        sys.exit(130)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one experiment, or with `-m` every combination; print a table each, and one for a sweep."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from funrec import experiment
+    from funrec.configuration import CONFIG_MODULE, one_line_errors, to_plain
+    from funrec.table import render, rows_from_records
+
+    arguments = _take_allowed(arguments)
+    finished: list[Any] = []
+    failed: list[tuple[list[str], str]] = []
+
+    @hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")
+    def job(config: Any) -> None:
+        settings = HydraConfig.get()
+        overrides = list(settings.overrides.task)
+        try:
+            done = experiment.run(to_plain(config), Path(settings.runtime.output_dir), overrides, live=_is_live())
+        except InputError as error:
+            log.debug("The run failed.", exc_info=True)
+            log.error("funrec: %s", error)
+            failed.append((overrides, str(error)))
+        else:
+            finished.append(done)
+            print(done.table(width=_width()), flush=True)
+            log.info("%s", done.path)
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, in several lines, and exits 1
+    sys.argv = ["funrec run", *arguments]
+    with one_line_errors([argument for argument in arguments if "=" in argument]):
+        job()
+    is_sweep = bool({"-m", "--multirun"} & set(arguments))
+    if is_sweep and len(finished) + len(failed) > 1:
+        swept = _swept([done.record["overrides"] for done in finished] + [overrides for overrides, _ in failed])
+        rows = rows_from_records(
+            done.record | {"swept": {key: _overrides(done.record["overrides"]).get(key, "") for key in swept}}
+            for done in finished
+        )
+        rows += [
+            {"model": _overrides(overrides).get("model", ""), **{key: _overrides(overrides).get(key, "") for key in swept}}
+            | {"failed": reason}
+            for overrides, reason in failed
+        ]
+        print(render(rows, width=_width()), flush=True)
+    if failed:
+        return 1 if is_sweep else 2
+    return 0
+
+
+def list_parts(arguments: Sequence[str]) -> int:
+    """Print what there is to choose from, a line each, with the paper."""
+    from funrec.catalogue import describe
+
+    parser = argparse.ArgumentParser(prog="funrec list", description="What there is to choose from.")
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="all kinds if not given")
+    kind = parser.parse_args(arguments).kind
+    for name in [kind] if kind else KINDS:
+        if not kind:
+            print(f"{name}:")
+        for part, text in describe(name):
+            print(f"{'' if kind else '  '}{part:<22} {text}")
+    return 0
+
+
+def data(arguments: Sequence[str]) -> int:
+    """`funrec data describe|verify`."""
+    actions = {"describe": _describe_data, "verify": _verify_data}
+    action = arguments[0] if arguments else ""
+    if action not in actions:
+        raise InputError(f"funrec data should be followed by describe or verify. Received: {action or 'nothing'}.")
+    return actions[action](arguments[1:])
+
+
+def _describe_data(arguments: Sequence[str]) -> int:
+    from funrec.configuration import compose
+    from funrec.data.base import Dataset
+    from funrec.data.describe import describe
+    from funrec.data.prepare import prepare
+    from funrec.experiment import cache_folder
+    from funrec.targets import build
+
+    config = compose(_take_allowed(arguments))
+    dataset = build(config["dataset"], Dataset, "dataset")
+    print(describe(prepare(dataset, cache_folder())))
+    return 0
+
+
+def _verify_data(arguments: Sequence[str]) -> int:
+    from funrec.data.cache import entries, verify
+    from funrec.experiment import cache_folder
+
+    damaged = 0
+    for entry in [Path(argument) for argument in arguments] or entries(cache_folder()):
+        problems = verify(entry)
+        damaged += bool(problems)
+        print(f"{entry}: {'; '.join(problems) if problems else 'ok'}")
+    return 2 if damaged else 0
+
+
+def _take_allowed(arguments: Sequence[str]) -> list[str]:
+    """Take `--allow package` out of the arguments; its packages may be named by `_target_` from here on."""
+    from funrec.targets import ALLOW_VARIABLE
+
+    left, packages = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--allow" or argument.startswith("--allow="):
+            package = argument.partition("=")[2] if "=" in argument else next(rest, "")
+            if not package.isidentifier():
+                raise InputError(f"--allow should be followed by a package's name. Received: {package or 'nothing'}.")
+            packages.append(package)
+        else:
+            left.append(argument)
+    if packages:
+        os.environ[ALLOW_VARIABLE] = ",".join(filter(None, [os.environ.get(ALLOW_VARIABLE, ""), *packages]))
+    return left
+
+
+def _overrides(overrides: Sequence[str]) -> dict[str, str]:
+    return {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
+
+
+def _swept(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Return the keys whose value differs between jobs; the model is the row's label and needs no column."""
+    values = [_overrides(job) for job in jobs]
+    keys = dict.fromkeys(key for job in values for key in job)
+    return [key for key in keys if key != "model" and len({job.get(key) for job in values}) > 1]
+
+
+def _is_live() -> bool:
+    return sys.stderr.isatty()
+
+
+def _width() -> int | None:
+    """Return the terminal's width; none where the table goes to a file, which has all the room there is."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Hydra at arm's length: configurations composed, resolved to plain values, their errors in one line.
+
+Only this module and `funrec.cli` know Hydra and OmegaConf; every other room takes plain typed values.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from funrec.errors import InputError, did_you_mean
+
+CONFIG_MODULE = "funrec.conf"
+
+# Two runs that start within one second land in folders of their own.
+OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+
+
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration that `overrides` ask for, as plain values.
+
+    Raises:
+        InputError: If an override does not parse, or names something that is not there.
+    """
+    with one_line_errors(overrides), _own_hydra():
+        return to_plain(hydra_compose("config", list(overrides)))
+
+
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    """Return a composed configuration as plain values, every reference resolved.
+
+    Raises:
+        InputError: If a value that must be given is not.
+    """
+    with one_line_errors():
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    if not isinstance(plain, dict):
+        raise TypeError("A configuration is a mapping.")
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+
+def save(config: dict[str, Any], overrides: Sequence[str], folder: Path) -> None:
+    """Write a configuration and its overrides into `folder`, as Hydra does for a run of its own."""
+    folder.mkdir(exist_ok=True)
+    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+    OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
+
+
+@contextmanager
+def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf say of a configuration into one line.
+
+    Args:
+        overrides: What was asked for, to find the name that was meant.
+
+    Raises:
+        InputError: In place of theirs.
+    """
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(_one_line(error, overrides)) from error
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Compose with our configuration, and give a caller who uses Hydra too their own back."""
+    hydra, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = hydra
+        HydraConfig.instance().cfg = config
+
+
+def _one_line(error: Exception, overrides: Sequence[str]) -> str:
+    text = str(error)
+    if missing := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{missing[1]} should be given. Received: nothing. Add {missing[1]}=... to the command."
+    if unknown := re.search(r"In '[^']+': Could not find '([^']+)'", text):
+        group, _, name = unknown[1].rpartition("/")
+        options = [option for option in re.findall(r"^\t([^_\s]\S*)", text, flags=re.MULTILINE) if "=" not in option]
+        return f"{group}: there is no {name}.{did_you_mean(name, options)}"
+    if unknown := re.search(r"Could not override '([^']+)'", text):
+        return f"{unknown[1]}: no such key.{_nearest_key(unknown[1], overrides)}"
+    if unknown := re.search(r"Could not delete from config\. '([^']+)' does not exist", text):
+        return f"~{unknown[1]}: no such key.{_nearest_key(unknown[1], overrides)}"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{' '.join(text.partition('See https')[0].split())}. An override should read key=value; a value with "
+            "spaces, commas, brackets or = needs quotes twice over: 'dataset.where=\"tab IN (0,1)\"'."
+        )
+    return " ".join(text.partition("See https")[0].split())
+
+
+def _nearest_key(key: str, overrides: Sequence[str]) -> str:
+    kept = [override for override in overrides if key not in override]
+    try:
+        with _own_hydra():
+            keys = list(_flatten(hydra_compose("config", kept)))
+    except (HydraException, OmegaConfBaseException):
+        return ""
+    # The name is looked for among its neighbours first: a typo rarely changes the path to it.
+    parent, _, name = key.rpartition(".")
+    neighbours = [known.rpartition(".")[2] for known in keys if known.rpartition(".")[0] == parent]
+    if neighbours:
+        return did_you_mean(name, neighbours)
+    return did_you_mean(key, keys)
+
+
+def _flatten(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name in config:
+        key = f"{prefix}{name}"
+        yield key
+        if OmegaConf.is_missing(config, name) or not isinstance(node := config._get_node(name), DictConfig):
+            continue
+        if not node._is_none():
+            yield from _flatten(node, f"{key}.")

@@ -1,0 +1,56 @@
+"""Columns and SQL expressions as they stand in a config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from funrec.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A parsed label, condition or weight: the expression, and the raw columns it reads."""
+
+    text: str
+    expr: pl.Expr
+    columns: tuple[str, ...]
+
+
+def parse_expression(key: str, text: str, available: Sequence[str] | None) -> Expression:
+    """Parse a column's name or an SQL expression (by Polars' SQL parser; nothing is ever evaluated as Python).
+
+    Args:
+        key: The config key it stands under, for messages.
+        text: What stands there.
+        available: The raw columns' names where known. A text equal to one of them is that column, even where
+            SQL would read it otherwise (`marital-status`, `109_14`).
+
+    Raises:
+        InputError: If the text is neither a column nor an expression over columns.
+    """
+    if not text.strip():
+        raise InputError(f"{key} should be a column or an SQL expression. Received: nothing.")
+    name = text if available is not None and text in available else text.strip()
+    if name.isidentifier() or (available is not None and name in available):
+        return Expression(text, pl.col(name), (name,))
+    try:
+        expr = pl.sql_expr(text)
+        columns = tuple(dict.fromkeys(expr.meta.root_names()))
+    except pl.exceptions.PolarsError as error:
+        raise InputError(
+            f"{key} should be a column or an SQL expression (quote odd names: \"hours-per-week\" > 40). "
+            f"Received: {text}: {one_line(error)}."
+        ) from error
+    if not columns:
+        raise InputError(f"{key} should read at least one column. Received: {text}.")
+    return Expression(text, expr, columns)
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """Return an error's first line without its final full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = (lines[0] if lines else type(error).__name__).rstrip(".")
+    return first if len(first) <= limit else first[: limit - 3] + "..."

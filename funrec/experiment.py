@@ -1,0 +1,222 @@
+"""The story of one run: from a configuration to a record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from funrec import record
+from funrec.data.base import Dataset
+from funrec.data.prepare import prepare
+from funrec.errors import InputError
+from funrec.evaluation import Scored, evaluate_oracle, evaluate_scored, measure_validation, write_scored
+from funrec.run import Run
+from funrec.schema import InputLayout
+from funrec.table import label
+from funrec.targets import build
+
+log = logging.getLogger("funrec")
+
+
+def run_experiment(model: str | None = None, *overrides: str, verbose: bool = False) -> Run:
+    """Run one experiment and return it.
+
+    Args:
+        model: A model's name, such as `mmoe`; or the first override.
+        overrides: Hydra overrides, such as `trainer.epochs=2`.
+        verbose: Whether to say on standard error what is happening.
+
+    Raises:
+        InputError: If the configuration or the data is not what it should be.
+    """
+    from funrec.configuration import compose, save  # Hydra takes a tenth of a second that load_run need not wait
+
+    chosen = [] if model is None else [model if "=" in model else f"model={model}"]
+    config = compose([*chosen, *overrides])
+    folder = record.new_run_folder(Path("outputs", "runs"), f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    save(config, [*chosen, *overrides], folder / ".hydra")
+    with _messages(folder, verbose):
+        return run(config, folder, overrides=[*chosen, *overrides])
+
+
+def load_run(path: str | Path) -> Run:
+    """Return a finished run from its folder.
+
+    Raises:
+        InputError: If there is no finished run.
+    """
+    return Run(Path(path), record.read(path))
+
+
+def run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str] = (), live: bool = False) -> Run:
+    """Run what `config` describes, in `folder`; leave a record there, or the reason why not.
+
+    Args:
+        config: The resolved configuration, plain values.
+        folder: The run's folder, which exists.
+        overrides: What was asked for on top of the defaults.
+        live: Whether to draw progress on the terminal.
+
+    Raises:
+        InputError: If the configuration or the data is not what it should be.
+    """
+    with record.RunLock(folder):
+        try:
+            record.write(folder, _run(config, folder, overrides, live))
+        except BaseException as error:
+            record.write_failure(folder, f"{type(error).__name__}: {error}")
+            raise
+    return load_run(folder)
+
+
+def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live: bool) -> dict[str, Any]:
+    started, clock = datetime.now(UTC), _Clock()
+    seed = _check_seed(config["seed"])
+    _check_metrics(config["metrics"])
+    dataset = build(config["dataset"], Dataset, "dataset")
+    data = prepare(dataset, cache_folder())
+    train, valid = data.splits["train"], data.splits["valid"]
+    clock.lap("prepare")
+
+    load_tensorflow()
+    from funrec import building
+
+    parts = building.build_parts(config, data.tasks, _layout(data))
+    parts.model.initialise(seed, building.base_rates(train, data.tasks, data.logit_offsets))
+    scorer = building.Scorer(parts.model, parts.trainer.eval_batch_size)
+    gauc_weight = config["metrics"]["gauc_weight"]
+    clock.lap("build")
+
+    result = parts.trainer.fit(
+        parts.model,
+        train,
+        parts.weighting,
+        parts.optimizer,
+        validate=lambda: measure_validation(data.tasks, valid, scorer.score(valid), gauc_weight),
+        folder=folder / "model",
+        seed=seed,
+        offsets=data.logit_offsets,
+        live=live,
+    )
+    record.write_history(folder, result.history)
+    clock.lap("train")
+
+    scored = [Scored(name, rows, scorer.score(rows)) for name, rows in data.splits.items() if name != "train"]
+    evaluation = evaluate_scored(data.tasks, scored, gauc_weight)
+    write_scored(folder, data, scored)
+    clock.lap("evaluate")
+    for name, reason in evaluation.absent.items():
+        log.debug("no %s: %s", name, reason)
+    if valid.groups is None:
+        log.info("No GAUC: the dataset names no group column (dataset.group).")
+
+    backbone, funnel = (building.part_name(config["model"][part]["_target_"]) for part in ("backbone", "funnel"))
+    return {
+        "label": label(backbone, funnel),
+        "backbone": backbone,
+        "funnel": funnel,
+        "overrides": list(overrides),
+        "config": config,
+        "seed": seed,
+        "started": started,
+        "finished": datetime.now(UTC),
+        "git_commit": record.git_commit(),
+        "source_hash": record.source_hash(),
+        "versions": record.versions(),
+        "data_fingerprint": data.fingerprint,
+        "row_fingerprint": {name: data.row_fingerprints[name] for name in data.splits if name != "train"},
+        "seconds": clock.seconds,
+        "rows_per_second": result.rows_per_second,
+        "best_epoch": result.best_epoch,
+        "tasks": [task.name for task in data.tasks],
+        "selected_on": "valid" if len(result.history) > 1 else None,
+        "metrics": evaluation.metrics,
+        "absent": evaluation.absent,
+        "oracle": evaluate_oracle(data.tasks, scored, gauc_weight),
+    }
+
+
+def cache_folder() -> Path:
+    """Return where prepared data is kept: `FUNREC_CACHE`, else `outputs/.cache`."""
+    return Path(os.environ.get("FUNREC_CACHE") or Path("outputs", ".cache"))
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow without the notes on drivers and instruction sets it writes past Python to standard error."""
+    if "tensorflow" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # looks for drivers, and says so, when first called
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _layout(data: Any) -> InputLayout:
+    return InputLayout(data.features, data.id_features, data.numeric_features, data.cardinalities)
+
+
+def _check_seed(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise InputError(f"seed should be a whole number from 0 to {2**31 - 1}. Received: {seed}.")
+    return seed
+
+
+def _check_metrics(config: Mapping[str, Any]) -> None:
+    from funrec.metrics.gauc import check_gauc_weight
+
+    check_gauc_weight(config["gauc_weight"])
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.seconds[phase] = now - self._last
+        self._last = now
+
+
+@contextmanager
+def _messages(folder: Path, verbose: bool) -> Iterator[None]:
+    """Send what funrec says to the run's log, and to standard error if asked, and leave logging as it was."""
+    logger = logging.getLogger("funrec")
+    level, propagate = logger.level, logger.propagate
+    handlers: list[logging.Handler] = [logging.FileHandler(folder / "funrec.log")]
+    handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    if verbose:
+        handlers.append(console := logging.StreamHandler())
+        console.setLevel(logging.INFO)
+    for handler in handlers:
+        logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        yield
+    except Exception:
+        logger.debug("The run failed.", exc_info=True)
+        raise
+    finally:
+        logger.setLevel(level)
+        logger.propagate = propagate
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,67 @@
+"""Random numbers that are a function of (seed, step, site)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import tensorflow as tf
+
+
+class RandomSites:
+    """Hands every place that draws random numbers in one step a key of its own.
+
+    A site is the number of draws before it while the step is traced, which the model's code fixes; so a
+    draw depends on the seed, the step and the site alone, and a resumed run needs a counter, no generator.
+
+    Args:
+        seed: The run's seed.
+        step: The step's number, a scalar integer (tensor).
+    """
+
+    def __init__(self, seed: int, step: Any) -> None:
+        self._key = tf.stack([tf.constant(seed, tf.int32), tf.cast(step, tf.int32)])
+        self._sites = 0
+
+    def next_key(self) -> tf.Tensor:
+        """Return the next site's key, an `int32` tensor of shape `(2,)`."""
+        self._sites += 1
+        # Two Philox keys that differ in one bit give unrelated streams; the factor keeps sites of
+        # neighbouring seeds from meeting.
+        return self._key + tf.constant([self._sites * 1_000_003, 0], tf.int32)
+
+
+_sites: ContextVar[RandomSites | None] = ContextVar("random_sites", default=None)
+
+
+@contextmanager
+def random_sites(seed: int, step: Any) -> Iterator[RandomSites]:
+    """Give the layers called inside a `RandomSites` to draw from."""
+    token = _sites.set(sites := RandomSites(seed, step))
+    try:
+        yield sites
+    finally:
+        _sites.reset(token)
+
+
+def current_sites() -> RandomSites:
+    """Return the `RandomSites` in force.
+
+    Raises:
+        RuntimeError: Outside of `random_sites`.
+    """
+    sites = _sites.get()
+    if sites is None:
+        raise RuntimeError("Random numbers are drawn inside `with random_sites(seed, step)` only.")
+    return sites
+
+
+def uniform_initializer(limit: float) -> Any:
+    """Return a Keras initializer, uniform on (-limit, limit), that draws from the `RandomSites` in force."""
+
+    def initialize(shape: Any, dtype: Any = None) -> tf.Tensor:
+        return tf.random.stateless_uniform(shape, current_sites().next_key(), -limit, limit, tf.float32)
+
+    return initialize

@@ -1,0 +1,112 @@
+"""AUC within each group (user), and its mean over groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from funrec.errors import InputError, did_you_mean
+from funrec.metrics.sorting import Array, UndefinedMetric, sort_runs
+
+GAUC_WEIGHTS = ("impressions", "none", "positives")
+
+
+@dataclass(frozen=True, slots=True)
+class PerGroupAUC:
+    """The AUC of every group with both labels.
+
+    Attributes:
+        groups: The groups' own values, ascending, `(groups,)`.
+        auc: Exact AUC within the group, `float64 (groups,)`.
+        impressions: Rows of the group, `int64 (groups,)`.
+        positives: Rows with label 1, `int64 (groups,)`.
+    """
+
+    groups: Array
+    auc: Array
+    impressions: Array
+    positives: Array
+
+    def weights(self, weight: str) -> Array:
+        """Return what each group counts in the mean, `float64 (groups,)`, for a weight of `GAUC_WEIGHTS`."""
+        check_gauc_weight(weight, "weight")
+        if weight == "none":
+            return np.ones_like(self.auc)
+        return (self.impressions if weight == "impressions" else self.positives).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAUC:
+    """A weighted mean of the AUCs within groups.
+
+    Attributes:
+        value: The mean.
+        groups: Number of groups with both labels: those behind `value`.
+        per_group: What was averaged, for intervals that sample groups.
+    """
+
+    value: float
+    groups: int
+    per_group: PerGroupAUC = field(repr=False, compare=False)
+
+
+def group_auc(groups: ArrayLike, labels: ArrayLike, scores: ArrayLike, weight: str = "impressions") -> GroupAUC:
+    """Mean AUC within groups: `GAUC = sum_g w_g * AUC_g / sum_g w_g` over groups with both labels.
+
+    Zhu et al., KDD 2017 ("Optimized cost per click in Taobao display advertising"), eq. 11, weigh by impressions.
+
+    Args:
+        groups: The group (user) of every row, in any order and of any type that sorts, `(rows,)`.
+        labels: 0/1 labels, `(rows,)`.
+        scores: Scores of any scale, the higher the likelier, `(rows,)`.
+        weight: What a group counts: its rows (`impressions`), its rows with label 1 (`positives`), or one (`none`).
+
+    Raises:
+        UndefinedMetric: If no group has both labels.
+        ValueError: If lengths differ, a score or group is NaN, a label is neither 0 nor 1, or the weight is unknown.
+    """
+    check_gauc_weight(weight, "weight")
+    per_group = per_group_auc(groups, labels, scores)
+    if not per_group.auc.size:
+        raise UndefinedMetric("GAUC", "no group has both labels")
+    return GroupAUC(float(np.average(per_group.auc, weights=per_group.weights(weight))), per_group.auc.size, per_group)
+
+
+def per_group_auc(groups: ArrayLike, labels: ArrayLike, scores: ArrayLike) -> PerGroupAUC:
+    """Return the exact AUC of every group with both labels, from one sort of all rows; none if there is no such group.
+
+    Args and errors are those of `group_auc`, save that no group with both labels is not an error.
+    """
+    runs = sort_runs(labels, scores, groups)
+    starts = runs.group_starts
+    if not starts.size:
+        empty = np.zeros(0, np.int64)
+        return PerGroupAUC(runs.groups, empty.astype(np.float64), empty, empty)
+    positives = np.add.reduceat(runs.positives, starts)
+    negatives = np.add.reduceat(runs.negatives, starts)
+    # Negatives are counted from the first row of all: what stands before the group is taken off once per group.
+    before_group = np.cumsum(negatives) - negatives
+    pairs = np.cumsum(runs.negatives)
+    pairs *= 2
+    pairs -= runs.tied_negatives
+    pairs *= runs.positives
+    twice = np.add.reduceat(pairs, starts) - 2 * positives * before_group
+    both = (positives > 0) & (negatives > 0)
+    positives, negatives = positives[both], negatives[both]
+    value = twice[both] / (2 * positives * negatives)
+    return PerGroupAUC(runs.groups[both], value, positives + negatives, positives)
+
+
+def check_gauc_weight(weight: str, name: str = "metrics.gauc_weight") -> None:
+    """Check that `weight` is one of `GAUC_WEIGHTS`; `name` is what the message calls it.
+
+    Raises:
+        InputError: If it is not, with the nearest one.
+    """
+    if weight not in GAUC_WEIGHTS:
+        raise InputError(
+            f"{name} should be one of {', '.join(GAUC_WEIGHTS)}. Received: {weight}."
+            + did_you_mean(weight, GAUC_WEIGHTS)
+        )

@@ -1,0 +1,1 @@
+"""Models: a backbone times a funnel, with towers between."""

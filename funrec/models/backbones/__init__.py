@@ -1,0 +1,1 @@
+"""Backbones: what the tasks share."""

@@ -1,0 +1,1 @@
+"""Funnels: how the tasks' probabilities depend on each other."""

@@ -1,0 +1,76 @@
+"""What a funnel is: how the tasks' probabilities depend on each other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from funrec.schema import Task
+
+
+class LogProbability(NamedTuple):
+    """A probability in log space, both sides of it, so that neither end loses its digits.
+
+    Attributes:
+        log_p: `log p`, float32, any shape.
+        log_not_p: `log (1 - p)`, likewise.
+    """
+
+    log_p: tf.Tensor
+    log_not_p: tf.Tensor
+
+    @property
+    def logit(self) -> tf.Tensor:
+        return self.log_p - self.log_not_p
+
+
+class Funnel(ABC):
+    """Turns tower logits into the tasks' probabilities."""
+
+    #: Where it is from, for `funrec list models`.
+    paper = ""
+
+    tasks: tuple[Task, ...] = ()
+    #: Names of the towers, in the order of their logits; esm2 has four for three tasks.
+    towers: tuple[str, ...] = ()
+
+    def configure(self, tasks: Sequence[Task]) -> None:
+        """Say which tasks there are; called once, before anything else.
+
+        Raises:
+            InputError: If the funnel cannot serve them.
+        """
+        self.tasks = tuple(tasks)
+        self.towers = self.name_towers(self.tasks)
+
+    @abstractmethod
+    def name_towers(self, tasks: Sequence[Task]) -> tuple[str, ...]:
+        """Return the names of the towers that `tasks` take.
+
+        Raises:
+            InputError: If the funnel cannot serve them.
+        """
+
+    @abstractmethod
+    def combine(self, logits: tf.Tensor) -> dict[str, LogProbability]:
+        """Return every binary task's probability over all exposures.
+
+        Args:
+            logits: float32 of shape `(towers, batch)`.
+        """
+
+    def conditional(self, logits: tf.Tensor) -> dict[str, LogProbability]:
+        """Return the conditional heads, named `<task>_given_<parent>`; none for most funnels."""
+        return {}
+
+    def initial_logits(self, rates: Mapping[str, float]) -> list[float]:
+        """Return where each tower's logit starts, from the tasks' positive rates (means, for regression)."""
+        return [0.0 for _ in self.towers]
+
+
+def from_logit(logit: tf.Tensor) -> LogProbability:
+    """Return the two sides of `sigmoid(logit)`."""
+    return LogProbability(tf.math.log_sigmoid(logit), tf.math.log_sigmoid(-logit))

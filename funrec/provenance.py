@@ -1,0 +1,80 @@
+"""What code ran: its commit, its content, and the versions of what it stands on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+#: Names under which a library is distributed, by the name that a record gives it.
+DISTRIBUTIONS = {
+    "funrec": ("funrec",),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "keras": ("keras", "keras-nightly"),
+    "numpy": ("numpy",),
+    "polars": ("polars", "polars-lts-cpu"),
+    "hydra": ("hydra-core",),
+}
+
+PACKAGE = Path(__file__).parent
+
+
+def git_commit(folder: str | Path = PACKAGE) -> str | None:
+    """Return the commit of the checkout that tracks `folder`, `+dirty` added if anything in it was changed.
+
+    None without git, and where no file of the folder is tracked: a package installed inside somebody's
+    repository does not come from that repository's commit.
+    """
+    if not _git(folder, "ls-files", "--", "."):
+        return None
+    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    if not commit:
+        return None
+    return commit.strip() + ("+dirty" if _git(folder, "status", "--porcelain") != "" else "")
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python, funrec and its main libraries; none for one that is not installed."""
+    return {"python": platform.python_version()} | {name: _version(DISTRIBUTIONS[name]) for name in DISTRIBUTIONS}
+
+
+def source_hash(folder: str | Path = PACKAGE) -> str:
+    """Return the SHA-256 of every Python file below `folder`: names and contents, nothing of time or place."""
+    folder = Path(folder)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
+    digest = hashlib.sha256()
+    for name in names:
+        content = (folder / name).read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _git(folder: str | Path, *arguments: str) -> str | None:
+    # Inside a git hook GIT_DIR points at the hook's repository; and looking must not write to the index.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment["GIT_OPTIONAL_LOCKS"] = "0"
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _version(distributions: tuple[str, ...]) -> str | None:
+    for name in distributions:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None

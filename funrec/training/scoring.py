@@ -1,0 +1,47 @@
+"""Scoring a split: the one path from a model to the numbers that metrics read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from funrec.models.model import MultiTaskModel
+from funrec.training.batches import Rows, take_features
+
+
+class Scorer:
+    """Scores rows with a model, in whole batches of one shape.
+
+    Args:
+        model: An initialised model; its weights are read at each call.
+        batch_size: Rows per batch.
+    """
+
+    def __init__(self, model: MultiTaskModel, batch_size: int = 8192) -> None:
+        self.model = model
+        self.batch_size = batch_size
+        self._score = tf.function(self._score_batch, reduce_retracing=True)
+
+    def _score_batch(self, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        return self.model.scores(self.model(batch, training=False))
+
+    def score(self, rows: Rows) -> dict[str, np.ndarray]:
+        """Return every head's scores over all rows, float32 `(rows,)`: logits, or values for regression."""
+        size = len(rows)
+        batch_size = min(self.batch_size, max(size, 1))
+        scores: dict[str, np.ndarray] = {}
+        for start in range(0, size, batch_size):
+            stop = min(size, start + batch_size)
+            features = take_features(rows, self.model.layout, slice(start, stop))
+            if stop - start < batch_size:  # one shape, hence one graph
+                features = tf.nest.map_structure(lambda x: _pad_rows(x, batch_size), features)
+            for name, values in self._score(features).items():
+                scores.setdefault(name, np.empty(size, np.float32))[start:stop] = values.numpy()[: stop - start]
+        return scores
+
+
+def _pad_rows(values: np.ndarray, rows: int) -> np.ndarray:
+    return np.pad(values, [(0, rows - len(values))] + [(0, 0)] * (values.ndim - 1))

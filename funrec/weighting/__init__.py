@@ -1,0 +1,1 @@
+"""Loss weighting: from what a step knows to one weight per task."""
