@@ -19,7 +19,7 @@ from funrec.training.loop import Trainer
 from funrec.training.scoring import Scorer
 from funrec.weighting.base import Weighting
 
-__all__ = ["Parts", "Scorer", "base_rates", "build_model", "build_parts", "part_name"]
+__all__ = ["Parts", "Scorer", "base_rates", "build_model", "build_parts", "count_lookups", "part_name"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,20 @@ def base_rates(rows: Any, tasks: Sequence[Task], offsets: Mapping[str, float]) -
         negatives = (count - total) / kept if task.kind == "binary" else count - total
         rates[task.name] = float(total / max(total + negatives, 1e-12))
     return rates
+
+
+def count_lookups(rows: Any, layout: InputLayout) -> dict[str, np.ndarray]:
+    """Return how often the training split looks every embedding row up, by the feature that owns it."""
+    counts = {name: np.zeros(rows_of, np.int64) for name, rows_of in layout.cardinalities.items()}
+    owner = {feature.name: feature.share_with or feature.name for feature in layout.features}
+    for start in range(0, len(rows), 1 << 20):
+        ids = rows.ids[start : start + (1 << 20)]
+        for column, name in enumerate(layout.id_features):
+            counts[owner[name]] += np.bincount(ids[:, column], minlength=len(counts[owner[name]]))
+    for feature in layout.sequence_features:
+        values = rows.sequences[feature.name].values
+        counts[owner[feature.name]] += np.bincount(values, minlength=len(counts[owner[feature.name]]))
+    return counts
 
 
 def _check_optimizer(config: Mapping[str, Any]) -> None:

@@ -89,7 +89,11 @@ def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live
     from funrec import building
 
     parts = building.build_parts(config, data.tasks, _layout(data))
-    parts.model.initialise(seed, building.base_rates(train, data.tasks, data.logit_offsets))
+    parts.model.initialise(
+        seed,
+        building.base_rates(train, data.tasks, data.logit_offsets),
+        building.count_lookups(train, parts.model.layout) if parts.model.has_penalty else None,
+    )
     scorer = building.Scorer(parts.model, parts.trainer.eval_batch_size)
     gauc_weight = config["metrics"]["gauc_weight"]
     clock.lap("build")
@@ -136,7 +140,7 @@ def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live
         "rows_per_second": result.rows_per_second,
         "best_epoch": result.best_epoch,
         "tasks": [task.name for task in data.tasks],
-        "selected_on": "valid" if len(result.history) > 1 else None,
+        "selected_on": "valid" if parts.trainer.monitor and len(result.history) > 1 else None,
         "metrics": evaluation.metrics,
         "absent": evaluation.absent,
         "oracle": evaluate_oracle(data.tasks, scored, gauc_weight),

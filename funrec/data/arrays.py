@@ -59,7 +59,7 @@ class SplitArrays:
         weights: A row's weight in each task's loss; float32 `(rows, T)`; training only; none where all are 1.
         groups: Place of the group in `PreparedData.group_keys`; int32 `(rows,)`; none without a group column.
         items: Place of the item in `PreparedData.item_keys`; int32 `(rows,)`; none without an item column.
-        rows: Place of the row among the raw rows, from 0; int64 `(rows,)`.
+        rows: Place of the row among those that `Dataset.scan` returned, from 0; int64 `(rows,)`.
         oracle: True probabilities where the dataset knows them, NaN for a task it does not know; float32 `(rows, T)`.
     """
 

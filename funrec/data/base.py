@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from funrec.data.expressions import Expression, parse_expression
+from funrec.data.rules import Downsample, SplitRule, build_downsample, build_split
 from funrec.errors import InputError, did_you_mean
 from funrec.schema import Feature, Task, build_features, build_tasks
-
-SPLIT_RULES = ("time", "group", "random", "column")
-
-
-@dataclass(frozen=True, slots=True)
-class SplitRule:
-    """How the rows of one log are divided.
-
-    Attributes:
-        by: `time` (from `valid_from` on is validation, from `test_from` on is test), `group` (a share of
-            the groups), `random` (a share of the rows) or `column` (a column that says train, valid or test).
-        column: The column to split on; `dataset.time` or `dataset.group` where not given.
-        valid_from: First value of the validation split, in the column's own terms.
-        valid: Share of groups or rows in the validation split.
-        test_from: First value of the test split; none for no test split.
-        test: Share of groups or rows in the test split.
-        seed: Which groups or rows fall where; also which negatives `dataset.downsample` keeps.
-    """
-
-    by: str = "random"
-    column: str | None = None
-    valid_from: Any = None
-    valid: float | None = None
-    test_from: Any = None
-    test: float | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Downsample:
-    """Which training rows are kept: all, except that of those where `task`'s label is 0 a share of `rate`."""
-
-    task: str
-    rate: float
 
 
 class Dataset(ABC):
@@ -93,7 +58,9 @@ class Dataset(ABC):
         drop: Sequence[str] = (),
         downsample: Mapping[str, Any] | None = None,
     ) -> None:
-        drop = [drop] if isinstance(drop, str) else list(drop or ())
+        # A name such as 101 arrives from YAML or the command line as a number.
+        features = {str(name): value for name, value in features.items()}
+        drop = [str(name) for name in ([drop] if isinstance(drop, str | int) else drop or ())]
         for name in drop:
             if name not in features:
                 raise InputError(f"dataset.drop: no feature {name}.{did_you_mean(name, features)}")
@@ -103,16 +70,16 @@ class Dataset(ABC):
         if not self.features:
             raise InputError("dataset.features should name at least one feature. Received: none.")
         self.tasks: tuple[Task, ...] = build_tasks(tasks)
-        self.split = build_split(split)
-        self.group = group
-        self.item = item
-        self.time = time
+        self.split: SplitRule = build_split(split)
+        self.group = None if group is None else str(group)
+        self.item = None if item is None else str(item)
+        self.time = None if time is None else str(time)
         self.where = where
         self.row_weight = row_weight
         if max_rows is not None and (isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 1):
             raise InputError(f"dataset.max_rows should be a positive whole number. Received: {max_rows}.")
         self.max_rows = max_rows
-        self.downsample = build_downsample(downsample, self.tasks)
+        self.downsample: Downsample | None = build_downsample(downsample, self.tasks)
 
     @abstractmethod
     def sources(self) -> list[Path]:
@@ -221,7 +188,10 @@ class Dataset(ABC):
 
 
 _BASE_KEYS = frozenset(
-    "features tasks split group item time where row_weight max_rows downsample leaky oracle allow_leaky".split()
+    (
+        *("features", "tasks", "split", "group", "item", "time", "where", "row_weight", "max_rows", "downsample"),
+        *("leaky", "oracle", "allow_leaky"),
+    )
 )
 
 
@@ -239,55 +209,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def build_split(config: Mapping[str, Any]) -> SplitRule:
-    """Turn `dataset.split` into a checked rule.
-
-    Raises:
-        InputError: If a key is unknown or a value is not what it should be.
-    """
-    known = [field.name for field in fields(SplitRule)]
-    for key in config:
-        if key not in known:
-            raise InputError(f"dataset.split.{key}: no such key.{did_you_mean(key, known)}")
-    rule = SplitRule(**{key: value for key, value in config.items() if value is not None})
-    if rule.by not in SPLIT_RULES:
-        raise InputError(
-            f"dataset.split.by should be one of {', '.join(SPLIT_RULES)}. Received: {rule.by}."
-            + did_you_mean(rule.by, SPLIT_RULES)
-        )
-    for key in ("valid", "test"):
-        share = asdict(rule)[key]
-        if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1):
-            raise InputError(f"dataset.split.{key} should be a share between 0 and 1. Received: {share}.")
-    if (rule.valid or 0) + (rule.test or 0) >= 1:
-        raise InputError(
-            "dataset.split.valid and dataset.split.test should leave rows to train on. "
-            f"Received: {rule.valid} + {rule.test}."
-        )
-    if isinstance(rule.seed, bool) or not isinstance(rule.seed, int):
-        raise InputError(f"dataset.split.seed should be a whole number. Received: {rule.seed}.")
-    return rule
-
-
-def build_downsample(config: Mapping[str, Any] | None, tasks: Sequence[Task]) -> Downsample | None:
-    """Turn `dataset.downsample` into a checked value; none, or a rate of 1, means that every row is kept.
-
-    Raises:
-        InputError: If a key is unknown, the task is not a binary one, or the rate is not in (0, 1].
-    """
-    if not config or all(value is None for value in config.values()):
-        return None
-    for key in config:
-        if key not in ("task", "rate"):
-            raise InputError(f"dataset.downsample.{key}: no such key.{did_you_mean(key, ['task', 'rate'])}")
-    task, rate = config.get("task"), config.get("rate")
-    binary = [known.name for known in tasks if known.kind == "binary"]
-    if task not in binary:
-        raise InputError(
-            f"dataset.downsample.task should name a binary task. Received: {task}.{did_you_mean(task, binary)}"
-        )
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate) or not 0 < rate <= 1:
-        raise InputError(f"dataset.downsample.rate should be above 0 and at most 1. Received: {rate}.")
-    return None if rate == 1 else Downsample(task=str(task), rate=float(rate))

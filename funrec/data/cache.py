@@ -114,13 +114,19 @@ def _writing(cache: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise InputError(
                 f"The disk under {cache} is full: free some space, or set FUNREC_CACHE to another disk."
             ) from error
         raise InputError(
             f"The cache {cache} should be a folder that can be written to: {one_line(error)}. Set FUNREC_CACHE."
         ) from error
+
+
+def entries(cache: Path) -> list[Path]:
+    """Return the cache's entries, the oldest first."""
+    found = [path for path in cache.glob("*") if path.is_dir() and not path.name.startswith(".")]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def verify(entry: Path) -> list[str]:

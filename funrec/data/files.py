@@ -34,7 +34,7 @@ def reading_errors(what: Callable[[], str]) -> Iterator[None]:
             raise InputError("The disk is full: free some space, or set FUNREC_CACHE to another disk.") from error
         raise InputError(_explain(what(), error)) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
             raise InputError("The disk is full: free some space, or set FUNREC_CACHE to another disk.") from error
         raise InputError(f"{what()} should be readable: {one_line(error)}.") from error
 
@@ -120,13 +120,13 @@ def scan_files(
     if len(kinds) > 1:
         raise InputError(f"{files[0].parent} should hold files of one kind. It holds text and Parquet.")
     if kinds.pop():
-        return pl.scan_parquet(files, glob=False)
+        return pl.scan_parquet(list(files), glob=False)
     separator = separator or SEPARATORS[file_kind(files[0]) or ".csv"]
     for file in files:
         check_whole(file, separator)
     known = pl.scan_csv(files[0], separator=separator, infer_schema=False, glob=False).collect_schema().names()
     return pl.scan_csv(
-        files,
+        list(files),
         separator=separator,
         schema_overrides={column: dtype for column, dtype in (dtypes or {}).items() if column in known},
         null_values=list(null_values) or None,

@@ -13,6 +13,7 @@ import polars as pl
 
 from funrec.data.base import Dataset
 from funrec.data.files import reading_errors, scan_files
+from funrec.data.splitting import time_bound
 from funrec.errors import InputError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -216,7 +217,9 @@ class KuaiRand(Dataset):
         if self.random_exposure:
             rows["random"] = self._scan_log(self._files["random"])
             if self.split.by == "time":
-                rows["random"] = rows["random"].filter(pl.col(self.split.column or "date") >= self.split.valid_from)
+                time = self.split.column or self.time or "date"
+                start = time_bound("valid_from", self.split.valid_from, time, pl.Int64())
+                rows["random"] = rows["random"].filter(pl.col(time) >= start)
         return {name: self._join(log_rows, origins) for name, log_rows in rows.items()}
 
     def _scan_log(self, files: list[Path]) -> pl.LazyFrame:
@@ -238,11 +241,25 @@ class KuaiRand(Dataset):
                         f"{self._needed[missing[0]]}: no such column {missing[0]} in {files[0].name}."
                         + did_you_mean(missing[0], known)
                     )
+                _check_unique(table, key, files[0])
                 table = table.select(key, *(pl.col(_published(column)).alias(column) for column in columns))
                 if "tag" in columns:
                     table = table.with_columns(_as_list(pl.col("tag")))
+                # Few distinct texts, repeated over all rows of the log: numbers in their place are joined faster.
+                table = table.with_columns(pl.col(pl.String).cast(pl.Categorical))
             rows = rows.join(table, on=key, how="left", maintain_order="left")
         return rows
+
+
+def _check_unique(table: pl.LazyFrame, key: str, file: Path) -> None:
+    """Refuse a table that would multiply the log's rows.
+
+    Raises:
+        InputError: If a key comes twice.
+    """
+    found = table.select(repeated=pl.len() - pl.col(key).n_unique()).collect(engine="streaming")["repeated"][0]
+    if found:
+        raise InputError(f"{file} should hold each {key} once. {found:,} rows repeat one: copy or download it again.")
 
 
 def _as_list(tag: pl.Expr) -> pl.Expr:

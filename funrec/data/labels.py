@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from funrec.data.base import Downsample
+from funrec.data.rules import Downsample
 from funrec.data.staging import ROW, WEIGHT
 from funrec.errors import InputError
 from funrec.schema import Task

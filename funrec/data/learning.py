@@ -10,7 +10,7 @@ import polars as pl
 
 from funrec.data.encoding import Encoder, as_number, bad_number, check_number_dtype
 from funrec.data.staging import StagedFrame
-from funrec.data.vocabulary import Vocabulary, as_keys, common_key_dtype, key_dtype, learn_vocabulary
+from funrec.data.vocabulary import Vocabulary, common_key_dtype, key_dtype, learn_vocabulary
 from funrec.errors import InputError
 from funrec.schema import Feature
 
@@ -48,8 +48,7 @@ def learn_codes(role: str, frames: Sequence[StagedFrame]) -> Vocabulary:
     """Return a vocabulary of every group or item in any split, in the order of the values."""
     column = pl.col(role)
     key = common_key_dtype([key_dtype(f"dataset.{role}", frame.schema[role]) for frame in frames])
-    counted = [frame.rows.select(as_keys(column, frame.schema[role], key).alias("value")) for frame in frames]
-    return learn_vocabulary(counted, key, by="value")
+    return learn_vocabulary([frame.rows.select(column.alias("value")) for frame in frames], key, by="value")
 
 
 def _training_rows(frames: Sequence[StagedFrame]) -> tuple[pl.LazyFrame, pl.Schema, frozenset[str]]:
@@ -65,9 +64,7 @@ def _value_dtype(feature: Feature, schema: pl.Schema) -> pl.DataType:
     return dtype.inner if isinstance(dtype, pl.List) else dtype  # type: ignore[return-value]  # a dtype instance
 
 
-def _learn_vocabulary(
-    owner: Feature, sharing: Sequence[Feature], train: pl.LazyFrame, schema: pl.Schema
-) -> Vocabulary:
+def _learn_vocabulary(owner: Feature, sharing: Sequence[Feature], train: pl.LazyFrame, schema: pl.Schema) -> Vocabulary:
     key = common_key_dtype([key_dtype(f"dataset.features.{f.name}", _value_dtype(f, schema)) for f in sharing])
     if owner.hash_buckets is not None:
         return Vocabulary(None, None, key, owner.hash_buckets)
@@ -76,7 +73,7 @@ def _learn_vocabulary(
         values = train.select(pl.col(f"feature/{feature.name}").alias("value"))
         if feature.kind == "sequence":
             values = values.explode("value").drop_nulls()
-        counted.append(values.select(as_keys(pl.col("value"), _value_dtype(feature, schema), key)))
+        counted.append(values)
     vocabulary = learn_vocabulary(counted, key, owner.min_count, owner.max_vocabulary)
     if len(vocabulary) == 1:
         raise InputError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from funrec.data.arrays import PreparedData, SequenceArrays, SplitArrays, open_a
 from funrec.data.base import Dataset
 from funrec.data.cache import fingerprint, obtain
 from funrec.data.encoding import Encoder, encode_features
-from funrec.data.files import reading_errors
 from funrec.data.labels import read_labels
 from funrec.data.learning import learn, learn_codes
 from funrec.data.staging import ROW, SPLIT, WEIGHT, StagedFrame, stage
@@ -118,19 +118,14 @@ def _build(dataset: Dataset, folder: Path) -> int:
     work = folder / "work"
     work.mkdir()
     frames = stage(dataset, work)
-    with reading_errors(dataset.source_name):
-        encoders, vocabularies = learn(dataset.features, frames)
-        codes = {
-            role: learn_codes(role, frames) for role in ("group", "item") if getattr(dataset, role) is not None
-        }
-        statistics, row_fingerprints = _write_splits(dataset, folder, frames, encoders, vocabularies, codes)
+    encoders, vocabularies = learn(dataset.features, frames)
+    codes = {role: learn_codes(role, frames) for role in ("group", "item") if getattr(dataset, role) is not None}
+    statistics, row_fingerprints = _write_splits(dataset, folder, frames, encoders, vocabularies, codes)
     for place, vocabulary in enumerate(vocabularies.values()):
         vocabulary.save(folder / f"vocabulary_{place}.parquet")
     for role, vocabulary in codes.items():
         vocabulary.save(folder / f"{role}s.parquet")
-    for path in sorted(work.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    work.rmdir()
+    shutil.rmtree(work)
     sampling = dataset.downsample
     state = {
         "encoders": {encoder.feature.name: encoder.to_json() for encoder in encoders},
@@ -175,57 +170,53 @@ def _write_splits(
     codes: Mapping[str, Vocabulary],
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Encode every frame batch by batch and return each split's statistics and row fingerprint."""
-    sizes = {role: len(vocabulary) - 1 for role, vocabulary in codes.items()}
-    group_hashes = stable_hash(codes["group"].keys, codes["group"].key) if "group" in codes else None
-    statistics: dict[str, SplitStatistics] = {}
-    row_fingerprints = {}
-    for frame in frames:
-        has = _optional_arrays(dataset, frame, codes)
-        with ExitStack() as stack:
-            writers = {}
-            for name, rows in frame.counts.items():
-                if not rows and name != "train" and name != "valid" and not _is_wanted(dataset, name):
-                    continue
-                statistics[name] = SplitStatistics(name, dataset.tasks, encoders, sizes.get("group"), sizes.get("item"))
-                if rows:
-                    kept = has if name == "train" else has - {"weights"}
-                    writer = SplitWriter(
-                        folder / name, rows, len(dataset.tasks), encoders, _sequence_values(frame, name, encoders), kept
-                    )
-                    writers[name] = stack.enter_context(writer)
-            last_row = -1
-            for batch in frame.batches():
-                numbers = batch[ROW].to_numpy()
-                if numbers[0] <= last_row or (np.diff(numbers) <= 0).any():
-                    raise InputError(
-                        f"{dataset.source_name()} should be joined with tables that hold each key once. A row came "
-                        "twice, or out of order: look for repeated ids in the user and item tables."
-                    )
-                last_row = numbers[-1]
-                for code, name in frame.codes.items():
-                    part = batch.filter(pl.col(SPLIT) == code) if len(frame.codes) > 1 else batch
-                    if not part.height:
-                        continue
-                    features = encode_features(encoders, vocabularies, part)
-                    labels = read_labels(dataset.tasks, dataset.downsample, name == "train", part)
-                    places: dict[str, NDArray[np.int32] | None] = {
-                        role: codes[role].encode(part[role]) - 1 if role in codes else None for role in ("group", "item")
-                    }
-                    groups, items = places["group"], places["item"]
-                    hashes = None if group_hashes is None else group_hashes[groups]
-                    oracle = _oracle(dataset, part) if "oracle" in has else None
-                    writers[name].append(features, labels, part[ROW].to_numpy(), groups, hashes, items, oracle)
-                    times = part["time"] if "time" in part.columns else None
-                    statistics[name].add(features, labels, groups, items, times)
-        row_fingerprints.update({name: writer.row_fingerprint for name, writer in writers.items()})
+    statistics = {
+        name: SplitStatistics(name, dataset.tasks, encoders, **{f"{r}s": len(v) - 1 for r, v in codes.items()})
+        for frame in frames
+        for name, rows in frame.counts.items()
+        if rows or _is_wanted(dataset, name)
+    }
     for name in ("train", "valid"):
         if name not in statistics:
             raise InputError(f"The dataset should have a {name} split. It has: {', '.join(statistics)}.")
-        statistics[name].check()
-    for split in statistics.values():
-        if not split.rows:
+    row_fingerprints = {}
+    group_hashes = stable_hash(codes["group"].keys, codes["group"].key) if "group" in codes else None
+    for frame in frames:
+        with ExitStack() as stack:
+            writers = {
+                name: stack.enter_context(_open_writer(dataset, folder, frame, name, encoders, codes))
+                for name, rows in frame.counts.items()
+                if rows
+            }
+            for name, part in _parts(dataset, frame):
+                features = encode_features(encoders, vocabularies, part)
+                labels = read_labels(dataset.tasks, dataset.downsample, name == "train", part)
+                groups = codes["group"].encode(part["group"]) - 1 if "group" in codes else None
+                items = codes["item"].encode(part["item"]) - 1 if "item" in codes else None
+                hashes = None if group_hashes is None else group_hashes[groups]
+                oracle = _oracle(dataset, part)
+                writers[name].append(features, labels, part[ROW].to_numpy(), groups, hashes, items, oracle)
+                times = part["time"] if "time" in part.columns else None
+                statistics[name].add(features, labels, groups, items, times)
+        row_fingerprints.update({name: writer.row_fingerprint for name, writer in writers.items()})
+    for name, split in statistics.items():
+        if name in ("train", "valid") or not split.rows:
             split.check()
     return {name: split.to_json() for name, split in statistics.items()}, row_fingerprints
+
+
+def _parts(dataset: Dataset, frame: StagedFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yield a frame's rows batch by batch and split by split, and see that they kept their order."""
+    last_row = -1
+    for batch in frame.batches():
+        rows = batch[ROW].to_numpy()
+        if rows[0] <= last_row or (np.diff(rows) <= 0).any():
+            raise RuntimeError(f"{dataset.source_name()}: rows lost their order after row {last_row}")
+        last_row = rows[-1]
+        for code, name in frame.codes.items():
+            part = batch.filter(pl.col(SPLIT) == code) if len(frame.codes) > 1 else batch
+            if part.height:
+                yield name, part
 
 
 def _is_wanted(dataset: Dataset, name: str) -> bool:
@@ -233,15 +224,23 @@ def _is_wanted(dataset: Dataset, name: str) -> bool:
     return name != "test" or dataset.split.test_from is not None or dataset.split.test is not None
 
 
-def _optional_arrays(dataset: Dataset, frame: StagedFrame, codes: Mapping[str, Vocabulary]) -> frozenset[str]:
+def _open_writer(
+    dataset: Dataset,
+    folder: Path,
+    frame: StagedFrame,
+    name: str,
+    encoders: Sequence[Encoder],
+    codes: Mapping[str, Vocabulary],
+) -> SplitWriter:
     has = {f"{role}s" for role in codes}
     if any(task.where is not None for task in dataset.tasks):
         has.add("masks")
-    if WEIGHT in frame.schema or dataset.downsample is not None:
+    if name == "train" and (WEIGHT in frame.schema or dataset.downsample is not None):
         has.add("weights")
-    if any(f"oracle/{task.name}" in frame.schema for task in dataset.tasks):
+    if dataset.oracle:
         has.add("oracle")
-    return frozenset(has)
+    values = _sequence_values(frame, name, encoders)
+    return SplitWriter(folder / name, frame.counts[name], len(dataset.tasks), encoders, values, frozenset(has))
 
 
 def _sequence_values(frame: StagedFrame, split: str, encoders: Sequence[Encoder]) -> dict[str, int]:
@@ -254,11 +253,9 @@ def _sequence_values(frame: StagedFrame, split: str, encoders: Sequence[Encoder]
     return rows.select(lengths).collect(engine="streaming").row(0, named=True)
 
 
-def _oracle(dataset: Dataset, batch: pl.DataFrame) -> NDArray[np.float32]:
-    columns = [
-        batch[f"oracle/{task.name}"].to_numpy()
-        if f"oracle/{task.name}" in batch.columns
-        else np.full(batch.height, np.nan)
-        for task in dataset.tasks
-    ]
-    return np.stack(columns, axis=1).astype(np.float32)
+def _oracle(dataset: Dataset, batch: pl.DataFrame) -> NDArray[np.float32] | None:
+    if not dataset.oracle:
+        return None
+    unknown = np.full(batch.height, np.nan, dtype=np.float32)
+    names = [f"oracle/{task.name}" for task in dataset.tasks]
+    return np.stack([batch[name].to_numpy() if name in batch.columns else unknown for name in names], axis=1)

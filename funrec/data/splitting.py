@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from funrec.data.base import Dataset
 from funrec.data.randomness import uniform
@@ -57,9 +58,8 @@ def split_code(dataset: Dataset, schema: pl.Schema, row: str) -> pl.Expr:
         InputError: If the rule lacks what it needs, or does not fit the column.
     """
     rule = dataset.split
-    column = split_column(dataset)
+    column = split_column(dataset) or row
     if rule.by == "time":
-        assert column is not None
         return _code_by_time(dataset, column, schema[column])
     if rule.by == "column":
         values = pl.col(column).cast(pl.String).str.strip_chars().str.to_lowercase()
@@ -71,7 +71,7 @@ def split_code(dataset: Dataset, schema: pl.Schema, row: str) -> pl.Expr:
         )
     valid, test = rule.valid, rule.test or 0.0
 
-    def code_of(share: np.ndarray) -> pl.Series:
+    def code_of(share: NDArray[np.float64]) -> pl.Series:
         return pl.Series(np.where(share < valid, 1, np.where(share < valid + test, 2, 0)).astype(np.int8))
 
     if rule.by == "random":
@@ -95,16 +95,16 @@ def _code_by_time(dataset: Dataset, column: str, dtype: pl.DataType) -> pl.Expr:
     value = pl.col(column)
     if dtype.is_float():
         value = value.fill_nan(None)
-    code = pl.when(value >= _bound("valid_from", rule.valid_from, column, dtype)).then(1).otherwise(0)
+    code = pl.when(value >= time_bound("valid_from", rule.valid_from, column, dtype)).then(1).otherwise(0)
     if rule.test_from is not None:
-        code = pl.when(value >= _bound("test_from", rule.test_from, column, dtype)).then(2).otherwise(code)
+        code = pl.when(value >= time_bound("test_from", rule.test_from, column, dtype)).then(2).otherwise(code)
     if dtype == pl.String:
         # Text sorts in time order only when it begins with the year.
         code = pl.when(value.str.contains(r"^\s*\d{4}")).then(code).otherwise(ODD_VALUE)
     return pl.when(value.is_null()).then(MISSING_VALUE).otherwise(code).cast(pl.Int8)
 
 
-def _bound(key: str, value: Any, column: str, dtype: pl.DataType) -> pl.Expr:
+def time_bound(key: str, value: Any, column: str, dtype: pl.DataType) -> pl.Expr:
     """Return `valid_from` or `test_from` as a literal that compares with the column."""
     if isinstance(value, bool):
         raise _bad_bound(key, value, column, dtype)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from funrec.data.base import Dataset
@@ -125,7 +124,7 @@ def _plan(dataset: Dataset, name: str, frame: pl.LazyFrame, schema: pl.Schema, l
             condition = _condition(dataset, f"dataset.tasks.{task.name}.where", task.where, schema)
             columns.append(condition.alias(f"where/{task.name}"))
         if task.name in dataset.oracle:
-            columns.append(pl.col(dataset.oracle[task.name]).cast(pl.Float64).alias(f"oracle/{task.name}"))
+            columns.append(pl.col(dataset.oracle[task.name]).cast(pl.Float32).alias(f"oracle/{task.name}"))
     if dataset.row_weight is not None:
         key = "dataset.row_weight"
         weight = dataset.parse(key, dataset.row_weight).expr
@@ -148,7 +147,7 @@ def _label(dataset: Dataset, task: Task, schema: pl.Schema) -> pl.Expr:
     key = f"dataset.tasks.{task.name}.label"
     label = dataset.parse(key, task.label).expr
     _check_numeric(key, pl.LazyFrame(schema=schema), label)
-    return label.cast(pl.Float64).alias(f"label/{task.name}")
+    return label.cast(pl.Float32).alias(f"label/{task.name}")
 
 
 def _check_numeric(key: str, frame: pl.LazyFrame, expression: pl.Expr) -> None:
@@ -165,7 +164,7 @@ def _condition(dataset: Dataset, key: str, text: str, schema: pl.Schema) -> pl.E
     expression = dataset.parse(key, text).expr
     dtype = _dtype(key, pl.LazyFrame(schema=schema), expression)
     if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
-        raise InputError(f"{key} should be a condition, such as \"tab IN (0,1)\". Received: {text}, which is {dtype}.")
+        raise InputError(f'{key} should be a condition, such as "tab IN (0,1)". Received: {text}, which is {dtype}.')
     return expression.cast(pl.Boolean).fill_null(False)
 
 

@@ -27,7 +27,12 @@ class SplitStatistics:
     """
 
     def __init__(
-        self, name: str, tasks: Sequence[Task], encoders: Sequence[Encoder], groups: int | None, items: int | None
+        self,
+        name: str,
+        tasks: Sequence[Task],
+        encoders: Sequence[Encoder],
+        groups: int | None = None,
+        items: int | None = None,
     ) -> None:
         self.name = name
         self.rows = 0

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from funrec.data.randomness import mix
 from funrec.errors import InputError
 
 #: The dtypes that keys are kept in: a value is looked up as one of these, whatever it arrives as.
@@ -20,7 +21,8 @@ KEY_DTYPES: dict[str, pl.DataType] = {
     "String": pl.String(),
 }
 _HASH_OF_NULL = np.uint64(0x6E756C6C)
-_DIRECT_LOOKUP_SPAN = 4_000_000
+_SPAN_OF_TABLE = 4_000_000
+_KEYS_TO_HASH = 200_000
 
 
 def key_dtype(key: str, dtype: pl.DataType) -> str:
@@ -74,23 +76,23 @@ def as_keys(values: pl.Expr, dtype: pl.DataType, key: str) -> pl.Expr:
 
 
 def stable_hash(values: pl.Series, key: str) -> NDArray[np.uint64]:
-    """Hash values by their key, the same on every machine and in every version (by pandas' documented hash).
+    """Hash values by their key, the same on every machine and in every version.
+
+    Numbers go through SplitMix64, text through pandas' documented hash.
 
     Returns:
         Hashes, `(rows,)`; all nulls share one.
     """
-    from pandas.util import hash_array
-
     keys = values.to_frame("value").select(as_keys(pl.col("value"), values.dtype, key)).to_series()
     missing = keys.is_null().to_numpy()
-    if key == "String":
-        distinct = keys.fill_null("").unique(maintain_order=True)
-        hashes = hash_array(distinct.to_numpy().astype(object), categorize=False)
-        rows = _codes_of_text(keys.fill_null(""), pl.Enum(distinct))
-        hashed = hashes[rows]
-    else:
-        hashed = hash_array(keys.fill_null(0).to_numpy())
-    return np.where(missing, _HASH_OF_NULL, hashed)
+    if key != "String":
+        return np.where(missing, _HASH_OF_NULL, mix(keys.fill_null(0).to_numpy().view(np.uint64)))
+    from pandas.util import hash_array  # takes half a second to import, and few datasets need it
+
+    texts = keys.fill_null("")
+    distinct = texts.unique(maintain_order=True)
+    hashes = hash_array(distinct.to_numpy().astype(object), categorize=False)
+    return np.where(missing, _HASH_OF_NULL, hashes[_codes_of_text(texts, pl.Enum(distinct))])
 
 
 class Vocabulary:
@@ -123,13 +125,13 @@ class Vocabulary:
 
     def encode(self, values: pl.Series) -> NDArray[np.int32]:
         """Return the embedding row of every value, `(rows,)`; 0 for one that is not in the vocabulary."""
+        if isinstance(values.dtype, pl.Categorical | pl.Enum):
+            return self._rows_of_codes(values)
         if self.hash_buckets is not None:
             return (stable_hash(values, self.key) % np.uint64(self.hash_buckets)).astype(np.int32) + 1
-        if values.dtype == KEY_DTYPES[self.key] and self.key != "Float64":
-            keys, was_null = values, values.is_null()
-        else:
+        keys, was_null = values, values.is_null()
+        if values.dtype != KEY_DTYPES[self.key] or self.key == "Float64":
             keys = values.to_frame("value").select(as_keys(pl.col("value"), values.dtype, self.key)).to_series()
-            was_null = values.is_null()
             if values.dtype.is_float():
                 was_null |= values.is_nan().fill_null(True)
         rows = self._rows_of_text(keys) if self.key == "String" else self._rows_of_numbers(keys)
@@ -137,21 +139,33 @@ class Vocabulary:
             rows = np.where(keys.is_null().to_numpy(), np.where(was_null.to_numpy(), self._null_row, 0), rows)
         return rows.astype(np.int32, copy=False)
 
+    def _rows_of_codes(self, values: pl.Series) -> NDArray[np.int32]:
+        """Look up each distinct value once; Polars already numbers those of such a column."""
+        codes = values.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+        distinct = values.unique()
+        row_of_code = np.zeros(int(codes.max(initial=0)) + 2, dtype=np.int32)
+        row_of_code[distinct.to_physical().cast(pl.Int64).fill_null(-1).to_numpy()] = self.encode(
+            distinct.cast(pl.String)
+        )
+        return row_of_code[codes]
+
     def _rows_of_text(self, keys: pl.Series) -> NDArray[np.int32]:
         return self._row_of_text_code[_codes_of_text(keys, self._enum)]
 
     def _rows_of_numbers(self, keys: pl.Series) -> NDArray[np.int32]:
+        known = self._sorted_numbers
+        if not len(known):
+            return np.zeros(len(keys), dtype=np.int32)
+        if self._row_of_value is not None:
+            values = keys.fill_null(0).to_numpy()
+            inside = (values >= known[0]) & (values <= known[-1])
+            return np.where(inside, self._row_of_value[np.where(inside, values - known[0], 0)], 0)
+        if len(known) <= _KEYS_TO_HASH:
+            found = keys.replace_strict(pl.Series(known), pl.Series(self._row_of_sorted), default=0)
+            return found.fill_null(0).to_numpy()
         values = keys.fill_null(0).to_numpy()
-        if not len(self._sorted_numbers):
-            return np.zeros(len(values), dtype=np.int32)
-        first, last = self._sorted_numbers[0], self._sorted_numbers[-1]
-        if self._direct is not None:
-            inside = (values >= first) & (values <= last)
-            if inside.all():
-                return self._direct[values - first]
-            return np.where(inside, self._direct[np.where(inside, values - first, 0)], 0)
-        position = np.minimum(np.searchsorted(self._sorted_numbers, values), len(self._sorted_numbers) - 1)
-        return np.where(self._sorted_numbers[position] == values, self._row_of_sorted[position], 0)
+        place = np.minimum(np.searchsorted(known, values), len(known) - 1)
+        return np.where(known[place] == values, self._row_of_sorted[place], 0)
 
     @cached_property
     def _null_row(self) -> int:
@@ -182,12 +196,12 @@ class Vocabulary:
         return (self._order + 1).astype(np.int32)
 
     @cached_property
-    def _direct(self) -> NDArray[np.int32] | None:
+    def _row_of_value(self) -> NDArray[np.int32] | None:
         """A table by value, where the values are whole numbers that lie close enough together."""
         if self.key == "Float64":
             return None
         span = int(self._sorted_numbers[-1]) - int(self._sorted_numbers[0]) + 1
-        if span > max(_DIRECT_LOOKUP_SPAN, 4 * len(self._sorted_numbers)):
+        if span > max(_SPAN_OF_TABLE, 4 * len(self._sorted_numbers)):
             return None
         table = np.zeros(span, dtype=np.int32)
         table[self._sorted_numbers - self._sorted_numbers[0]] = self._row_of_sorted
@@ -211,7 +225,7 @@ def _codes_of_text(keys: pl.Series, enum: pl.Enum) -> NDArray[np.int64]:
 
 
 def learn_vocabulary(
-    counted: Sequence[pl.LazyFrame],
+    values: Sequence[pl.LazyFrame],
     key: str,
     min_count: int = 1,
     max_vocabulary: int | None = None,
@@ -220,18 +234,17 @@ def learn_vocabulary(
     """Count values and give each a row: most frequent first, ties in the order of the values, null last.
 
     Args:
-        counted: Frames with one column `value`, already of the key dtype; a value in several is counted in all.
+        values: Frames with one column `value`, of any dtype; a value in several is counted in all.
         key: Name of the key dtype.
         min_count: Values seen fewer times get no row of their own.
         max_vocabulary: Keep the most frequent values only; none keeps all.
         by: `count`, or `value` for rows in the order of the values.
     """
-    parts = [
-        frame.group_by("value").agg(pl.len().cast(pl.Int64).alias("count")).collect(engine="streaming")
-        for frame in counted
-    ]
-    counts = parts[0] if len(parts) == 1 else pl.concat(parts).group_by("value").agg(pl.col("count").sum())
-    counts = counts.filter(pl.col("count") >= min_count)
+    parts = []
+    for frame in values:
+        counts = frame.group_by("value").agg(pl.len().cast(pl.Int64).alias("count")).collect(engine="streaming")
+        parts.append(counts.with_columns(as_keys(pl.col("value"), counts.schema["value"], key)))
+    counts = pl.concat(parts).group_by("value").agg(pl.col("count").sum()).filter(pl.col("count") >= min_count)
     if by == "count":
         counts = counts.sort(["count", "value"], descending=[True, False], nulls_last=True)
     else:

@@ -10,10 +10,8 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from funrec.data.base import Dataset
 from funrec.data.encoding import EncodedFeatures, Encoder
 from funrec.data.labels import LabelBatch
 
@@ -51,7 +49,6 @@ class ArrayWriter:
         self._file.close()
         if kind is None and self._left:
             raise RuntimeError(f"{self._file.name}: {self._left} values too few were written")
-
 
 
 class SplitWriter:
@@ -116,7 +113,7 @@ class SplitWriter:
         oracle: NDArray[np.float32] | None,
     ) -> None:
         """Write one batch."""
-        parts = {
+        parts: dict[str, NDArray[Any] | None] = {
             "ids": features.ids,
             "numeric": features.numeric,
             "labels": labels.labels,

@@ -14,18 +14,32 @@ from funrec.layers.randomness import uniform_initializer
 from funrec.schema import Feature
 
 
+class Lookup(NamedTuple):
+    """What a batch read from one table.
+
+    Attributes:
+        ids: Rows of the table, int32 `(batch, places)`.
+        rows: Their weights, `(batch, places, width)`.
+        present: 1 where a place is filled, 0 where a sequence has ended, `(batch, places)`; none if all are.
+    """
+
+    ids: tf.Tensor
+    rows: tf.Tensor
+    present: tf.Tensor | None
+
+
 class Embedded(NamedTuple):
     """What the lookup gives.
 
     Attributes:
         x: `(batch, width)` where the backbone reads one copy, else `(copies, batch, width)`.
         linear: `(batch, towers)`, the sum of the features' linear weights; none without a linear term.
-        squares: Scalar, the sum of squares of all rows looked up.
+        lookups: What was read, by table.
     """
 
     x: tf.Tensor
     linear: tf.Tensor | None
-    squares: tf.Tensor
+    lookups: tuple[Lookup, ...]
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,7 @@ class _Table:
     dim: int
     width: int
     rows: int
-    first_rows: np.ndarray  # int64 (rows,), the out-of-vocabulary row of every feature
+    first_row_of: Mapping[str, int]  # the out-of-vocabulary row of every feature that owns rows
     id_columns: np.ndarray  # int32 (features,)
     id_offsets: np.ndarray  # int32 (features,)
     sequences: tuple[tuple[Feature, int], ...]  # with the offset of each
@@ -76,6 +90,7 @@ class FusedEmbedding(keras.layers.Layer):
         self.copies = copies
         self.limit = limit
         self.linear_units = linear_units
+        self._inverse_counts: list[tf.Variable] = []
         self.tables = _plan(features, list(id_features), cardinalities, copies, dim, linear_units)
 
     def build(self, input_shape: Any = None) -> None:
@@ -96,40 +111,81 @@ class FusedEmbedding(keras.layers.Layer):
         return sum(table.dim * (len(table.id_columns) + len(table.sequences)) for table in self.tables)
 
     def call(self, inputs: Mapping[str, Any]) -> Embedded:
-        blocks, linear, squares = [], [], []
+        blocks, linear, lookups = [], [], []
         for table, weight in zip(self.tables, self.weights_by_table, strict=True):
-            pooled, table_squares = self._look_up(table, weight, inputs)  # (batch, features, width)
-            squares.append(table_squares)
+            lookup = self._look_up(table, weight, inputs)
+            pooled = self._pool(table, lookup)  # (batch, features, width), the linear weights last
             if self.linear_units:
                 linear.append(tf.reduce_sum(pooled[:, :, -self.linear_units :], axis=1))
                 pooled = pooled[:, :, : -self.linear_units]
             blocks.append(self._lay_out(table, pooled))
+            lookups.append(lookup)
+        if not blocks:  # numbers only
+            blocks.append(tf.zeros((*([self.copies] if self.copies > 1 else []), tf.shape(inputs["ids"])[0], 0)))
         x = blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=-1)
-        return Embedded(x, tf.add_n(linear) if linear else None, tf.add_n(squares))
+        return Embedded(x, tf.add_n(linear) if linear else None, tuple(lookups))
 
-    def _look_up(self, table: _Table, weight: Any, inputs: Mapping[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+    def count_lookups(self, counts: Mapping[str, np.ndarray]) -> None:
+        """Learn how often training looks every row up, which `ridge` needs.
+
+        Args:
+            counts: By the name of the feature that owns the rows, `(cardinality,)`.
+        """
+        self._inverse_counts = []
+        for table in self.tables:
+            inverse = np.zeros(table.rows, np.float32)
+            for name, first in table.first_row_of.items():
+                inverse[first : first + len(counts[name])] = 1.0 / np.maximum(counts[name], 1)
+            self._inverse_counts.append(tf.Variable(inverse, trainable=False))
+
+    def ridge(self, lookups: Sequence[Lookup], embeddings: float, linear: float) -> tf.Tensor:
+        """Return `sum(||w||^2 / count)` over the rows that a batch looked up, weighted.
+
+        A row's share of the penalty is divided by how often a pass over the training split looks it up, so that
+        a pass adds up to the ridge penalty on the whole table at the cost of the batch's rows.
+
+        Args:
+            lookups: What the batch read.
+            embeddings: The penalty's weight for embeddings.
+            linear: The penalty's weight for linear weights.
+        """
+        total = tf.constant(0.0)
+        for table, lookup, inverse in zip(self.tables, lookups, self._inverse_counts, strict=True):
+            by_column = tf.constant(
+                [embeddings] * (table.width - self.linear_units) + [linear] * self.linear_units, tf.float32
+            )
+            norms = tf.linalg.matvec(tf.square(tf.cast(lookup.rows, tf.float32)), by_column)
+            if lookup.present is not None:
+                norms *= lookup.present
+            total += tf.reduce_sum(norms * tf.gather(inverse, lookup.ids))
+        return total
+
+    def _look_up(self, table: _Table, weight: Any, inputs: Mapping[str, Any]) -> Lookup:
         ids = inputs["ids"]
         if list(table.id_columns) != list(range(ids.shape[1])):
             ids = tf.gather(ids, table.id_columns, axis=1)
         flat = [ids + table.id_offsets]
-        masks = []
+        present = [tf.ones_like(ids, tf.float32)]
         for feature, offset in table.sequences:
             values = inputs["sequences"][feature.name]
-            masks.append(values >= 0)
+            present.append(tf.cast(values >= 0, tf.float32))
             flat.append(tf.where(values >= 0, values + offset, 0))
+        places = flat[0] if len(flat) == 1 else tf.concat(flat, axis=1)
         # One gather for all of them, from the variable itself: reading it first would copy the whole table.
-        rows = tf.gather(weight.value, flat[0] if len(flat) == 1 else tf.concat(flat, axis=1))
-        rows = tf.cast(rows, self.compute_dtype)
-        if not table.sequences:
-            return rows, _sum_squares(rows)
-        sizes = [len(table.id_columns), *(mask.shape[1] for mask in masks)]
-        first, *parts = tf.split(rows, sizes, axis=1)
-        pooled, squares = [first], _sum_squares(first)
-        for (feature, _), mask, part in zip(table.sequences, masks, parts, strict=True):
-            present = tf.cast(mask, part.dtype)[:, :, None]
-            squares += _sum_squares(part * present)
-            pooled.append(_pool(part, present, feature.pooling))
-        return tf.concat(pooled, axis=1), squares
+        rows = tf.cast(tf.gather(weight.value, places), self.compute_dtype)
+        return Lookup(places, rows, tf.concat(present, axis=1) if table.sequences else None)
+
+    def _pool(self, table: _Table, lookup: Lookup) -> tf.Tensor:
+        """Return `(batch, features, width)`: every sequence's rows made one."""
+        if lookup.present is None:
+            return lookup.rows
+        sizes = [len(table.id_columns), *(feature.max_length for feature, _ in table.sequences)]
+        first, *parts = tf.split(lookup.rows, sizes, axis=1)
+        _, *masks = tf.split(tf.cast(lookup.present, first.dtype), sizes, axis=1)
+        pooled = [first]
+        for (feature, _), part, mask in zip(table.sequences, parts, masks, strict=True):
+            pooled.append(_pool(part, mask[:, :, None], feature.pooling))
+        return tf.concat(pooled, axis=1)
 
     def _lay_out(self, table: _Table, pooled: tf.Tensor) -> tf.Tensor:
         features = pooled.shape[1]
@@ -165,7 +221,7 @@ def _plan(
                 dim=table_dim,
                 width=copies * table_dim + linear_units,
                 rows=rows,
-                first_rows=np.asarray(sorted(offsets.values()), np.int64),
+                first_row_of=offsets,
                 id_columns=np.asarray([id_features.index(feature.name) for feature in with_ids], np.int32),
                 id_offsets=np.asarray([start[feature.name] for feature in with_ids], np.int32),
                 sequences=tuple((f, start[f.name]) for f in members if f.kind == "sequence"),
@@ -178,14 +234,10 @@ def _row_initializer(table: _Table, embedding_width: int, limit: float) -> Any:
     def initialize(shape: Any, dtype: Any = None) -> tf.Tensor:
         embeddings = uniform_initializer(limit)((table.rows, embedding_width))
         known = np.ones((table.rows, 1), np.float32)
-        known[table.first_rows] = 0.0
+        known[list(table.first_row_of.values())] = 0.0
         return tf.pad(embeddings * known, ((0, 0), (0, table.width - embedding_width)))
 
     return initialize
-
-
-def _sum_squares(rows: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(tf.square(tf.cast(rows, tf.float32)))
 
 
 def _pool(rows: tf.Tensor, present: tf.Tensor, pooling: str) -> tf.Tensor:

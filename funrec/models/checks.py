@@ -15,9 +15,12 @@ def check_units(name: str, units: Sequence[int], allow_empty: bool = False) -> t
     Raises:
         InputError: If it is not that, or empty where `allow_empty` is false.
     """
-    whole = not isinstance(units, str) and all(isinstance(u, int) and not isinstance(u, bool) and u > 0 for u in units)
+    whole = isinstance(units, list | tuple) and all(
+        isinstance(unit, int) and not isinstance(unit, bool) and unit > 0 for unit in units
+    )
     if not whole or (not units and not allow_empty):
-        raise InputError(f"{name} should be a list of positive whole numbers. Received: {list(units)}.")
+        received = list(units) if isinstance(units, tuple) else units
+        raise InputError(f"{name} should be a list of positive whole numbers. Received: {received}.")
     return tuple(units)
 
 
@@ -54,6 +57,17 @@ def check_rate(name: str, value: float) -> float:
     return float(value)
 
 
+def check_flag(name: str, value: bool) -> bool:
+    """Return `value`, true or false.
+
+    Raises:
+        InputError: If it is not that: any text, `flase` included, would count as true.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{name} should be true or false. Received: {value}.")
+    return value
+
+
 def check_activation(name: str, value: str) -> str:
     """Return `value`, the name of a Keras activation.
 
@@ -61,6 +75,8 @@ def check_activation(name: str, value: str) -> str:
         InputError: If Keras has no such activation.
     """
     try:
+        if not isinstance(value, str):  # Keras would take a mapping too, and deserialise it
+            raise ValueError("an activation is configured by its name")
         keras.activations.get(value)
     except ValueError as error:
         raise InputError(f"{name} should name a Keras activation such as relu or gelu. Received: {value}.") from error

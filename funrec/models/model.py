@@ -14,7 +14,7 @@ from funrec.layers.embedding import Embedded, FusedEmbedding
 from funrec.layers.mlp import MLPBank, add_bank_kernel
 from funrec.layers.randomness import random_sites
 from funrec.models.backbones.base import Backbone
-from funrec.models.checks import check_activation, check_positive_number, check_rate, check_units
+from funrec.models.checks import check_activation, check_flag, check_positive_number, check_rate, check_units
 from funrec.models.funnels.base import Funnel, LogProbability, from_logit
 from funrec.schema import InputLayout, Task
 
@@ -36,10 +36,12 @@ class MultiTaskModel(keras.Model):
         tower_dropout: Dropout rate after every hidden layer of a tower.
         activation: Activation of the towers.
         batch_normalization: Whether towers normalise before their activation.
-        embedding_l2: Penalty on the squared norm of the rows that a batch looks up, per row of the batch.
+        embedding_l2: Ridge penalty on embeddings: `embedding_l2 * sum(||w||^2)` beside the sum of all rows'
+            losses. Applied to the rows a batch looks up, never to the whole table. See `FusedEmbedding.ridge`.
         linear_term: Whether every tower's logit gets a sum of one weight per id and number (a wide part;
             Cheng et al., DLRS 2016).
         linear_scale: What the linear term is multiplied by; under Adam, how many times larger its step is.
+        linear_l2: Likewise on the linear weights; scikit-learn's logistic regression with `C` has 1 / (2 C).
         precision: `float32`, or `mixed_bfloat16` for matrix products in bfloat16.
 
     Raises:
@@ -59,21 +61,26 @@ class MultiTaskModel(keras.Model):
         embedding_l2: float = 0.0,
         linear_term: bool = False,
         linear_scale: float = 10.0,
+        linear_l2: float = 0.0,
         precision: str = "float32",
     ) -> None:
         super().__init__(dtype=precision)
         tower_units = check_units("model.tower_units", tower_units, allow_empty=True)
         check_activation("model.activation", activation)
         check_rate("model.tower_dropout", tower_dropout)
+        check_flag("model.batch_normalization", batch_normalization)
         self.embedding_l2 = check_positive_number("model.embedding_l2", embedding_l2) if embedding_l2 else 0.0
         self.linear_scale = check_positive_number("model.linear_scale", linear_scale)
+        self.linear_l2 = check_positive_number("model.linear_l2", linear_l2) if linear_l2 else 0.0
         self.tasks = tuple(tasks)
         self.layout = layout
         self.funnel = funnel
         funnel.configure(self.tasks)
         self.backbone = backbone
-        backbone.configure(len(funnel.towers), len(layout.numeric_features))
-        self.has_linear_term = bool(linear_term) and backbone.has_towers
+        backbone.configure(
+            len(funnel.towers), len(layout.numeric_features), funnel.towers, funnel.tower_parents()
+        )
+        self.has_linear_term = check_flag("model.linear_term", linear_term) and backbone.has_towers
         copies, dim = backbone.embedding_layout(None)
         self.embedding = FusedEmbedding(
             layout.embedded_features,
@@ -92,13 +99,19 @@ class MultiTaskModel(keras.Model):
         )
         self.linear_coefficients: keras.Variable | None = None
 
-    def initialise(self, seed: int, rates: Mapping[str, float] | None = None) -> None:
+    def initialise(
+        self, seed: int, rates: Mapping[str, float] | None = None, counts: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         """Make the weights, a function of `seed`, with every head starting at its task's base rate.
 
         Args:
             seed: The run's seed.
             rates: Each task's positive rate (mean, for regression) in the training split.
+            counts: How often the training split looks every embedding row up, by feature; needed to train with
+                a penalty.
         """
+        if counts is not None:
+            self.embedding.count_lookups(counts)
         with random_sites(seed, -1):
             if self.has_linear_term and self.layout.numeric_features:
                 self.linear_coefficients = self.add_weight(
@@ -119,7 +132,7 @@ class MultiTaskModel(keras.Model):
 
     def embed(self, batch: Batch) -> Embedded:
         """Look the batch up: `x` of shape `(batch, width)` or `(copies, batch, width)`, `linear` of `(towers, batch)`."""
-        x, linear, squares = self.embedding(batch)
+        x, linear, lookups = self.embedding(batch)
         numeric = batch.get("numeric")
         if numeric is not None:
             numeric = tf.cast(numeric, x.dtype)
@@ -129,7 +142,7 @@ class MultiTaskModel(keras.Model):
             if numeric is not None:
                 linear += tf.matmul(numeric, tf.cast(tf.convert_to_tensor(self.linear_coefficients), x.dtype))
             linear = tf.transpose(tf.cast(linear, tf.float32)) * self.linear_scale
-        return Embedded(x, linear, squares)
+        return Embedded(x, linear, lookups)
 
     def head(self, representation: tf.Tensor, linear: tf.Tensor | None, training: bool = False) -> tf.Tensor:
         """Return the logits `(towers, batch)` of what the backbone made of the batch, `(towers, batch, units)`."""
@@ -137,9 +150,19 @@ class MultiTaskModel(keras.Model):
         logits = tf.cast(logits[:, :, 0], tf.float32)
         return logits if linear is None else logits + linear
 
-    def penalty(self, squares: tf.Tensor, rows: int) -> tf.Tensor | None:
-        """Return the embedding penalty of a batch of `rows`, or none where there is none."""
-        return self.embedding_l2 * squares / rows if self.embedding_l2 else None
+    @property
+    def has_penalty(self) -> bool:
+        """Whether `penalty` needs `embedding.count_lookups`."""
+        return bool(self.embedding_l2 or (self.linear_l2 and self.has_linear_term))
+
+    def penalty(self, embedded: Embedded, rows: int) -> tf.Tensor | None:
+        """Return the penalty on what a batch of `rows` looked up, or none where there is none."""
+        if not self.has_penalty:
+            return None
+        # Both are penalties on effective weights, however a backbone or the linear term scales those it stores.
+        embeddings = self.embedding_l2 * self.backbone.embedding_scale**2
+        linear = self.linear_l2 * self.linear_scale**2
+        return self.embedding.ridge(embedded.lookups, embeddings, linear) / rows
 
     def task_losses(
         self,

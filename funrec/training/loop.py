@@ -27,6 +27,13 @@ from funrec.weighting.base import Weighting
 log = logging.getLogger("funrec")
 
 
+#: How a learning rate falls: a Keras schedule of the first rate and the number of steps.
+SCHEDULES: dict[str, Callable[[float, int], keras.optimizers.schedules.LearningRateSchedule]] = {
+    "linear": lambda rate, steps: keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0),
+    "cosine": keras.optimizers.schedules.CosineDecay,
+}
+
+
 class TrainingDiverged(InputError):
     """A loss turned NaN or infinite."""
 
@@ -54,9 +61,10 @@ class Trainer:
     Args:
         epochs: Most passes over the training split.
         batch_size: Rows per step.
-        monitor: The validation metric that decides which epoch is kept.
+        monitor: The validation metric that decides which epoch is kept; none keeps the last.
         monitor_mode: `max` or `min`: which way the metric is better.
         patience: Epochs without a better metric before training stops early; none never stops early.
+        learning_rate_decay: `linear` or `cosine`: the learning rate falls to zero over `epochs`; none keeps it.
         average_steps: Average the weights over this many of an epoch's last steps before validation; 0 does not.
         average_snapshots: How many snapshots that average takes.
         steps_per_call: Steps in one call of the graph.
@@ -71,9 +79,10 @@ class Trainer:
         self,
         epochs: int = 5,
         batch_size: int = 1024,
-        monitor: str = "auc_macro",
+        monitor: str | None = "auc_macro",
         monitor_mode: str = "max",
         patience: int | None = 2,
+        learning_rate_decay: str | None = None,
         average_steps: int = 0,
         average_snapshots: int = 10,
         steps_per_call: int = 100,
@@ -85,6 +94,9 @@ class Trainer:
         self.monitor = monitor
         self.monitor_mode = _check_choice("trainer.monitor_mode", monitor_mode, ("max", "min"))
         self.patience = None if patience is None else check_positive("trainer.patience", patience)
+        if learning_rate_decay is not None:
+            _check_choice("trainer.learning_rate_decay", learning_rate_decay, tuple(SCHEDULES))
+        self.learning_rate_decay = learning_rate_decay
         self.average_steps = 0 if average_steps == 0 else check_positive("trainer.average_steps", average_steps)
         self.average_snapshots = check_positive("trainer.average_snapshots", average_snapshots)
         self.steps_per_call = check_positive("trainer.steps_per_call", steps_per_call)
@@ -121,6 +133,9 @@ class Trainer:
             InputError: If `monitor` is no metric of the validation split.
         """
         stream = BatchStream(rows, model.layout, self.batch_size, seed)
+        if self.learning_rate_decay is not None:
+            schedule = SCHEDULES[self.learning_rate_decay]
+            optimizer.learning_rate = schedule(float(optimizer.learning_rate), stream.steps_until(self.epochs))
         step = TrainingStep(model, weighting, optimizer, seed, offsets)
         step.trace(stream.block(0, 1))
         average = WeightAverage(model.weights, self.average_steps, self.average_snapshots)
@@ -136,10 +151,10 @@ class Trainer:
                 row = _history_row(epoch, names, totals, stream.batch_size, metrics)
                 result.history.append(row)
                 score = self._read_monitor(metrics)
-                if score > best:
+                if score > best or self.monitor is None:
                     best, result.best_epoch = score, epoch + 1
                     save_weights(model, folder)
-                progress.end_epoch(row, self.monitor)
+                progress.end_epoch(row, self.monitor or "auc_macro")
                 if self.average_steps:
                     average.restore()
                 step.end_epoch(totals.losses)
@@ -179,6 +194,8 @@ class Trainer:
         return totals
 
     def _read_monitor(self, metrics: Mapping[str, float]) -> float:
+        if self.monitor is None:
+            return 0.0
         if self.monitor not in metrics:
             raise InputError(
                 f"trainer.monitor should be a metric of the validation split. Received: {self.monitor}."

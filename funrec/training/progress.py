@@ -61,11 +61,10 @@ class TrainingProgress:
         losses = np.array([row[f"loss_{task}"] for task in self.tasks])
         weights = np.array([row[f"weight_{task}"] for task in self.tasks])
         log.info(
-            "epoch %d: %s, %s %.4f, %s rows/s",
+            "epoch %d: %s%s, %s rows/s",
             row["epoch"],
             self._losses(losses, weights),
-            monitor,
-            row[monitor],
+            f", {monitor} {row[monitor]:.4f}" if monitor in row else "",
             f"{row['rows_per_second']:,.0f}",
         )
 

@@ -75,7 +75,7 @@ class TrainingStep:
                 state = {name: tf.convert_to_tensor(value) for name, value in self.state.items()}
                 weights, state = self.weighting.weights(tf.stop_gradient(losses), None, state, sites.next_key())
                 total = tf.tensordot(tf.stop_gradient(weights), losses, 1)
-                penalty = model.penalty(embedded.squares, batch["ids"].shape[0])
+                penalty = model.penalty(embedded, batch["ids"].shape[0])
                 if penalty is not None:
                     total += penalty
         gradients = tape.gradient(total, self._values, unconnected_gradients=tf.UnconnectedGradients.ZERO)

@@ -17,12 +17,21 @@ class Weighting(ABC):
 
     The step descends `sum_t w_t L_t` with the weights held constant. All state is a dictionary of tensors
     of fixed shape that the loop keeps and checkpoints; a weighting itself keeps none.
+
+    A task without a valid row in a batch is inactive in that step: its weight is 0 whatever is returned for it,
+    and it should influence neither the others' weights nor the state.
     """
 
     #: Where it is from, for `funrec list weightings`.
     paper = ""
     #: What it reads: `losses` or `gramian`.
     needs = "losses"
+    #: Over what the gradients behind the Gramian are taken: `representation`, `last_shared_layer` or `all_shared`.
+    shared = "representation"
+    #: Whether parameters of one task alone follow their task's weighted loss, as the step does, or its loss as it is.
+    weighs_task_parameters = True
+    #: Whether `after_step` reads the losses of the same batch after the update, which costs one more forward pass.
+    reads_losses_after = False
 
     tasks: tuple[Task, ...] = ()
 
@@ -40,7 +49,12 @@ class Weighting(ABC):
 
     @abstractmethod
     def weights(
-        self, losses: tf.Tensor, gramian: tf.Tensor | None, state: State, key: tf.Tensor
+        self,
+        losses: tf.Tensor,
+        gramian: tf.Tensor | None,
+        state: State,
+        key: tf.Tensor,
+        active: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, State]:
         """Return this step's weights, and the state after it.
 
@@ -49,8 +63,31 @@ class Weighting(ABC):
             gramian: `G[i, j] = <grad_i, grad_j>`, float32 `(tasks, tasks)`; none where `needs` is `losses`.
             state: As the last step left it.
             key: An int32 `(2,)` key for random numbers, a function of seed and step.
+            active: Which tasks have a valid row in the batch, bool `(tasks,)`; none where all have.
         """
+
+    def after_step(self, losses: tf.Tensor, state: State, active: tf.Tensor | None = None) -> State:
+        """Return the state after the update; called where `reads_losses_after` says so.
+
+        Args:
+            losses: The tasks' losses after the update, on the batch it was made from, float32 `(tasks,)`.
+            state: As `weights` left it.
+            active: Which tasks have a valid row in the batch, bool `(tasks,)`; none where all have.
+        """
+        return state
 
     def end_epoch(self, mean_losses: tf.Tensor, state: State) -> State:
         """Return the state after an epoch whose mean task losses were `mean_losses`, float32 `(tasks,)`."""
         return state
+
+
+def active_tasks(losses: tf.Tensor, active: tf.Tensor | None) -> tf.Tensor:
+    """Return which tasks take part in a step, bool `(tasks,)`."""
+    return tf.ones_like(losses, tf.bool) if active is None else active
+
+
+def active_softmax(logits: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
+    """Return the softmax of `logits` `(tasks,)` among the active tasks; all 0 where none is."""
+    shifted = tf.where(active, logits - tf.reduce_max(logits), 0.0)
+    powers = tf.where(active, tf.exp(shifted), 0.0)
+    return tf.math.divide_no_nan(powers, tf.reduce_sum(powers))

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
 from funrec.errors import InputError
 from funrec.schema import Task
 from funrec.weighting.base import State, Weighting
+from funrec.weighting.checks import numbers_by_task
 
 
 class Fixed(Weighting):
-    """Every task's own weight, `dataset.tasks.<name>.weight`, throughout.
+    """Every task's own weight throughout.
+
+    Args:
+        weights: A weight by task; `dataset.tasks.<name>.weight` for a task that it leaves out.
 
     Raises:
-        InputError: If all weights are 0.
+        InputError: If a weight is negative or a name no task's; or if all weights are 0.
     """
 
     paper = "weighted sum of losses"
 
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        self.chosen = dict(weights or {})
+
     def configure(self, tasks: Sequence[Task]) -> None:
         super().configure(tasks)
-        if not any(task.weight > 0 for task in self.tasks):
+        chosen = numbers_by_task("weights", self.chosen, tasks, 0.0)
+        self.values = [w if task.name in self.chosen else task.weight for task, w in zip(tasks, chosen, strict=True)]
+        if not any(weight > 0 for weight in self.values):
             raise InputError("dataset.tasks.<name>.weight should be positive for at least one task. All are 0.")
 
     def weights(
-        self, losses: tf.Tensor, gramian: tf.Tensor | None, state: State, key: tf.Tensor
+        self,
+        losses: tf.Tensor,
+        gramian: tf.Tensor | None,
+        state: State,
+        key: tf.Tensor,
+        active: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, State]:
-        return tf.constant([task.weight for task in self.tasks], tf.float32), state
+        return tf.constant(self.values, tf.float32), state

@@ -101,7 +101,7 @@ def test_binary_labels_follow_their_true_probability_in_every_tenth(label: str) 
 
 
 def test_a_binary_labels_logit_has_mean_0_and_the_asked_for_deviation() -> None:
-    p = make(kind="binary", logit_scale=1.5, scale=2.0).generate(0, ROWS)["p_y1"].to_numpy().astype(np.float64)
+    p = make(kind="binary", logit_scale=1.5, scale=0.3).generate(0, ROWS)["p_y1"].to_numpy().astype(np.float64)
     logits = np.log(p / (1 - p))
     assert abs(logits.mean()) < STANDARD_ERRORS * 1.5 / np.sqrt(ROWS)
     assert abs(logits.std() - 1.5) < STANDARD_ERRORS * 1.5 / np.sqrt(ROWS)

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
+
+from funrec.models.funnels.base import LogProbability
+from funrec.schema import Task
+
+
+class Gates(NamedTuple):
+    """What some gates made of a batch.
+
+    Attributes:
+        name: Where in the backbone they are, `level_1`; empty where there is one place only.
+        readers: Who reads each gate: the towers' names, or `shared`.
+        experts: The experts' names, as every one of these gates sees them.
+        weights: `(readers, batch, experts)`, sums to 1 over the last axis.
+    """
+
+    name: str
+    readers: tuple[str, ...]
+    experts: tuple[str, ...]
+    weights: tf.Tensor
 
 
 class Backbone(keras.layers.Layer):
@@ -26,17 +45,38 @@ class Backbone(keras.layers.Layer):
 
     #: Embeddings start uniform on (-limit, limit).
     embedding_limit = 0.05
+    #: What the backbone multiplies the embeddings it reads by.
+    embedding_scale = 1.0
 
     num_towers = 1
     num_numeric = 0
+    #: The towers' names.
+    tower_names: tuple[str, ...] = ("tower_1",)
+    #: By tower: which one comes before it in the funnel; none for a root.
+    tower_parents: tuple[int | None, ...] = (None,)
 
-    def configure(self, num_towers: int, num_numeric: int) -> None:
-        """Say how many towers read the backbone, and how many of `x`'s last columns are plain numbers.
+    def configure(
+        self,
+        num_towers: int,
+        num_numeric: int,
+        tower_names: Sequence[str] | None = None,
+        tower_parents: Sequence[int | None] | None = None,
+    ) -> None:
+        """Say what the backbone serves. Called once, before it is built.
 
-        Called once, before the backbone is built.
+        Args:
+            num_towers: How many towers read it.
+            num_numeric: How many of `x`'s last columns are plain numbers.
+            tower_names: The towers' names; `tower_1` and so on where not given.
+            tower_parents: By tower, which one comes before it in the funnel; none for a root.
+
+        Raises:
+            InputError: If the backbone cannot serve them.
         """
         self.num_towers = num_towers
         self.num_numeric = num_numeric
+        self.tower_names = tuple(tower_names or (f"tower_{place + 1}" for place in range(num_towers)))
+        self.tower_parents = tuple(tower_parents or (None,) * num_towers)
 
     def embedding_layout(self, dim: int | None) -> tuple[int, int | None]:
         """Return how many independent copies of every embedding it reads, and their width.
@@ -63,6 +103,21 @@ class Backbone(keras.layers.Layer):
     def last_shared_variables(self) -> list[keras.Variable]:
         """The last layer of `shared_variables`, at which GradNorm compares gradients."""
         return self.shared_variables[-2:]
+
+    def gates_of(self, x: tf.Tensor) -> list[Gates]:
+        """Return what every gate makes of a batch, for a look inside; empty where there are none."""
+        return []
+
+    def auxiliary_loss(
+        self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task]
+    ) -> tf.Tensor | None:
+        """Return what the backbone adds to the tasks' losses, a scalar mean over the batch; none for most.
+
+        Args:
+            probabilities: Every binary task's probability over all exposures, each of shape `(batch,)`.
+            tasks: The tasks.
+        """
+        return None
 
     def represent(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return `(towers, batch, units)`, what every tower reads."""

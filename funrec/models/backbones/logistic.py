@@ -36,7 +36,7 @@ class Logistic(Backbone):
 
     def __init__(self, scale: float = 10.0, **layer: Any) -> None:
         super().__init__(**layer)
-        self.scale = check_positive_number("model.backbone.scale", scale)
+        self.embedding_scale = self.scale = check_positive_number("model.backbone.scale", scale)
 
     def embedding_layout(self, dim: int | None) -> tuple[int, int | None]:
         return self.num_towers, 1

@@ -12,7 +12,7 @@ from keras import ops
 from funrec.layers.experts import GateBank
 from funrec.layers.mlp import MLPBank
 from funrec.models.backbones.base import Backbone
-from funrec.models.checks import check_activation, check_positive, check_rate, check_units
+from funrec.models.checks import check_activation, check_flag, check_positive, check_rate, check_units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -54,7 +54,7 @@ class MMoE(Backbone):
         self.gate_units = check_units("model.backbone.gate_units", gate_units, allow_empty=True)
         self.activation = check_activation("model.backbone.activation", activation)
         self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = batch_normalization
+        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         dtype = self.dtype_policy

@@ -11,7 +11,7 @@ from keras import ops
 
 from funrec.layers.mlp import MLPBank
 from funrec.models.backbones.base import Backbone
-from funrec.models.checks import check_activation, check_rate, check_units
+from funrec.models.checks import check_activation, check_flag, check_rate, check_units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -45,7 +45,7 @@ class SharedBottom(Backbone):
         self.units = check_units("model.backbone.units", units)
         self.activation = check_activation("model.backbone.activation", activation)
         self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = batch_normalization
+        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         self.bottom = MLPBank(

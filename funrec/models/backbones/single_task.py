@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from funrec.layers.mlp import MLPBank
 from funrec.models.backbones.base import Backbone
-from funrec.models.checks import check_activation, check_rate, check_units
+from funrec.models.checks import check_activation, check_flag, check_rate, check_units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -44,7 +44,7 @@ class SingleTask(Backbone):
         self.units = check_units("model.backbone.units", units)
         self.activation = check_activation("model.backbone.activation", activation)
         self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = batch_normalization
+        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
 
     def embedding_layout(self, dim: int | None) -> tuple[int, int | None]:
         return self.num_towers, dim

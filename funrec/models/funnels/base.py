@@ -33,6 +33,9 @@ class Funnel(ABC):
     #: Where it is from, for `funrec list models`.
     paper = ""
 
+    #: Whether a positive label must imply that of `task.after`; the data is then checked for it.
+    needs_nesting = False
+
     tasks: tuple[Task, ...] = ()
     #: Names of the towers, in the order of their logits; esm2 has four for three tasks.
     towers: tuple[str, ...] = ()
@@ -61,6 +64,11 @@ class Funnel(ABC):
         Args:
             logits: float32 of shape `(towers, batch)`.
         """
+
+    def tower_parents(self) -> tuple[int | None, ...]:
+        """Return, by tower, which tower comes before it in the funnel; none for a root."""
+        place = {task.name: tower for tower, task in enumerate(self.tasks)}
+        return tuple(None if task.after is None else place[task.after] for task in self.tasks)
 
     def conditional(self, logits: tf.Tensor) -> dict[str, LogProbability]:
         """Return the conditional heads, named `<task>_given_<parent>`; none for most funnels."""

@@ -1,0 +1,245 @@
+"""Customized gate control: shared and task-specific experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from funrec.layers.experts import GateBank
+from funrec.layers.mixing import mix
+from funrec.layers.mlp import MLPBank
+from funrec.models.backbones.base import Backbone, Gates
+from funrec.models.checks import check_activation, check_positive, check_rate, check_units
+
+
+class LevelOutput(NamedTuple):
+    """What the experts and gates of one level give.
+
+    Attributes:
+        specific: Task-specific experts, `(towers, num_specific, batch, units)`.
+        shared: Shared experts, `(num_shared, batch, units)`.
+        gates: The towers' gates over their own experts, then the shared ones, `(towers, batch, experts)`.
+        shared_gate: The shared stream's gate over all towers' experts, then the shared ones, `(1, batch, all)`;
+            none at the last level.
+    """
+
+    specific: tf.Tensor
+    shared: tf.Tensor
+    gates: tf.Tensor
+    shared_gate: tf.Tensor | None
+
+    def tower_streams(self) -> tf.Tensor:
+        """Mix every tower's own and the shared experts, `(towers, batch, units)`."""
+        own = self.specific.shape[1]
+        return mix(self.gates[..., :own], self.specific) + mix(self.gates[..., own:], self.shared)
+
+    def shared_stream(self) -> tf.Tensor:
+        """Mix all experts, `(1, batch, units)`."""
+        every = ops.concatenate([ops.reshape(self.specific, (-1, *self.shared.shape[1:])), self.shared], axis=0)
+        return mix(self.shared_gate, every)
+
+
+@keras.saving.register_keras_serializable(package="funrec")
+class ExtractionLevel(keras.layers.Layer):
+    """One level of shared and task-specific experts with their gates (Tang et al., RecSys 2020, section 4).
+
+    Every gate is a softmax of its own stream: tower `k`'s over its `num_specific` and the `num_shared` experts, and
+    below the last level the shared stream's over all experts.
+
+    Args:
+        num_towers: Number of towers.
+        num_specific: Experts of every tower.
+        num_shared: Experts of all.
+        units: Hidden units of every expert, input side first.
+        gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
+        activation: Activation of experts and gates.
+        dropout: Dropout rate after every hidden layer.
+        batch_normalization: Whether experts normalise before their activation.
+        is_last: Whether no level follows, so that there is no shared gate.
+
+    Input: the towers' streams `(towers, batch, width)` and the shared stream `(1, batch, width)`; at the first level
+    both are `x` `(batch, width)`.
+    """
+
+    def __init__(
+        self,
+        num_towers: int,
+        num_specific: int,
+        num_shared: int,
+        units: Sequence[int],
+        gate_units: Sequence[int],
+        activation: str,
+        dropout: float,
+        batch_normalization: bool,
+        is_last: bool,
+        **layer: Any,
+    ) -> None:
+        super().__init__(**layer)
+        self.num_towers = num_towers
+        self.num_specific = num_specific
+        self.num_shared = num_shared
+        self.is_last = is_last
+        network = (units, activation, dropout, batch_normalization)
+        gate = (gate_units, activation, dropout)
+        dtype = self.dtype_policy
+        self.specific = MLPBank(num_towers * num_specific, *network, dtype=dtype, name="specific")
+        self.shared = MLPBank(num_shared, *network, dtype=dtype, name="shared")
+        self.gates = GateBank(num_towers, num_specific + num_shared, *gate, dtype=dtype, name="gates")
+        every = num_towers * num_specific + num_shared
+        self.shared_gate = None if is_last else GateBank(1, every, *gate, dtype=dtype, name="shared_gate")
+
+    def build(self, towers_shape: Sequence[int | None], shared_shape: Sequence[int | None]) -> None:
+        self.specific.build(towers_shape)
+        self.shared.build(shared_shape)
+        self.gates.build(towers_shape)
+        if self.shared_gate is not None:
+            self.shared_gate.build(shared_shape)
+
+    def call(self, towers: tf.Tensor, shared: tf.Tensor, training: bool = False) -> LevelOutput:
+        own = towers if len(towers.shape) == 2 else ops.repeat(towers, self.num_specific, axis=0)
+        specific = self.specific(own, training=training)
+        return LevelOutput(
+            ops.reshape(specific, (self.num_towers, self.num_specific, -1, specific.shape[-1])),
+            self.shared(shared, training=training),
+            self.gates(towers, training=training),
+            None if self.shared_gate is None else self.shared_gate(shared, training=training),
+        )
+
+    def gates_of(self, output: LevelOutput, name: str, towers: tuple[str, ...]) -> list[Gates]:
+        """Return the level's gates under its name, with the towers' names."""
+        specific = tuple(f"specific_{place + 1}" for place in range(self.num_specific))
+        shared = tuple(f"shared_{place + 1}" for place in range(self.num_shared))
+        gates = [Gates(name, towers, (*specific, *shared), output.gates)]
+        if output.shared_gate is not None:
+            every = tuple(f"{tower}_{expert}" for tower in towers for expert in specific)
+            gates.append(Gates(name, ("shared",), (*every, *shared), output.shared_gate))
+        return gates
+
+
+class ExtractionBackbone(Backbone):
+    """Extraction levels, one above another: what `cgc` and `ple` have in common."""
+
+    def __init__(
+        self,
+        num_levels: int,
+        num_specific: int,
+        num_shared: int,
+        expert_units: Sequence[int],
+        gate_units: Sequence[int],
+        activation: str,
+        dropout: float,
+        batch_normalization: bool,
+        **layer: Any,
+    ) -> None:
+        super().__init__(**layer)
+        self.num_levels = check_positive("model.backbone.num_levels", num_levels)
+        self.num_specific = check_positive("model.backbone.num_specific", num_specific)
+        self.num_shared = check_positive("model.backbone.num_shared", num_shared)
+        self.expert_units = check_units("model.backbone.expert_units", expert_units)
+        self.gate_units = check_units("model.backbone.gate_units", gate_units, allow_empty=True)
+        self.activation = check_activation("model.backbone.activation", activation)
+        self.dropout = check_rate("model.backbone.dropout", dropout)
+        self.batch_normalization = batch_normalization
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        self.levels = []
+        towers_shape = shared_shape = tuple(input_shape)
+        for level in range(self.num_levels):
+            extraction = ExtractionLevel(
+                self.num_towers,
+                self.num_specific,
+                self.num_shared,
+                self.expert_units,
+                self.gate_units,
+                self.activation,
+                self.dropout,
+                self.batch_normalization,
+                is_last=level == self.num_levels - 1,
+                dtype=self.dtype_policy,
+                name=f"level_{level + 1}",
+            )
+            extraction.build(towers_shape, shared_shape)
+            self.levels.append(extraction)
+            towers_shape = (self.num_towers, None, self.expert_units[-1])
+            shared_shape = (1, None, self.expert_units[-1])
+
+    def share(self, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, LevelOutput]:
+        *_, last = self._extract(x, training)
+        return last.shared, last
+
+    def specialise(self, shared: tf.Tensor | None, private: LevelOutput, training: bool = False) -> tf.Tensor:
+        return private._replace(shared=shared).tower_streams()
+
+    def _extract(self, x: tf.Tensor, training: bool) -> list[LevelOutput]:
+        outputs: list[LevelOutput] = []
+        towers = shared = x
+        for level in self.levels:
+            if outputs:
+                towers, shared = outputs[-1].tower_streams(), outputs[-1].shared_stream()
+            outputs.append(level(towers, shared, training=training))
+        return outputs
+
+    def gates_of(self, x: tf.Tensor) -> list[Gates]:
+        gates: list[Gates] = []
+        for level, output in zip(self.levels, self._extract(x, training=False), strict=True):
+            name = level.name if self.num_levels > 1 else ""
+            gates += level.gates_of(output, name, self.tower_names)
+        return gates
+
+    @property
+    def shared_variables(self) -> list[keras.Variable]:
+        """All that a later level's shared gate mixes, and the last level's shared experts.
+
+        The gates of the towers' own streams reach another tower through the next level's shared gate, if it has one.
+        """
+        variables: list[keras.Variable] = []
+        for number, level in enumerate(self.levels[:-1]):
+            banks = [level.shared_gate, level.specific, level.shared]
+            if number < self.num_levels - 2:
+                banks.insert(0, level.gates)
+            for bank in banks:
+                variables += bank.trainable_variables
+        return variables + self.levels[-1].shared.trainable_variables
+
+
+@keras.saving.register_keras_serializable(package="funrec")
+class CGC(ExtractionBackbone):
+    """Shared experts and experts of every tower's own; one gate per tower over its own and the shared ones.
+
+    `h_k = sum_e softmax(W_k x)_e * [E_k,1(x) .. E_k,m(x), E_s,1(x) .. E_s,n(x)]_e`   (Tang et al., RecSys 2020, eq. 1-4)
+
+    Args:
+        num_specific: Experts of every tower's own, `m`.
+        num_shared: Shared experts, `n`.
+        expert_units: Hidden units of every expert, input side first.
+        gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
+        activation: Activation of experts and gates.
+        dropout: Dropout rate after every hidden layer of experts and gates.
+        batch_normalization: Whether experts normalise before their activation.
+
+    Input shape: `(batch, width)`.
+    Output shape: `(towers, batch, expert_units[-1])`.
+
+    Raises:
+        InputError: If a size is not positive or the dropout rate is not in [0, 1).
+    """
+
+    paper = "Tang et al., RecSys 2020"
+
+    def __init__(
+        self,
+        num_specific: int = 1,
+        num_shared: int = 1,
+        expert_units: Sequence[int] = (128, 64),
+        gate_units: Sequence[int] = (),
+        activation: str = "relu",
+        dropout: float = 0.1,
+        batch_normalization: bool = False,
+        **layer: Any,
+    ) -> None:
+        network = (num_specific, num_shared, expert_units, gate_units, activation, dropout, batch_normalization)
+        super().__init__(1, *network, **layer)

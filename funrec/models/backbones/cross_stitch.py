@@ -1,0 +1,101 @@
+"""Cross-stitch: a network per tower, and units that mix them after every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from funrec.layers.mlp import MLPBank
+from funrec.models.backbones.base import Backbone
+from funrec.models.checks import check_activation, check_positive_number, check_rate, check_units
+from funrec.errors import InputError
+
+
+@keras.saving.register_keras_serializable(package="funrec")
+class CrossStitch(Backbone):
+    """One network per tower on shared embeddings; after every layer each reads a learned combination of all.
+
+    `x~_i,u = sum_j alpha_ij,u * x_j,u`   for every unit `u` of a layer   (Misra et al., CVPR 2016, eq. 1)
+
+    The weights start as the paper's convex combination, `same_task` for a tower's own network and the rest in equal
+    parts for the others. The paper trains them with a learning rate 100 to 1000 times that of the networks; here they
+    are kept as `alpha / scale` instead, which under Adam makes their step `scale` times larger.
+
+    Args:
+        units: Hidden units of every network, input side first; a cross-stitch unit follows every layer.
+        same_task: What a tower starts with of its own network.
+        scale: How many times the learning rate a step of `alpha` is.
+        activation: Activation of the networks.
+        dropout: Dropout rate after every layer.
+        batch_normalization: Whether to normalise before the activation.
+
+    Input shape: `(batch, width)`.
+    Output shape: `(towers, batch, units[-1])`.
+
+    Raises:
+        InputError: If a size is not positive, or a share or rate is out of range.
+    """
+
+    paper = "Misra et al., CVPR 2016"
+
+    def __init__(
+        self,
+        units: Sequence[int] = (128, 64),
+        same_task: float = 0.9,
+        scale: float = 100.0,
+        activation: str = "relu",
+        dropout: float = 0.1,
+        batch_normalization: bool = False,
+        **layer: Any,
+    ) -> None:
+        super().__init__(**layer)
+        self.units = check_units("model.backbone.units", units)
+        self.same_task = check_positive_number("model.backbone.same_task", same_task)
+        if same_task > 1:
+            raise InputError(f"model.backbone.same_task should be above 0 and at most 1. Received: {same_task}.")
+        self.scale = check_positive_number("model.backbone.scale", scale)
+        self.activation = check_activation("model.backbone.activation", activation)
+        self.dropout = check_rate("model.backbone.dropout", dropout)
+        self.batch_normalization = batch_normalization
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        towers = self.num_towers
+        others = (1.0 - self.same_task) / max(towers - 1, 1)
+        start = np.where(np.eye(towers, dtype=bool), self.same_task, others) if towers > 1 else np.ones((1, 1))
+        self.banks, self.stitches = [], []
+        shape = tuple(input_shape)
+        for depth, units in enumerate(self.units):
+            network = (self.activation, self.dropout, self.batch_normalization)
+            bank = MLPBank(towers, (units,), *network, dtype=self.dtype_policy, name=f"layer_{depth + 1}")
+            bank.build(shape)
+            self.banks.append(bank)
+            values = np.repeat(start[:, :, None], units, axis=2).astype(np.float32) / self.scale
+            self.stitches.append(
+                self.add_weight(
+                    shape=values.shape, initializer=keras.initializers.Constant(values), name=f"stitch_{depth + 1}"
+                )
+            )
+            shape = (towers, None, units)
+
+    def share(self, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, None]:
+        for depth, bank in enumerate(self.banks):
+            x = bank(x if depth == 0 else self._stitch(x, depth - 1), training=training)
+        return x, None  # (towers, batch, units)
+
+    def specialise(self, shared: tf.Tensor | None, private: Any, training: bool = False) -> tf.Tensor:
+        return self._stitch(shared, len(self.banks) - 1)
+
+    def _stitch(self, x: tf.Tensor, depth: int) -> tf.Tensor:
+        alpha = self.stitches[depth] * self.scale  # (towers, networks, units)
+        return ops.sum(ops.expand_dims(alpha, 2) * x, axis=1)
+
+    @property
+    def shared_variables(self) -> list[keras.Variable]:
+        """All but the last cross-stitch units, of which every tower has its own."""
+        networks = [variable for bank in self.banks for variable in bank.trainable_variables]
+        return [*self.stitches[:-1], *networks]
