@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,17 +10,31 @@ from typing import Any
 import keras
 import numpy as np
 
-from funrec.errors import InputError, did_you_mean
+from funrec.errors import InputError
 from funrec.models.backbones.base import Backbone
+from funrec.models.checks import check_positive_number
 from funrec.models.funnels.base import Funnel
 from funrec.models.model import MultiTaskModel
 from funrec.schema import InputLayout, Task
 from funrec.targets import build
+from funrec.training.gates import GateMeter, gate_columns
 from funrec.training.loop import Trainer
 from funrec.training.scoring import Scorer
 from funrec.weighting.base import Weighting
 
-__all__ = ["Parts", "Scorer", "base_rates", "build_model", "build_parts", "count_lookups", "part_name"]
+log = logging.getLogger("funrec")
+
+__all__ = [
+    "GateMeter",
+    "Parts",
+    "Scorer",
+    "base_rates",
+    "build_model",
+    "build_parts",
+    "count_lookups",
+    "gate_columns",
+    "part_name",
+]
 
 
 @dataclass(frozen=True)
@@ -39,10 +54,12 @@ def build_parts(config: Mapping[str, Any], tasks: Sequence[Task], layout: InputL
         InputError: If a part is not what it should be.
     """
     trainer = build(config["trainer"], Trainer, "trainer")
+    if trainer.monitor == "auc_macro" and all(task.kind == "regression" for task in tasks):
+        trainer.monitor, trainer.monitor_mode = "rmse_macro", "min"
+        log.info("No task is binary, so that trainer.monitor is rmse_macro, where less is better.")
     weighting = build(config["weighting"], Weighting, "weighting")
     weighting.configure(tasks)
-    optimizer = build(config["optimizer"], keras.optimizers.Optimizer, "optimizer")
-    _check_optimizer(config["optimizer"])
+    optimizer = build(_check_optimizer(config["optimizer"]), keras.optimizers.Optimizer, "optimizer")
     model = build_model(config["model"], tasks, layout, trainer.precision)
     return Parts(model, weighting, optimizer, trainer)
 
@@ -116,8 +133,9 @@ def count_lookups(rows: Any, layout: InputLayout) -> dict[str, np.ndarray]:
     return counts
 
 
-def _check_optimizer(config: Mapping[str, Any]) -> None:
-    rate = config.get("learning_rate", 1.0)
-    if isinstance(rate, int | float) and not 0 < rate < float("inf"):
-        hint = did_you_mean("learning_rate", config) if "learning_rate" not in config else ""
-        raise InputError(f"optimizer.learning_rate should be a positive number. Received: {rate}.{hint}")
+def _check_optimizer(config: Mapping[str, Any]) -> dict[str, Any]:
+    if "learning_rate" not in config:
+        return dict(config)
+    # Keras takes no whole number, and a negative one without a word.
+    rate = check_positive_number("optimizer.learning_rate", config["learning_rate"])
+    return {**config, "learning_rate": rate}

@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from funrec.errors import InputError, did_you_mean
 log = logging.getLogger("funrec")
 
 #: What a full or forbidding disk says; anything else from the system is a bug of ours.
-DISK_ERRORS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EDQUOT}
+DISK_ERRORS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+}
 
 KINDS = ("models", "datasets", "weightings", "experiments")
 
@@ -31,6 +35,7 @@ usage: funrec COMMAND ...
   funrec run [OVERRIDE ...]              run one experiment: funrec run model=mmoe trainer.epochs=2
   funrec run -m [OVERRIDE ...]           run every combination: funrec run -m model=shared_bottom,mmoe
   funrec list [models|datasets|...]      what there is to choose from
+  funrec predict RUN FILE -o SCORES      score raw rows with a finished run
   funrec data describe [OVERRIDE ...]    a dataset's rows, rates, vocabularies
   funrec data verify [ENTRY ...]         check prepared data against its checksums
 
@@ -44,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = arguments[0] if arguments else "--help"
-    commands = {"run": run, "list": list_parts, "data": data}
+    commands = {"run": run, "list": list_parts, "data": data, "predict": predict}
     if command in ("-h", "--help"):
         print(HELP, end="")
         sys.exit(0)
@@ -57,13 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if command not in commands:
             raise InputError(f"funrec {command}: no such command.{did_you_mean(command, commands)}")
         sys.exit(commands[command](arguments[1:]))
-    except InputError as error:
-        print(f"funrec: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        print(f"funrec: {error.filename or 'the disk'}: {error.strerror}. Free or choose another.", file=sys.stderr)
+    except (InputError, OSError) as error:
+        print(f"funrec: {_reason(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("funrec: interrupted.", file=sys.stderr)
@@ -89,15 +89,19 @@ def run(arguments: Sequence[str]) -> int:
         overrides = list(settings.overrides.task)
         try:
             done = experiment.run(to_plain(config), Path(settings.runtime.output_dir), overrides, live=_is_live())
-        except InputError as error:
+        except (InputError, OSError) as error:
+            reason = _reason(error)
             log.debug("The run failed.", exc_info=True)
-            log.error("funrec: %s", error)
-            failed.append((overrides, str(error)))
+            log.error("funrec: %s", reason)
+            failed.append((overrides, reason))
         else:
             finished.append(done)
             print(done.table(width=_width()), flush=True)
+            if done.record["config"]["report"]["gates"]:
+                print(done.gates(), flush=True)
             log.info("%s", done.path)
 
+    logging.raiseExceptions = False  # a log that finds the disk full should not bury the one line that says so
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, in several lines, and exits 1
     sys.argv = ["funrec run", *arguments]
     with one_line_errors([argument for argument in arguments if "=" in argument]):
@@ -120,6 +124,15 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _reason(error: InputError | OSError) -> str:
+    """Return what to tell the user; an error of the system that is no fault of the disk is raised again."""
+    if isinstance(error, InputError):
+        return str(error)
+    if error.errno not in DISK_ERRORS:
+        raise error
+    return f"{error.filename or 'the disk'} cannot be written: {error.strerror}. Free some space or choose another."
+
+
 def list_parts(arguments: Sequence[str]) -> int:
     """Print what there is to choose from, a line each, with the paper."""
     from funrec.catalogue import describe
@@ -132,6 +145,30 @@ def list_parts(arguments: Sequence[str]) -> int:
             print(f"{name}:")
         for part, text in describe(name):
             print(f"{'' if kind else '  '}{part:<22} {text}")
+    return 0
+
+
+def predict(arguments: Sequence[str]) -> int:
+    """Score the rows of a file with a finished run, and say how many there were."""
+    parser = argparse.ArgumentParser(
+        prog="funrec predict",
+        description="Score raw rows: a probability per task and conditional head, in the order of the rows.",
+    )
+    parser.add_argument("run", type=Path, help="the folder of a finished run")
+    parser.add_argument("file", help="raw rows: csv, tsv or parquet, a folder or a glob of them")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="where scores go: .parquet or .csv")
+    options = parser.parse_args(arguments)
+    from funrec.experiment import load_run
+
+    clock = time.perf_counter()
+    predictor = load_run(options.run).predictor
+    loaded = time.perf_counter()
+    rows = predictor.score_file(options.file, options.output)
+    seconds = time.perf_counter() - loaded
+    print(
+        f"{options.output}: {rows:,} rows, {rows / seconds:,.0f} rows/s (the model loaded in {loaded - clock:.1f} s)",
+        file=sys.stderr,
+    )
     return 0
 
 

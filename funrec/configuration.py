@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
 from funrec.errors import InputError, did_you_mean
 
@@ -51,10 +52,10 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items() if key != "hydra"}
 
 
-def save(config: dict[str, Any], overrides: Sequence[str], folder: Path) -> None:
+def save(config: Mapping[str, Any], overrides: Sequence[str], folder: Path) -> None:
     """Write a configuration and its overrides into `folder`, as Hydra does for a run of its own."""
     folder.mkdir(exist_ok=True)
-    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+    OmegaConf.save(OmegaConf.create(dict(config)), folder / "config.yaml")
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
 
 
@@ -72,6 +73,8 @@ def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_one_line(error, overrides)) from error
+    except YAMLError as error:
+        raise InputError(_one_line_of_yaml(error)) from error
 
 
 @contextmanager
@@ -105,6 +108,16 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
             "spaces, commas, brackets or = needs quotes twice over: 'dataset.where=\"tab IN (0,1)\"'."
         )
     return " ".join(text.partition("See https")[0].split())
+
+
+def _one_line_of_yaml(error: YAMLError) -> str:
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return f"A configuration should be YAML. {' '.join(str(error).split())}."
+    place = f"{error.problem_mark.name}, line {error.problem_mark.line + 1}"
+    problem = error.problem or "it is not"
+    if twice := re.match(r"found duplicate key (.+)", problem):
+        return f"{place}: {twice[1]} should be given once. Received: it twice. Rename or drop one of the two."
+    return f"{place}: this should be YAML. Received: {problem}. Look for a bracket, quote or indent just before it."
 
 
 def _nearest_key(key: str, overrides: Sequence[str]) -> str:

@@ -31,8 +31,11 @@ class Scored(NamedTuple):
 def measure_validation(
     tasks: Sequence[Task], rows: SplitArrays, scores: dict[str, np.ndarray], gauc_weight: str
 ) -> dict[str, float]:
-    """Return the metrics that an epoch ends with."""
-    return _evaluate(tasks, Scored("valid", rows, scores), gauc_weight, level="table").metrics
+    """Return the metrics that an epoch ends with; `rmse_macro`, their mean, where every task is regression."""
+    metrics = _evaluate(tasks, Scored("valid", rows, scores), gauc_weight, level="table").metrics
+    if all(task.kind == "regression" for task in tasks):
+        metrics["rmse_macro"] = float(np.mean([metrics[f"rmse_{task.name}"] for task in tasks]))
+    return metrics
 
 
 def evaluate_scored(tasks: Sequence[Task], scored: Sequence[Scored], gauc_weight: str) -> Evaluation:

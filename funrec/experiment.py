@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from funrec import record
 from funrec.data.base import Dataset
+from funrec.data.inputs import save_inputs
+from funrec.data.nesting import check_nesting
 from funrec.data.prepare import prepare
-from funrec.errors import InputError
+from funrec.errors import InputError, did_you_mean
 from funrec.evaluation import Scored, evaluate_oracle, evaluate_scored, measure_validation, write_scored
+from funrec.quiet import load_tensorflow
 from funrec.run import Run
 from funrec.schema import InputLayout
 from funrec.table import label
 from funrec.targets import build
 
 log = logging.getLogger("funrec")
+
+KEYS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "seed")
+METRIC_KEYS = ("gauc_weight",)
+REPORT_KEYS = ("gates",)
 
 
 def run_experiment(model: str | None = None, *overrides: str, verbose: bool = False) -> Run:
@@ -36,12 +42,11 @@ def run_experiment(model: str | None = None, *overrides: str, verbose: bool = Fa
     Raises:
         InputError: If the configuration or the data is not what it should be.
     """
-    from funrec.configuration import compose, save  # Hydra takes a tenth of a second that load_run need not wait
+    from funrec.configuration import compose  # Hydra takes a tenth of a second that load_run need not wait
 
     chosen = [] if model is None else [model if "=" in model else f"model={model}"]
     config = compose([*chosen, *overrides])
     folder = record.new_run_folder(Path("outputs", "runs"), f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
-    save(config, [*chosen, *overrides], folder / ".hydra")
     with _messages(folder, verbose):
         return run(config, folder, overrides=[*chosen, *overrides])
 
@@ -60,24 +65,29 @@ def run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str] = (), 
 
     Args:
         config: The resolved configuration, plain values.
-        folder: The run's folder, which exists.
+        folder: The run's folder, which exists and holds no finished run.
         overrides: What was asked for on top of the defaults.
         live: Whether to draw progress on the terminal.
 
     Raises:
         InputError: If the configuration or the data is not what it should be.
     """
+    from funrec.configuration import save
+
     with record.RunLock(folder):
         try:
+            save(config, overrides, folder / ".hydra")
             record.write(folder, _run(config, folder, overrides, live))
         except BaseException as error:
-            record.write_failure(folder, f"{type(error).__name__}: {error}")
+            with suppress(InputError):  # a full disk has no room for the reason either
+                record.write_failure(folder, f"{type(error).__name__}: {error}")
             raise
     return load_run(folder)
 
 
 def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live: bool) -> dict[str, Any]:
     started, clock = datetime.now(UTC), _Clock()
+    _check_keys(config)
     seed = _check_seed(config["seed"])
     _check_metrics(config["metrics"])
     dataset = build(config["dataset"], Dataset, "dataset")
@@ -89,12 +99,15 @@ def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live
     from funrec import building
 
     parts = building.build_parts(config, data.tasks, _layout(data))
+    if parts.model.funnel.needs_nesting:
+        check_nesting(dataset, data, building.part_name(config["model"]["funnel"]["_target_"]))
     parts.model.initialise(
         seed,
         building.base_rates(train, data.tasks, data.logit_offsets),
         building.count_lookups(train, parts.model.layout) if parts.model.has_penalty else None,
     )
     scorer = building.Scorer(parts.model, parts.trainer.eval_batch_size)
+    gates = building.GateMeter(parts.model)
     gauc_weight = config["metrics"]["gauc_weight"]
     clock.lap("build")
 
@@ -103,13 +116,17 @@ def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live
         train,
         parts.weighting,
         parts.optimizer,
-        validate=lambda: measure_validation(data.tasks, valid, scorer.score(valid), gauc_weight),
+        validate=lambda: (
+            measure_validation(data.tasks, valid, scorer.score(valid), gauc_weight)
+            | building.gate_columns(gates.measure(valid))
+        ),
         folder=folder / "model",
         seed=seed,
         offsets=data.logit_offsets,
         live=live,
     )
     record.write_history(folder, result.history)
+    save_inputs(data, folder / "model")
     clock.lap("train")
 
     scored = [Scored(name, rows, scorer.score(rows)) for name, rows in data.splits.items() if name != "train"]
@@ -143,6 +160,7 @@ def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live
         "selected_on": "valid" if parts.trainer.monitor and len(result.history) > 1 else None,
         "metrics": evaluation.metrics,
         "absent": evaluation.absent,
+        "gates": gates.measure(valid),
         "oracle": evaluate_oracle(data.tasks, scored, gauc_weight),
     }
 
@@ -152,26 +170,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FUNREC_CACHE") or Path("outputs", ".cache"))
 
 
-def load_tensorflow() -> None:
-    """Import TensorFlow without the notes on drivers and instruction sets it writes past Python to standard error."""
-    if "tensorflow" in sys.modules:
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()  # looks for drivers, and says so, when first called
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
 def _layout(data: Any) -> InputLayout:
     return InputLayout(data.features, data.id_features, data.numeric_features, data.cardinalities)
+
+
+def _check_keys(config: Mapping[str, Any]) -> None:
+    """Check what no constructor checks: a key of a configuration file that nothing reads is a typo."""
+    groups = (
+        ("", config, KEYS),
+        ("metrics.", config["metrics"], METRIC_KEYS),
+        ("report.", config["report"], REPORT_KEYS),
+    )
+    for where, keys, known in groups:
+        for key in keys:
+            if key == "experiment":
+                raise InputError('experiment/*.yaml should begin with "# @package _global_". It does not.')
+            if key not in known:
+                raise InputError(f"{where}{key}: no such key.{did_you_mean(key, known)}")
 
 
 def _check_seed(seed: Any) -> int:

@@ -27,6 +27,7 @@ with its process, and files appear whole or not at all.
     seconds, rows_per_second       seconds by phase; training speed
     tasks, selected_on             task names; the split that chose the epoch, if any
     metrics, absent                values by name; the reason by name where there is none
+    gates                          per gate: its mean expert weights, entropy, how often an expert is nearly unused
     oracle                         the same metrics for the true probabilities, or null
 
 of which those in `REQUIRED` must be there. The JSON is strict: a metric that is not finite moves to `absent`,

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from funrec import record as records
-from funrec.table import render, rows_from_record
+from funrec.quiet import load_tensorflow
+from funrec.table import render, render_gates, rows_from_record
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
+
+    from funrec.models.model import MultiTaskModel
+    from funrec.predict import Predictor
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,10 @@ class Run:
         """Return the run's table as text; see `funrec.table.render`."""
         return render(rows_from_record(self.record), format, columns, width)
 
+    def gates(self) -> str:
+        """Return how much of its experts every task uses, as text; see `funrec.table.render_gates`."""
+        return render_gates(self.record.get("gates") or [])
+
     def history(self) -> pd.DataFrame:
         """Return one row per epoch: losses, task weights, metrics, seconds."""
         import pandas as pd
@@ -51,6 +61,44 @@ class Run:
         import pandas as pd
 
         return pd.DataFrame(records.read_predictions(self.path))
+
+    def model(self) -> MultiTaskModel:
+        """Return the model with the weights of its best epoch, built anew."""
+        load_tensorflow()
+        from funrec.predict import load_model
+
+        return load_model(self.path)
+
+    def predict(self, frame: pd.DataFrame | pl.DataFrame) -> pd.DataFrame:
+        """Score raw rows: those that the data set's files hold, in the order given.
+
+        Args:
+            frame: Rows with the raw columns that the features are read from; others are ignored.
+
+        Returns:
+            A float32 column per task and conditional head: `p_is_click` (pCTR, over exposures), `p_is_like` (pCTCVR),
+            with a funnel also `p_is_like_given_is_click` (pCVR); for a regression task its value, `value_<task>`.
+            Rows keep the index of a pandas frame.
+
+        Raises:
+            InputError: If a feature's column is missing, or a number is none.
+        """
+        load_tensorflow()
+        import pandas as pd
+
+        from funrec.predict import to_polars
+
+        scores = self.predictor.score_frame(to_polars(frame))
+        index = frame.index if isinstance(frame, pd.DataFrame) else None
+        return pd.DataFrame({name: scores[name].to_numpy() for name in scores.columns}, index=index)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """Scores frames and files with this run's model, loaded once."""
+        load_tensorflow()
+        from funrec.predict import Predictor
+
+        return Predictor(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})\n{self.table()}"

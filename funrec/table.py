@@ -167,3 +167,24 @@ def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
         values = [row.get(name) for name in columns]
         writer.writerow(["" if isinstance(v, float) and not math.isfinite(v) else v for v in values])
     return text.getvalue().removesuffix("\n")
+
+
+def render_gates(gates: Sequence[Mapping[str, Any]]) -> str:
+    """Return a record's `gates` as a table, a row per gate and expert; a line that says so where there are none.
+
+    `weight` is the expert's mean weight, `unused` the share of rows in which it gets less than a tenth of an equal
+    share, and `entropy` 1 for a gate that mixes all alike and 0 for one that takes a single expert.
+    """
+    if not gates:
+        return "This backbone has no gates."
+    rows: list[list[str]] = []
+    for gate in gates:
+        start = [gate["reader"], gate["gate"], f"{gate['entropy']:.3f}"]
+        for expert, weight, unused in zip(gate["experts"], gate["weight"], gate["unused"], strict=True):
+            rows.append([*start, expert, f"{weight:.3f}", f"{unused:.3f}"])
+            start = ["", "", ""]
+    headers = ["gate of", "place", "entropy", "expert", "weight", "unused"]
+    if not any(gate["gate"] for gate in gates):
+        rows, headers = [[row[0], *row[2:]] for row in rows], [headers[0], *headers[2:]]
+    align = ["left" if name in ("gate of", "place", "expert") else "right" for name in headers]
+    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)

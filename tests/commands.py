@@ -27,7 +27,7 @@ class process_unchanged:
     def __enter__(self) -> None:
         root, ours = logging.getLogger(), logging.getLogger("funrec")
         self._logging = [(logger, logger.level, logger.propagate, logger.handlers[:]) for logger in (root, ours)]
-        self._arguments, self._environment = sys.argv, dict(os.environ)
+        self._arguments, self._environment, self._raises = sys.argv, dict(os.environ), logging.raiseExceptions
 
     def __exit__(self, *exception: object) -> None:
         from hydra.core.global_hydra import GlobalHydra
@@ -40,7 +40,7 @@ class process_unchanged:
             logger.handlers[:] = handlers
             logger.setLevel(level)
             logger.propagate = propagate
-        sys.argv = self._arguments
+        sys.argv, logging.raiseExceptions = self._arguments, self._raises
         os.environ.clear()
         os.environ.update(self._environment)
         GlobalHydra.instance().clear()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
-import resource
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -150,7 +149,10 @@ CASES = {
     "dropped feature": (("dataset.drop=[vidoe_id]",), ("dataset.drop", "Did you mean video_id?")),
     "user's data set": (("--config-dir", "mine", "dataset=typo"), ("dataset.paht: no such key", "Did you mean path?")),
     "user's feature": (("--config-dir", "mine", "dataset=deep_typo"), ("knid: no such key", "Did you mean kind?")),
-    "user's trainer": (("--config-dir", "mine", "trainer=typo"), ("trainer.epoch: no such key", "epochs?")),
+    "user's trainer": (
+        ("--config-dir", "mine", "trainer=typo", "dataset.rows=3000"),
+        ("trainer.epoch: no such key", "epochs?"),
+    ),
     "user's experiment": (("--config-dir", "mine", "experiment=typo"), ("sede: no such key", "seed?")),
     "user's metrics": (
         ("--config-dir", "mine", "experiment=metrics_typo"),
@@ -170,7 +172,6 @@ CASES = {
     "weighting": (("weighting=fxed",), ("weighting: there is no fxed", "Did you mean fixed?")),
     "monitor": (("trainer.monitor=auc_marco", *SMALL), ("trainer.monitor", "Did you mean auc_macro?")),
     "gauc weight": (("metrics.gauc_weight=impresions", *SMALL), ("metrics.gauc_weight", "Did you mean impressions?")),
-    "command": ((), ()),
     # labels
     "label not 0/1": (
         (*TABLE, FEATURES, "+dataset.tasks={click: {label: stars}}"),
@@ -200,9 +201,9 @@ CASES = {
     # splits and classes
     "no validation rows": (
         (*SMALL, "dataset.split.valid_from=20300101"),
-        ("valid split should have rows",),
+        ("split should have rows. It has none",),
     ),
-    "no training rows": ((*SMALL, "dataset.split.valid_from=20200101"), ("train split should have rows",)),
+    "no training rows": ((*SMALL, "dataset.split.valid_from=20200101"), ("training split should have rows",)),
     "no rows at all": ((*SMALL, "dataset.where='tab > 99'"), ("should have rows",)),
     "one class in training": (
         (*TABLE, FEATURES, "+dataset.tasks={late: {}}", "dataset.split={by: time, column: day, valid_from: 20220508}"),
@@ -218,7 +219,7 @@ CASES = {
     ),
     # unreadable files
     "empty file": ((*TABLE, *COLUMNS, "dataset.path=empty.csv"), ("empty.csv", "empty")),
-    "header alone": ((*TABLE, *COLUMNS, "dataset.path=header.csv"), ("should have rows",)),
+    "header alone": ((*TABLE, *COLUMNS, "dataset.path=header.csv"), ("header.csv should hold rows",)),
     "cut short": ((*TABLE, *COLUMNS, "dataset.path=cut.csv"), ("cut.csv", "cut short")),
     "cut Parquet": ((*TABLE, *COLUMNS, "dataset.path=cut.parquet"), ("cut.parquet",)),
     "empty Parquet": ((*TABLE, *COLUMNS, "dataset.path=empty.parquet"), ("empty.parquet",)),
@@ -265,7 +266,7 @@ CASES = {
     "seed": (("seed=-1", *SMALL), ("seed should be a whole number",)),
     "rows": (("dataset.rows=0",), ("dataset.rows",)),
     "all weights zero": (
-        ("dataset.tasks.is_click.weight=0", "dataset.tasks.long_view.weight=0", "dataset.tasks.is_like.weight=0"),
+        (*SMALL, *(f"dataset.tasks.{task}.weight=0" for task in ("is_click", "long_view", "is_like"))),
         ("weight should be positive for at least one task",),
     ),
     "diverging": (("optimizer.learning_rate=1e30", *SMALL), ("should stay finite", "step", "learning_rate")),
@@ -298,7 +299,6 @@ CASES = {
         ("model.backbone._target_ should name a class", "MMeO"),
     ),
 }
-del CASES["command"]
 #: Cases that get as far as training, or preparing, and say so first.
 TALKATIVE = {"diverging", "monitor"}
 
@@ -313,3 +313,135 @@ def test_bad_input_ends_in_one_line_and_harms_nothing(case: str, in_place: Path,
     for folder in new_folders(in_place, folders):
         assert "Traceback" in (folder / "funrec.log").read_text()
         assert not (folder / "predictions.parquet").exists()
+
+
+FULL_DISK = """
+import resource, subprocess, sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+from commands import process_unchanged
+from funrec.cli import main
+
+OVERRIDES = ["dataset.rows=3000", "dataset.drop=[user_id,video_id,author_id]", "trainer=smoke", "model=mmoe"]
+
+
+def run(name, *more):
+    with process_unchanged():
+        try:
+            main(["run", *OVERRIDES, *more])
+        except SystemExit as stop:
+            print(f"== {name} {stop.code}", flush=True, file=sys.stderr)
+
+
+def disk(name, kilobytes):
+    Path(name).mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", name], check=True)
+
+
+run("roomy", "hydra.run.dir=roomy")
+pages = {path.name: -(-path.stat().st_size // 4096) for path in Path("roomy").rglob("*") if path.is_file()}
+"""
+
+DISKS = """
+import os
+
+disk("for_weights", 48)
+run("weights", "hydra.run.dir=for_weights/run")
+# Folders, locks and links take no page; what is short is half of the predictions, and then the last page.
+disk("for_predictions", 4 * (sum(pages.values()) - pages["record.json"] - pages["predictions.parquet"] + 1))
+run("predictions", "hydra.run.dir=for_predictions/run")
+disk("for_record", 4 * (sum(pages.values()) - 1))
+run("record", "hydra.run.dir=for_record/run")
+disk("for_cache", 64)
+os.environ["FUNREC_CACHE"] = "for_cache"
+run("prepare", "hydra.run.dir=unprepared")
+"""
+
+LIMITS = """
+import os
+
+def limit(bytes):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes, resource.RLIM_INFINITY))
+
+limit(40_000)
+run("weights", "hydra.run.dir=limited")
+limit(10_000)
+os.environ["FUNREC_CACHE"] = "limited_cache"
+run("prepare", "hydra.run.dir=unprepared")
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "phases"), [(DISKS, ["weights", "predictions", "record", "prepare"]), (LIMITS, ["weights", "prepare"])]
+)
+def test_a_disk_that_fills_up_ends_in_one_line(script: str, phases: list[str], workdir: Path) -> None:
+    command = [sys.executable, "-c", FULL_DISK + script, str(Path(__file__).parent)]
+    if script is DISKS:
+        if subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode:
+            pytest.skip("needs to mount a small disk in a name space of its own")
+        command = ["unshare", "-Urm", *command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "Error" not in done.stderr, done.stderr
+    said = re.split(r"== (\w+) (\d+)\n", done.stderr)
+    assert said[1::3] == ["roomy", *phases]
+    assert said[2::3] == ["0", *["2"] * len(phases)]
+    for text in said[3:-1:3]:
+        last = text.strip().splitlines()[-1]
+        assert last.startswith("funrec: ")
+        assert "No space left" in last or "File too large" in last or "is full" in last, last
+        assert "choose another" in last or "FUNREC_CACHE" in last, last
+    assert len(list(workdir.rglob("record.json"))) == 1
+    assert not list(workdir.rglob("*.tmp"))
+
+
+def test_a_finished_run_is_not_run_over(in_place: Path, funrec: Command) -> None:
+    (record,) = (in_place / "outputs").rglob("record.json")
+    before = contents(in_place)
+    done = funrec("run", *SMALL, "model=logistic", f"hydra.run.dir={record.parent}")
+    check_refused(done, "holds a finished run already")
+    after = contents(in_place)
+    log = str(record.parent / "funrec.log")
+    assert before | {log: ""} == after | {log: ""}
+
+
+def test_an_unknown_command_names_the_nearest(funrec: Command) -> None:
+    check_refused(funrec("rnu"), "funrec rnu: no such command. Did you mean run?")
+
+
+def test_data_without_an_action_says_which_there_are(funrec: Command) -> None:
+    check_refused(funrec("data"), "describe or verify")
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    in_place: Path, funrec: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FUNREC_CACHE", "a_file/cache")
+    check_refused(funrec("run", *SMALL), "a_file/cache", "FUNREC_CACHE")
+
+
+def test_outputs_that_are_a_file_are_named(workdir: Path, funrec: Command) -> None:
+    (workdir / "outputs").write_text("")
+    check_refused(funrec("run", *SMALL), "outputs")
+
+
+def test_the_python_interface_raises_what_the_command_line_says(in_place: Path) -> None:
+    import funrec
+
+    before = contents(in_place)
+    with pytest.raises(funrec.InputError, match=r"^trainer\.epoch: no such key\. Did you mean epochs\?$"):
+        funrec.run_experiment("mmoe", "trainer.epoch=2")
+    with pytest.raises(funrec.InputError, match="num_experts should be a positive whole number"):
+        funrec.run_experiment("mmoe", *SMALL, "model.backbone.num_experts=0")
+    assert contents(in_place) == before
+
+
+def test_a_bug_of_ours_still_shows_its_traceback(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("funrec.experiment.evaluate_scored", lambda *arguments: 1 / 0)
+    with process_unchanged(), pytest.raises(ZeroDivisionError):
+        from funrec.cli import main
+
+        main(["run", *SMALL, "model=logistic"])
+    assert not list(workdir.rglob("record.json"))

@@ -150,23 +150,30 @@ class PreparedData:
         Raises:
             InputError: If a feature's column is missing, or a number is none.
         """
-        arrays = encode_features(list(self.encoders.values()), self.vocabularies, read_features(self.encoders, frame))
-        return SplitArrays(
-            name=name,
-            ids=arrays.ids,
-            numeric=arrays.numeric,
-            sequences={
-                key: SequenceArrays(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), values)
-                for key, (lengths, values) in arrays.sequences.items()
-            },
-            labels=np.zeros((frame.height, 0), dtype=np.float32),
-            masks=None,
-            weights=None,
-            groups=None,
-            items=None,
-            rows=np.arange(frame.height, dtype=np.int64),
-            oracle=None,
-        )
+        return encode_rows(self.encoders, self.vocabularies, frame, name)
+
+
+def encode_rows(
+    encoders: Mapping[str, Encoder], vocabularies: Mapping[str, Vocabulary], frame: pl.DataFrame, name: str = "rows"
+) -> SplitArrays:
+    """Encode raw rows, without labels; see `PreparedData.encode`."""
+    arrays = encode_features(list(encoders.values()), vocabularies, read_features(encoders, frame))
+    return SplitArrays(
+        name=name,
+        ids=arrays.ids,
+        numeric=arrays.numeric,
+        sequences={
+            key: SequenceArrays(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), values)
+            for key, (lengths, values) in arrays.sequences.items()
+        },
+        labels=np.zeros((frame.height, 0), dtype=np.float32),
+        masks=None,
+        weights=None,
+        groups=None,
+        items=None,
+        rows=np.arange(frame.height, dtype=np.int64),
+        oracle=None,
+    )
 
 
 def open_array(path: Path) -> NDArray[Any]:

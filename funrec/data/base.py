@@ -31,7 +31,7 @@ class Dataset(ABC):
         where: SQL condition that a row must meet to be used at all.
         row_weight: Column or SQL expression of a row's weight in the loss; metrics never read it.
         max_rows: Use the first `max_rows` rows (after `where`) only.
-        drop: Names of features to leave out.
+        drop: Names of features and tasks to leave out.
         downsample: `{task, rate}`: keep this share of the training rows where the task's label is 0.
 
     Raises:
@@ -62,14 +62,14 @@ class Dataset(ABC):
         features = {str(name): value for name, value in features.items()}
         drop = [str(name) for name in ([drop] if isinstance(drop, str | int) else drop or ())]
         for name in drop:
-            if name not in features:
-                raise InputError(f"dataset.drop: no feature {name}.{did_you_mean(name, features)}")
+            if name not in features and name not in tasks:
+                raise InputError(f"dataset.drop: no feature or task {name}.{did_you_mean(name, [*features, *tasks])}")
         self.features: tuple[Feature, ...] = build_features(
             {name: value for name, value in features.items() if name not in set(drop)}
         )
         if not self.features:
             raise InputError("dataset.features should name at least one feature. Received: none.")
-        self.tasks: tuple[Task, ...] = build_tasks(tasks)
+        self.tasks: tuple[Task, ...] = build_tasks({k: v for k, v in tasks.items() if k not in set(drop)})
         self.split: SplitRule = build_split(split)
         self.group = None if group is None else str(group)
         self.item = None if item is None else str(item)

@@ -41,7 +41,7 @@ def parse_expression(key: str, text: str, available: Sequence[str] | None) -> Ex
         columns = tuple(dict.fromkeys(expr.meta.root_names()))
     except pl.exceptions.PolarsError as error:
         raise InputError(
-            f'{key} should be a column or an SQL expression (quote odd names: "hours-per-week" > 40). '
+            f'{key} should be a column or an SQL expression (quote odd names: "hours-per-week" > 40, "user" = 1). '
             f"Received: {text}: {one_line(error)}."
         ) from error
     if not columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import glob
 import re
@@ -19,6 +20,7 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 COMPRESSIONS = (".gz", ".zst")
 PARQUET = (".parquet", ".pq")
 ROWS_TO_INFER_FROM = 100_000
+_DISK_FULL = re.compile("No space left|quota exceeded|File too large")
 _UNPARSED = re.compile(r"could not parse `(?P<value>.*?)` as (?:dtype )?`?(?P<dtype>\w+)`? at column '(?P<column>.*?)'")
 
 
@@ -30,11 +32,11 @@ def reading_errors(what: Callable[[], str]) -> Iterator[None]:
     except pl.exceptions.NoDataError as error:
         raise InputError(f"{what()} should hold rows. It is empty.") from error
     except pl.exceptions.PolarsError as error:
-        if "No space left" in str(error):
+        if _DISK_FULL.search(str(error)):
             raise InputError("The disk is full: free some space, or set FUNREC_CACHE to another disk.") from error
         raise InputError(_explain(what(), error)) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _DISK_FULL.search(str(error)):
             raise InputError("The disk is full: free some space, or set FUNREC_CACHE to another disk.") from error
         raise InputError(f"{what()} should be readable: {one_line(error)}.") from error
 
@@ -124,6 +126,8 @@ def scan_files(
     separator = separator or SEPARATORS[file_kind(files[0]) or ".csv"]
     for file in files:
         check_whole(file, separator)
+    if not any(_has_rows(file) for file in files):
+        raise InputError(f"{files[0]} should hold rows. It holds a header alone.")
     known = pl.scan_csv(files[0], separator=separator, infer_schema=False, glob=False).collect_schema().names()
     return pl.scan_csv(
         list(files),
@@ -133,6 +137,14 @@ def scan_files(
         infer_schema_length=ROWS_TO_INFER_FROM,
         glob=False,
     )
+
+
+def _has_rows(file: Path) -> bool:
+    if file.suffix.lower() in COMPRESSIONS:
+        return True
+    with file.open("rb") as stream:
+        stream.readline()
+        return bool(stream.read(1 << 12).strip())
 
 
 def check_whole(file: Path, separator: str) -> None:
@@ -150,12 +162,24 @@ def check_whole(file: Path, separator: str) -> None:
         start = stream.tell()
         stream.seek(0, 2)
         stream.seek(max(start, stream.tell() - (1 << 16)))
-        last = stream.read().rstrip(b"\r\n").rsplit(b"\n", 1)[-1]
-    if not last or b'"' in last or b'"' in header:
-        return  # a quoted field may itself hold separators and line ends
-    fields, expected = last.count(separator.encode()) + 1, header.count(separator.encode()) + 1
+        *before, last = stream.read().rstrip(b"\r\n").split(b"\n")
+    if not last:
+        return
+    fields, expected = (len(_fields(line, separator)) for line in (last, header))
+    if last.count(b'"') % 2:  # it begins or ends within a quoted field, which may itself hold line ends
+        if any(line.count(b'"') % 2 for line in before[1:]):
+            return
+        fields = min(fields, expected - 1)
     if fields < expected:
         raise InputError(
             f"{file} should end with a whole row. Its last row has {fields} of {expected} fields: "
             "the file was cut short; copy or download it again."
         )
+
+
+def _fields(line: bytes, separator: str) -> list[str]:
+    text = line.decode("utf-8", "replace").rstrip("\r\n")
+    try:
+        return next(csv.reader([text], delimiter=separator), [])
+    except csv.Error:
+        return text.split(separator)

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from funrec.errors import InputError
 
+#: Polars keeps a number of row groups in flight, so their size bounds the memory that reading the rows takes.
+ROWS_PER_GROUP = 2**14
+
 
 def write_rows(
     generate: Callable[[int, int], pl.DataFrame], rows: int, workdir: Path, rows_per_file: int = 2**18
@@ -24,7 +27,9 @@ def write_rows(
     paths = []
     for start in range(0, rows, rows_per_file):
         paths.append(workdir / f"rows_{start:015d}.parquet")
-        generate(start, min(rows_per_file, rows - start)).write_parquet(paths[-1], compression="lz4")
+        generate(start, min(rows_per_file, rows - start)).write_parquet(
+            paths[-1], compression="lz4", row_group_size=ROWS_PER_GROUP
+        )
     return pl.scan_parquet(paths)
 
 

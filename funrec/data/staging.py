@@ -128,7 +128,7 @@ def _plan(dataset: Dataset, name: str, frame: pl.LazyFrame, schema: pl.Schema, l
     if dataset.row_weight is not None:
         key = "dataset.row_weight"
         weight = dataset.parse(key, dataset.row_weight).expr
-        _check_numeric(key, frame, weight)
+        _check_numeric(key, schema, weight)
         columns.append(weight.cast(pl.Float64).alias(WEIGHT))
     for feature in dataset.features:
         value = reading(feature, schema, is_list=feature.column in lists)
@@ -146,12 +146,12 @@ def _plan(dataset: Dataset, name: str, frame: pl.LazyFrame, schema: pl.Schema, l
 def _label(dataset: Dataset, task: Task, schema: pl.Schema) -> pl.Expr:
     key = f"dataset.tasks.{task.name}.label"
     label = dataset.parse(key, task.label).expr
-    _check_numeric(key, pl.LazyFrame(schema=schema), label)
+    _check_numeric(key, schema, label)
     return label.cast(pl.Float32).alias(f"label/{task.name}")
 
 
-def _check_numeric(key: str, frame: pl.LazyFrame, expression: pl.Expr) -> None:
-    dtype = _dtype(key, frame, expression)
+def _check_numeric(key: str, schema: pl.Schema, expression: pl.Expr) -> None:
+    dtype = _dtype(key, schema, expression)
     if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
         raise InputError(
             f"{key} should be a number or true/false. Received: a column of {dtype}. "
@@ -162,15 +162,16 @@ def _check_numeric(key: str, frame: pl.LazyFrame, expression: pl.Expr) -> None:
 def _condition(dataset: Dataset, key: str, text: str, schema: pl.Schema) -> pl.Expr:
     """Return a condition as a Boolean that is never null: what is unknown does not hold."""
     expression = dataset.parse(key, text).expr
-    dtype = _dtype(key, pl.LazyFrame(schema=schema), expression)
+    dtype = _dtype(key, schema, expression)
     if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
         raise InputError(f'{key} should be a condition, such as "tab IN (0,1)". Received: {text}, which is {dtype}.')
     return expression.cast(pl.Boolean).fill_null(False)
 
 
-def _dtype(key: str, frame: pl.LazyFrame, expression: pl.Expr) -> pl.DataType:
+def _dtype(key: str, schema: pl.Schema, expression: pl.Expr) -> pl.DataType:
+    """Try an expression on no rows: that tells its dtype, and whether it fits the columns."""
     try:
-        return frame.select(expression.alias("value")).collect_schema()["value"]
+        return pl.DataFrame(schema=schema).select(expression.alias("value")).schema["value"]
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{key} should fit the columns' types: {one_line(error)}.") from error
 

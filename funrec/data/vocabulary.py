@@ -62,8 +62,8 @@ def as_keys(values: pl.Expr, dtype: pl.DataType, key: str) -> pl.Expr:
             whole = pl.when(values == values.floor()).then(values).cast(pl.Int64, strict=False).cast(pl.String)
             return pl.coalesce(whole, values.cast(pl.String))
     if dtype == target:
-        # Polars keeps -0.0 apart from 0.0 in some kernels; adding 0.0 makes them one key.
-        return values + 0.0 if key == "Float64" else values
+        # -0.0 and 0.0 are one key, though their bits differ.
+        return pl.when(values.ne_missing(0.0)).then(values).otherwise(0.0) if key == "Float64" else values
     if dtype == pl.String and key in ("Int64", "UInt64"):
         number = values.str.strip_chars()
         real = number.cast(pl.Float64, strict=False)

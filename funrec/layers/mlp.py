@@ -70,7 +70,7 @@ class MLPBank(keras.layers.Layer):
         for depth, kernel in enumerate(self.kernels):
             x = ops.matmul(x, kernel)  # (count, batch, units)
             if self.batch_normalization:
-                x = self.normalizations[depth](x, training=training)
+                x = ops.cast(self.normalizations[depth](x, training=training), self.compute_dtype)
             else:
                 x = x + self.biases[depth]
             if training and self.dropout and self.activation_name == "relu":

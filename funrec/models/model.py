@@ -138,9 +138,10 @@ class MultiTaskModel(keras.Model):
             numeric = tf.cast(numeric, x.dtype)
             columns = numeric if len(x.shape) == 2 else tf.repeat(numeric[None], x.shape[0], axis=0)
             x = tf.concat([x, columns], axis=-1)
+        if numeric is not None and self.linear_coefficients is not None:
+            products = tf.matmul(numeric, tf.cast(tf.convert_to_tensor(self.linear_coefficients), numeric.dtype))
+            linear = products if linear is None else linear + products  # none where there are numbers alone
         if linear is not None:
-            if numeric is not None:
-                linear += tf.matmul(numeric, tf.cast(tf.convert_to_tensor(self.linear_coefficients), x.dtype))
             linear = tf.transpose(tf.cast(linear, tf.float32)) * self.linear_scale
         return Embedded(x, linear, lookups)
 
@@ -163,6 +164,10 @@ class MultiTaskModel(keras.Model):
         embeddings = self.embedding_l2 * self.backbone.embedding_scale**2
         linear = self.linear_l2 * self.linear_scale**2
         return self.embedding.ridge(embedded.lookups, embeddings, linear) / rows
+
+    def auxiliary_loss(self, logits: tf.Tensor) -> tf.Tensor | None:
+        """Return what the backbone adds to the tasks' losses (see `Backbone.auxiliary_loss`), or none."""
+        return self.backbone.auxiliary_loss(self.funnel.combine(logits), self.tasks)
 
     def task_losses(
         self,

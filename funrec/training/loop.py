@@ -15,22 +15,24 @@ import numpy as np
 import tensorflow as tf
 
 from funrec.errors import InputError, did_you_mean
-from funrec.models.checks import check_positive
+from funrec.models.checks import check_positive, check_rate
 from funrec.models.model import MultiTaskModel
 from funrec.training.averaging import WeightAverage
 from funrec.training.batches import BatchStream, Rows
 from funrec.training.checkpoint import load_weights, save_weights
+from funrec.training.history import EpochTotals
 from funrec.training.progress import TrainingProgress
+from funrec.training.scoring import ScoreNotANumber
 from funrec.training.step import TrainingStep
 from funrec.weighting.base import Weighting
 
 log = logging.getLogger("funrec")
 
 
-#: How a learning rate falls: a Keras schedule of the first rate and the number of steps.
-SCHEDULES: dict[str, Callable[[float, int], keras.optimizers.schedules.LearningRateSchedule]] = {
-    "linear": lambda rate, steps: keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=0.0),
-    "cosine": keras.optimizers.schedules.CosineDecay,
+#: How a learning rate falls: a Keras schedule of the first rate, the number of steps, and the share left at the end.
+SCHEDULES: dict[str, Callable[[float, int, float], keras.optimizers.schedules.LearningRateSchedule]] = {
+    "linear": lambda rate, steps, end: keras.optimizers.schedules.PolynomialDecay(rate, steps, rate * end),
+    "cosine": lambda rate, steps, end: keras.optimizers.schedules.CosineDecay(rate, steps, end),
 }
 
 
@@ -64,7 +66,8 @@ class Trainer:
         monitor: The validation metric that decides which epoch is kept; none keeps the last.
         monitor_mode: `max` or `min`: which way the metric is better.
         patience: Epochs without a better metric before training stops early; none never stops early.
-        learning_rate_decay: `linear` or `cosine`: the learning rate falls to zero over `epochs`; none keeps it.
+        learning_rate_decay: `linear` or `cosine`: how the learning rate falls over `epochs`; none keeps it.
+        final_learning_rate: Where it ends, as a share of where it begins.
         average_steps: Average the weights over this many of an epoch's last steps before validation; 0 does not.
         average_snapshots: How many snapshots that average takes.
         steps_per_call: Steps in one call of the graph.
@@ -83,6 +86,7 @@ class Trainer:
         monitor_mode: str = "max",
         patience: int | None = 2,
         learning_rate_decay: str | None = None,
+        final_learning_rate: float = 0.0,
         average_steps: int = 0,
         average_snapshots: int = 10,
         steps_per_call: int = 100,
@@ -97,6 +101,7 @@ class Trainer:
         if learning_rate_decay is not None:
             _check_choice("trainer.learning_rate_decay", learning_rate_decay, tuple(SCHEDULES))
         self.learning_rate_decay = learning_rate_decay
+        self.final_learning_rate = check_rate("trainer.final_learning_rate", final_learning_rate)
         self.average_steps = 0 if average_steps == 0 else check_positive("trainer.average_steps", average_steps)
         self.average_snapshots = check_positive("trainer.average_snapshots", average_snapshots)
         self.steps_per_call = check_positive("trainer.steps_per_call", steps_per_call)
@@ -135,7 +140,9 @@ class Trainer:
         stream = BatchStream(rows, model.layout, self.batch_size, seed)
         if self.learning_rate_decay is not None:
             schedule = SCHEDULES[self.learning_rate_decay]
-            optimizer.learning_rate = schedule(float(optimizer.learning_rate), stream.steps_until(self.epochs))
+            optimizer.learning_rate = schedule(
+                float(optimizer.learning_rate), stream.steps_until(self.epochs), self.final_learning_rate
+            )
         step = TrainingStep(model, weighting, optimizer, seed, offsets)
         step.trace(stream.block(0, 1))
         average = WeightAverage(model.weights, self.average_steps, self.average_snapshots)
@@ -147,8 +154,12 @@ class Trainer:
                 totals = self._train_epoch(epoch, stream, step, average, progress, result)
                 if self.average_steps:
                     average.apply()
-                metrics = dict(validate())
-                row = _history_row(epoch, names, totals, stream.batch_size, metrics)
+                try:
+                    metrics = dict(validate())
+                except ScoreNotANumber as error:
+                    last_step = stream.steps_until(epoch + 1)
+                    raise _diverged(f"score of {error.head}", np.nan, last_step, result.best_epoch) from error
+                row = totals.row(epoch, stream.batch_size, metrics)
                 result.history.append(row)
                 score = self._read_monitor(metrics)
                 if score > best or self.monitor is None:
@@ -176,21 +187,27 @@ class Trainer:
         average: WeightAverage,
         progress: TrainingProgress,
         result: TrainingResult,
-    ) -> _EpochTotals:
+    ) -> EpochTotals:
         first, last = stream.steps_until(epoch), stream.steps_until(epoch + 1)
         stops = average.snapshot_steps(first, last) if self.average_steps else []
-        totals = _EpochTotals(len(step.model.tasks))
+        totals = EpochTotals(task.name for task in step.model.tasks)
+        fallbacks_before = step.fallbacks or 0
         for start, stop, block in _prefetch(stream, _cut(first, last, self.steps_per_call, stops)):
             clock = time.perf_counter()
-            losses, weights = (values.numpy() for values in step.run(block, tf.constant(start, tf.int64)))
+            report = {name: values.numpy() for name, values in step.run(block, tf.constant(start, tf.int64)).items()}
             seconds = time.perf_counter() - clock
-            _check_finite(losses, [task.name for task in step.model.tasks], start, result.best_epoch)
-            totals.add(losses, weights, seconds)
+            _check_finite(report["losses"], totals.tasks, start, result.best_epoch)
+            totals.add(report, seconds)
             result.seconds += seconds
             if stop in stops:
                 average.take_snapshot()
             rate = (stop - start) * stream.batch_size / seconds
-            progress.advance(epoch, stop - start, rate, losses.mean(0), weights.mean(0))
+            progress.advance(epoch, stop - start, rate, report["losses"].mean(0), report["weights"].mean(0))
+        if step.fallbacks is not None:
+            totals.fallbacks = step.fallbacks - fallbacks_before
+            if totals.fallbacks:
+                solved = totals.steps - totals.fallbacks
+                log.info("The weighting found weights in %d of %d steps; the others' were even.", solved, totals.steps)
         return totals
 
     def _read_monitor(self, metrics: Mapping[str, float]) -> float:
@@ -203,44 +220,6 @@ class Trainer:
             )
         score = float(metrics[self.monitor])
         return score if self.monitor_mode == "max" else -score
-
-
-class _EpochTotals:
-    """Sums over an epoch's steps of what its row of the history reports."""
-
-    def __init__(self, tasks: int) -> None:
-        self.steps = 0
-        self.seconds = 0.0
-        self._losses = np.zeros(tasks)
-        self._weights = np.zeros(tasks)
-
-    def add(self, losses: np.ndarray, weights: np.ndarray, seconds: float) -> None:
-        self.steps += len(losses)
-        self.seconds += seconds
-        self._losses += losses.sum(0, dtype=np.float64)
-        self._weights += weights.sum(0, dtype=np.float64)
-
-    @property
-    def losses(self) -> np.ndarray:
-        return self._losses / max(self.steps, 1)
-
-    @property
-    def weights(self) -> np.ndarray:
-        return self._weights / max(self.steps, 1)
-
-
-def _history_row(
-    epoch: int, tasks: list[str], totals: _EpochTotals, batch_size: int, metrics: Mapping[str, float]
-) -> dict[str, Any]:
-    return {
-        "epoch": epoch + 1,
-        "steps": totals.steps,
-        **{f"loss_{task}": float(loss) for task, loss in zip(tasks, totals.losses, strict=True)},
-        **{f"weight_{task}": float(weight) for task, weight in zip(tasks, totals.weights, strict=True)},
-        **metrics,
-        "seconds": totals.seconds,
-        "rows_per_second": totals.steps * batch_size / max(totals.seconds, 1e-9),
-    }
 
 
 def _cut(first: int, last: int, steps_per_call: int, stops: list[int]) -> list[tuple[int, int]]:
@@ -265,11 +244,15 @@ def _check_finite(losses: np.ndarray, tasks: list[str], first_step: int, best_ep
     bad = ~np.isfinite(losses)
     if bad.any():
         step, task = np.argwhere(bad)[0]
-        last_good = f"The last good epoch is {best_epoch}" if best_epoch else "No epoch was finished before"
-        raise TrainingDiverged(
-            f"The loss of {tasks[task]} should stay finite. It turned {losses[step, task]} at step "
-            f"{first_step + step + 1}. {last_good}. Lower optimizer.learning_rate or check the labels."
-        )
+        raise _diverged(f"loss of {tasks[task]}", losses[step, task], first_step + step + 1, best_epoch)
+
+
+def _diverged(what: str, value: float, step: int, best_epoch: int) -> TrainingDiverged:
+    last_good = f"The last good epoch is {best_epoch}" if best_epoch else "No epoch was finished before"
+    return TrainingDiverged(
+        f"The {what} should stay finite. It turned {value} at step {step}. {last_good}. "
+        "Lower optimizer.learning_rate or check the labels."
+    )
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from funrec.models.checks import check_positive_number, check_rate
+
 
 @keras.saving.register_keras_serializable(package="funrec")
 class LazyAdam(keras.optimizers.Adam):
@@ -22,6 +24,9 @@ class LazyAdam(keras.optimizers.Adam):
         beta_2: Decay of the mean of squared gradients.
         epsilon: Keeps the quotient finite.
         clipnorm: Largest norm of one variable's gradient; none for no clipping.
+
+    Raises:
+        InputError: If one of them is not what it should be.
     """
 
     def __init__(
@@ -34,6 +39,11 @@ class LazyAdam(keras.optimizers.Adam):
         name: str = "lazy_adam",
         **keras_options: Any,
     ) -> None:
+        check_rate("optimizer.beta_1", beta_1)
+        check_rate("optimizer.beta_2", beta_2)
+        check_positive_number("optimizer.epsilon", epsilon)
+        if clipnorm is not None:
+            check_positive_number("optimizer.clipnorm", clipnorm)
         super().__init__(
             learning_rate=learning_rate,
             beta_1=beta_1,

@@ -12,6 +12,18 @@ from funrec.models.model import MultiTaskModel
 from funrec.training.batches import Rows, take_features
 
 
+class ScoreNotANumber(ArithmeticError):
+    """A head's scores hold NaN.
+
+    Attributes:
+        head: The head's name.
+    """
+
+    def __init__(self, head: str) -> None:
+        super().__init__(f"The scores of {head} hold NaN.")
+        self.head = head
+
+
 class Scorer:
     """Scores rows with a model, in whole batches of one shape.
 
@@ -29,7 +41,11 @@ class Scorer:
         return self.model.scores(self.model(batch, training=False))
 
     def score(self, rows: Rows) -> dict[str, np.ndarray]:
-        """Return every head's scores over all rows, float32 `(rows,)`: logits, or values for regression."""
+        """Return every head's scores over all rows, float32 `(rows,)`: logits, or values for regression.
+
+        Raises:
+            ScoreNotANumber: If a score is NaN: the model has diverged.
+        """
         size = len(rows)
         batch_size = min(self.batch_size, max(size, 1))
         scores: dict[str, np.ndarray] = {}
@@ -40,6 +56,9 @@ class Scorer:
                 features = tf.nest.map_structure(lambda x: _pad_rows(x, batch_size), features)
             for name, values in self._score(features).items():
                 scores.setdefault(name, np.empty(size, np.float32))[start:stop] = values.numpy()[: stop - start]
+        for name, values in scores.items():
+            if np.isnan(values).any():
+                raise ScoreNotANumber(name)
         return scores
 
 

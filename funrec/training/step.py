@@ -8,9 +8,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from funrec.layers.randomness import random_sites
+from funrec.layers.randomness import RandomSites, random_sites
 from funrec.models.model import MultiTaskModel
-from funrec.weighting.base import Weighting
+from funrec.training.shared_gradients import SharedGradients
+from funrec.weighting.base import State, Weighting
+
+Report = dict[str, tf.Tensor]
 
 
 class TrainingStep:
@@ -22,6 +25,9 @@ class TrainingStep:
         optimizer: Built here, on the model's trainable variables.
         seed: The run's seed.
         offsets: `log r` of every task whose negatives were downsampled at rate r.
+
+    Raises:
+        InputError: If the weighting compares gradients of what tasks share, and the model shares nothing.
     """
 
     def __init__(
@@ -39,6 +45,7 @@ class TrainingStep:
         self.offsets = dict(offsets or {})
         self.variables = list(model.trainable_variables)
         self._values = [variable.value for variable in self.variables]
+        self.shared_gradients = SharedGradients(model, weighting.shared) if weighting.needs == "gramian" else None
         optimizer.build(self.variables)
         self.state = {name: tf.Variable(value, trainable=False) for name, value in weighting.initial_state().items()}
         self.run = tf.function(self._run, reduce_retracing=True)
@@ -50,42 +57,108 @@ class TrainingStep:
             tf.TensorSpec([], tf.int64),
         )
 
-    def _run(self, block: Mapping[str, Any], first_step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Take one step per batch; return the task losses and the weights, each `(steps, tasks)`."""
+    @property
+    def fallbacks(self) -> int | None:
+        """How many steps so far had even weights for want of a solution; none for a scheme that solves nothing."""
+        return int(self.state["fallbacks"]) if "fallbacks" in self.state else None
+
+    def _run(self, block: Mapping[str, Any], first_step: tf.Tensor) -> Report:
+        """Take one step per batch.
+
+        Returns:
+            By step: `losses` and `weights`, float32 `(steps, tasks)`; `active`, bool likewise, if rows can be masked;
+            `gramian`, float32 `(steps, tasks, tasks)`, where the weighting reads it.
+        """
         steps = tf.shape(block["ids"])[0]
-        tasks = len(self.model.tasks)
-        losses = tf.TensorArray(tf.float32, size=steps, element_shape=(tasks,))
-        weights = tf.TensorArray(tf.float32, size=steps, element_shape=(tasks,))
+        arrays = {
+            name: tf.TensorArray(dtype, size=steps, element_shape=shape)
+            for name, (dtype, shape) in self._report_layout("weights" in block).items()
+        }
         for i in tf.range(steps):
             batch = tf.nest.map_structure(lambda x: x[i], block)  # noqa: B023 - used up within the iteration
-            loss, weight = self._step(batch, first_step + tf.cast(i, tf.int64))
-            losses = losses.write(i, loss)
-            weights = weights.write(i, weight)
-        return losses.stack(), weights.stack()
+            report = self._step(batch, first_step + tf.cast(i, tf.int64))
+            arrays = {name: array.write(i, report[name]) for name, array in arrays.items()}
+        return {name: array.stack() for name, array in arrays.items()}
+
+    def _report_layout(self, has_masks: bool) -> dict[str, tuple[tf.DType, tuple[int, ...]]]:
+        tasks = len(self.model.tasks)
+        layout: dict[str, tuple[tf.DType, tuple[int, ...]]] = {
+            "losses": (tf.float32, (tasks,)),
+            "weights": (tf.float32, (tasks,)),
+        }
+        if has_masks:
+            layout["active"] = (tf.bool, (tasks,))
+        if self.shared_gradients:
+            layout["gramian"] = (tf.float32, (tasks, tasks))
+        return layout
 
     @tf.autograph.experimental.do_not_convert
-    def _step(self, batch: Mapping[str, Any], step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        model = self.model
+    def _step(self, batch: Mapping[str, Any], step: tf.Tensor) -> Report:
+        row_weights = batch.get("weights")
+        active = None if row_weights is None else tf.reduce_any(row_weights > 0, axis=0)
+        state = {name: tf.convert_to_tensor(value) for name, value in self.state.items()}
         with random_sites(self.seed, step) as sites:
-            with tf.GradientTape() as tape:
-                embedded = model.embed(batch)
-                representation = model.backbone(embedded.x, training=True)
-                logits = model.head(representation, embedded.linear, training=True)
-                losses = model.task_losses(logits, batch["labels"], batch.get("weights"), self.offsets)
-                state = {name: tf.convert_to_tensor(value) for name, value in self.state.items()}
-                weights, state = self.weighting.weights(tf.stop_gradient(losses), None, state, sites.next_key())
-                total = tf.tensordot(tf.stop_gradient(weights), losses, 1)
-                penalty = model.penalty(embedded, batch["ids"].shape[0])
-                if penalty is not None:
-                    total += penalty
-        gradients = tape.gradient(total, self._values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            if self.shared_gradients is None:
+                gradients, state, report = self._descend_by_losses(batch, state, active, sites)
+            else:
+                gradients, state, report = self._descend_by_gramian(self.shared_gradients, batch, state, active, sites)
         self.optimizer.apply(gradients, self.variables)
+        if self.weighting.reads_losses_after:
+            # The same keys as before the update: the same dropout.
+            with random_sites(self.seed, step):
+                state = self.weighting.after_step(self._losses(batch), state, active)
         for name, value in state.items():
             self.state[name].assign(value)
-        return losses, weights
+        return report
+
+    def _descend_by_losses(
+        self, batch: Mapping[str, Any], state: State, active: tf.Tensor | None, sites: RandomSites
+    ) -> tuple[list[Any], State, Report]:
+        """Return the gradient by variable, the weighting's state, and what to report."""
+        model = self.model
+        with tf.GradientTape() as tape:
+            embedded = model.embed(batch)
+            representation = model.backbone(embedded.x, training=True)
+            logits = model.head(representation, embedded.linear, training=True)
+            losses = model.task_losses(logits, batch["labels"], batch.get("weights"), self.offsets)
+            weights, state = self.weighting.weights(tf.stop_gradient(losses), None, state, sites.next_key(), active)
+            report = _report(losses, weights, active)
+            total = tf.tensordot(tf.stop_gradient(report["weights"]), losses, 1)
+            for extra in (model.penalty(embedded, batch["ids"].shape[0]), model.auxiliary_loss(logits)):
+                if extra is not None:
+                    total += extra
+        gradients = tape.gradient(total, self._values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return gradients, state, report
+
+    def _descend_by_gramian(
+        self,
+        shared: SharedGradients,
+        batch: Mapping[str, Any],
+        state: State,
+        active: tf.Tensor | None,
+        sites: RandomSites,
+    ) -> tuple[list[Any], State, Report]:
+        """Return the gradient by variable, the weighting's state, and what to report."""
+        forward = shared.run_forward(batch, self.offsets)
+        pulled = shared.pull(forward)
+        weights, state = self.weighting.weights(forward.losses, pulled.gramian, state, sites.next_key(), active)
+        report = _report(forward.losses, weights, active) | {"gramian": pulled.gramian}
+        own = self.weighting.own_weights(report["weights"], forward.losses)
+        return shared.combine(forward, pulled, report["weights"], own), state, report
+
+    def _losses(self, batch: Mapping[str, Any]) -> tf.Tensor:
+        """Return the tasks' losses on a training batch as the model is, `(tasks,)`."""
+        logits = self.model(batch, training=True)
+        return self.model.task_losses(logits, batch["labels"], batch.get("weights"), self.offsets)
 
     def end_epoch(self, mean_losses: Any) -> None:
         """Let the weighting see the epoch's mean task losses, `(tasks,)`."""
         state = {name: tf.convert_to_tensor(value) for name, value in self.state.items()}
         for name, value in self.weighting.end_epoch(tf.constant(mean_losses, tf.float32), state).items():
             self.state[name].assign(value)
+
+
+def _report(losses: tf.Tensor, weights: tf.Tensor, active: tf.Tensor | None) -> Report:
+    if active is None:
+        return {"losses": losses, "weights": weights}
+    return {"losses": losses, "weights": tf.where(active, weights, 0.0), "active": active}

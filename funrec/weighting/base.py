@@ -66,6 +66,13 @@ class Weighting(ABC):
             active: Which tasks have a valid row in the batch, bool `(tasks,)`; none where all have.
         """
 
+    def own_weights(self, weights: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
+        """Return what the losses are weighted by for parameters that belong to one task alone, `(tasks,)`.
+
+        Read for schemes that need the Gramian; the others weigh the losses themselves.
+        """
+        return weights if self.weighs_task_parameters else tf.ones_like(weights)
+
     def after_step(self, losses: tf.Tensor, state: State, active: tf.Tensor | None = None) -> State:
         """Return the state after the update; called where `reads_losses_after` says so.
 

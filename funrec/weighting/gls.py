@@ -10,7 +10,7 @@ from funrec.weighting.base import State, Weighting, active_tasks
 class GeometricLoss(Weighting):
     """Descends the geometric mean of the losses, `L = (prod_t L_t)^(1/T)`: `w_t = L / (T L_t)`.
 
-    Chennupati et al., CVPR Workshops 2019 (MultiNet++), eq. 2; the weights are its derivative by `L_t`. It does not
+    Chennupati et al., CVPR Workshops 2019 (MultiNet++); the weights are its derivative by `L_t`. It does not
     depend on the losses' scales. Task parameters follow the weighted loss, as in the paper. Inactive tasks are left out
     of the mean.
     """

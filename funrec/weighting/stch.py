@@ -11,8 +11,9 @@ from funrec.weighting.checks import check_positive_number
 class SmoothTchebycheff(Weighting):
     """Descends a smooth maximum of the losses, `L = mu log sum_t exp(L_t / (T mu))`.
 
-    Lin et al., ICML 2024, eq. 7, with the even preference `1/T` and the ideal losses at 0; the weights are its
-    derivative, `w_t = softmax(L_t / (T mu))_t / T`. Task parameters follow the weighted loss, as in the paper.
+    Lin et al., ICML 2024 (definition of the smooth Tchebycheff scalarisation), with the even preference `1/T` and the
+    ideal losses at 0; the weights are its derivative, `w_t = softmax(L_t / (T mu))_t / T`. Task parameters follow the
+    weighted loss, as in the paper.
 
     Args:
         temperature: The paper's `mu`. At 0.01 the worst task takes nearly all, at 10 all count nearly alike.

@@ -108,9 +108,7 @@ class Backbone(keras.layers.Layer):
         """Return what every gate makes of a batch, for a look inside; empty where there are none."""
         return []
 
-    def auxiliary_loss(
-        self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task]
-    ) -> tf.Tensor | None:
+    def auxiliary_loss(self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task]) -> tf.Tensor | None:
         """Return what the backbone adds to the tasks' losses, a scalar mean over the batch; none for most.
 
         Args:

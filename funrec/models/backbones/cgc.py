@@ -9,11 +9,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.layers.experts import GateBank
-from funrec.layers.mixing import mix
+from funrec.layers.experts import GateBank, mix_experts, mix_own_experts
 from funrec.layers.mlp import MLPBank
 from funrec.models.backbones.base import Backbone, Gates
-from funrec.models.checks import check_activation, check_positive, check_rate, check_units
+from funrec.models.checks import check_activation, check_flag, check_positive, check_rate, check_units
 
 
 class LevelOutput(NamedTuple):
@@ -35,12 +34,12 @@ class LevelOutput(NamedTuple):
     def tower_streams(self) -> tf.Tensor:
         """Mix every tower's own and the shared experts, `(towers, batch, units)`."""
         own = self.specific.shape[1]
-        return mix(self.gates[..., :own], self.specific) + mix(self.gates[..., own:], self.shared)
+        return mix_own_experts(self.gates[..., :own], self.specific) + mix_experts(self.gates[..., own:], self.shared)
 
     def shared_stream(self) -> tf.Tensor:
         """Mix all experts, `(1, batch, units)`."""
         every = ops.concatenate([ops.reshape(self.specific, (-1, *self.shared.shape[1:])), self.shared], axis=0)
-        return mix(self.shared_gate, every)
+        return mix_experts(self.shared_gate, every)
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -143,7 +142,7 @@ class ExtractionBackbone(Backbone):
         self.gate_units = check_units("model.backbone.gate_units", gate_units, allow_empty=True)
         self.activation = check_activation("model.backbone.activation", activation)
         self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = batch_normalization
+        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         self.levels = []
@@ -198,11 +197,9 @@ class ExtractionBackbone(Backbone):
         """
         variables: list[keras.Variable] = []
         for number, level in enumerate(self.levels[:-1]):
-            banks = [level.shared_gate, level.specific, level.shared]
-            if number < self.num_levels - 2:
-                banks.insert(0, level.gates)
-            for bank in banks:
-                variables += bank.trainable_variables
+            gates = [level.shared_gate, level.gates] if number < self.num_levels - 2 else [level.shared_gate]
+            for part in (*gates, level.specific, level.shared):
+                variables += part.trainable_variables
         return variables + self.levels[-1].shared.trainable_variables
 
 
@@ -210,7 +207,8 @@ class ExtractionBackbone(Backbone):
 class CGC(ExtractionBackbone):
     """Shared experts and experts of every tower's own; one gate per tower over its own and the shared ones.
 
-    `h_k = sum_e softmax(W_k x)_e * [E_k,1(x) .. E_k,m(x), E_s,1(x) .. E_s,n(x)]_e`   (Tang et al., RecSys 2020, eq. 1-4)
+    `h_k = sum_e softmax(W_k x)_e * [E_k,1(x) .. E_k,m(x), E_s,1(x) .. E_s,n(x)]_e`   (Tang et al., RecSys 2020,
+    eq. 1-4)
 
     Args:
         num_specific: Experts of every tower's own, `m`.

@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from funrec.errors import InputError
 from funrec.layers.mlp import MLPBank
 from funrec.models.backbones.base import Backbone
-from funrec.models.checks import check_activation, check_positive_number, check_rate, check_units
-from funrec.errors import InputError
+from funrec.models.checks import check_activation, check_flag, check_positive_number, check_rate, check_units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -61,7 +61,7 @@ class CrossStitch(Backbone):
         self.scale = check_positive_number("model.backbone.scale", scale)
         self.activation = check_activation("model.backbone.activation", activation)
         self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = batch_normalization
+        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         towers = self.num_towers
@@ -91,7 +91,7 @@ class CrossStitch(Backbone):
         return self._stitch(shared, len(self.banks) - 1)
 
     def _stitch(self, x: tf.Tensor, depth: int) -> tf.Tensor:
-        alpha = self.stitches[depth] * self.scale  # (towers, networks, units)
+        alpha = ops.cast(self.stitches[depth] * self.scale, x.dtype)  # (towers, networks, units)
         return ops.sum(ops.expand_dims(alpha, 2) * x, axis=1)
 
     @property

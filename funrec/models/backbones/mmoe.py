@@ -7,11 +7,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras import ops
 
-from funrec.layers.experts import GateBank
+from funrec.layers.experts import GateBank, mix_experts
 from funrec.layers.mlp import MLPBank
-from funrec.models.backbones.base import Backbone
+from funrec.models.backbones.base import Backbone, Gates
 from funrec.models.checks import check_activation, check_flag, check_positive, check_rate, check_units
 
 
@@ -73,7 +72,11 @@ class MMoE(Backbone):
         return experts, gates
 
     def specialise(self, shared: tf.Tensor | None, private: Any, training: bool = False) -> tf.Tensor:
-        return ops.einsum("tbe,ebu->tbu", private, shared)
+        return mix_experts(private, shared)
+
+    def gates_of(self, x: tf.Tensor) -> list[Gates]:
+        experts = tuple(f"expert_{place + 1}" for place in range(self.num_experts))
+        return [Gates("", self.tower_names, experts, self.gates(x))]
 
     @property
     def shared_variables(self) -> list[keras.Variable]:

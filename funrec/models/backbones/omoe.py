@@ -9,11 +9,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.layers.experts import GateBank
-from funrec.layers.mixing import mix
+from funrec.layers.experts import GateBank, mix_experts
 from funrec.layers.mlp import MLPBank
 from funrec.models.backbones.base import Backbone, Gates
-from funrec.models.checks import check_activation, check_positive, check_rate, check_units
+from funrec.models.checks import check_activation, check_flag, check_positive, check_rate, check_units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -55,7 +54,7 @@ class OMoE(Backbone):
         self.gate_units = check_units("model.backbone.gate_units", gate_units, allow_empty=True)
         self.activation = check_activation("model.backbone.activation", activation)
         self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = batch_normalization
+        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         dtype = self.dtype_policy
@@ -68,7 +67,7 @@ class OMoE(Backbone):
 
     def share(self, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, None]:
         experts = self.experts(x, training=training)  # (experts, batch, units)
-        return mix(self.gate(x, training=training), experts), None  # (1, batch, units)
+        return mix_experts(self.gate(x, training=training), experts), None  # (1, batch, units)
 
     def specialise(self, shared: tf.Tensor | None, private: Any, training: bool = False) -> tf.Tensor:
         return ops.repeat(shared, self.num_towers, axis=0)

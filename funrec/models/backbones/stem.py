@@ -9,16 +9,15 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.layers.experts import GateBank
-from funrec.layers.mixing import mix
+from funrec.layers.experts import GateBank, mix_experts, mix_own_experts
 from funrec.layers.mlp import MLPBank
 from funrec.models.backbones.base import Backbone, Gates
-from funrec.models.checks import check_activation, check_positive, check_rate, check_units
+from funrec.models.checks import check_activation, check_flag, check_positive, check_rate, check_units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
 class STEM(Backbone):
-    """Every tower has embeddings and experts of its own beside shared ones; it reads all, and trains its own and shared.
+    """Every tower has embeddings and experts of its own beside shared ones; it reads all, and trains these two.
 
     With `x_k` tower `k`'s embedding of a row, `x_s` the shared one, and `sg` a stop of the gradient:
 
@@ -63,7 +62,7 @@ class STEM(Backbone):
         self.gate_units = check_units("model.backbone.gate_units", gate_units, allow_empty=True)
         self.activation = check_activation("model.backbone.activation", activation)
         self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = batch_normalization
+        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
 
     def embedding_layout(self, dim: int | None) -> tuple[int, int | None]:
         return self.num_towers + 1, dim
@@ -101,7 +100,7 @@ class STEM(Backbone):
         own = ops.repeat(ops.eye(self.num_towers, dtype=specific.dtype), self.num_specific, axis=1)[:, :, None, None]
         stopped = ops.stop_gradient(specific)
         read = stopped + own * (specific - stopped)  # (towers, experts, batch, units)
-        return mix(gates[..., :others], read) + mix(gates[..., others:], shared)
+        return mix_own_experts(gates[..., :others], read) + mix_experts(gates[..., others:], shared)
 
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
         specific = [f"{tower}_{place + 1}" for tower in self.tower_names for place in range(self.num_specific)]

@@ -35,6 +35,8 @@ class Funnel(ABC):
 
     #: Whether a positive label must imply that of `task.after`; the data is then checked for it.
     needs_nesting = False
+    #: Whether a tower's logit can reach another task's loss than that of its own place.
+    mixes_towers = True
 
     tasks: tuple[Task, ...] = ()
     #: Names of the towers, in the order of their logits; esm2 has four for three tasks.

@@ -15,14 +15,13 @@ class Independent(Funnel):
     """One tower per task, `p_t = sigmoid(z_t)`; a regression task reads its tower as it is."""
 
     paper = "one head per task"
+    mixes_towers = False
 
     def name_towers(self, tasks: Sequence[Task]) -> tuple[str, ...]:
         return tuple(task.name for task in tasks)
 
     def combine(self, logits: tf.Tensor) -> dict[str, LogProbability]:
-        return {
-            task.name: from_logit(logits[tower]) for tower, task in enumerate(self.tasks) if task.kind == "binary"
-        }
+        return {task.name: from_logit(logits[tower]) for tower, task in enumerate(self.tasks) if task.kind == "binary"}
 
     def initial_logits(self, rates: Mapping[str, float]) -> list[float]:
         return [logit(rates[task.name]) if task.kind == "binary" else rates[task.name] for task in self.tasks]

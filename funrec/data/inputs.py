@@ -1,0 +1,103 @@
+"""What a model needs to read raw rows, kept beside its weights: how each feature is read, and its vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from funrec.data.arrays import PreparedData, SplitArrays, encode_rows
+from funrec.data.encoding import Encoder
+from funrec.data.vocabulary import Vocabulary
+from funrec.errors import InputError
+from funrec.files import read_json, write_json
+from funrec.schema import Feature, InputLayout, Task
+
+INPUTS = "inputs.json"
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """How raw rows become a model's inputs, independent of the data set and its cache.
+
+    Attributes:
+        tasks: The tasks the model was trained for.
+        encoders: How each feature is read, by name.
+        vocabularies: By the name of the feature that owns it.
+        layout: Which features the arrays hold.
+    """
+
+    tasks: tuple[Task, ...]
+    encoders: Mapping[str, Encoder]
+    vocabularies: Mapping[str, Vocabulary]
+    layout: InputLayout
+
+    @property
+    def columns(self) -> list[str]:
+        """The raw columns that are read."""
+        return list(dict.fromkeys(encoder.feature.column for encoder in self.encoders.values()))
+
+    def encode(self, frame: pl.DataFrame) -> SplitArrays:
+        """Encode raw rows as the training split taught; an unknown id becomes row 0.
+
+        Raises:
+            InputError: If a feature's column is missing, or a number is none.
+        """
+        return encode_rows(self.encoders, self.vocabularies, frame)
+
+
+def save_inputs(data: PreparedData, folder: Path) -> None:
+    """Write what `load_inputs` reads into `folder`.
+
+    Raises:
+        InputError: If the folder cannot be written or the disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, vocabulary in enumerate(data.vocabularies.values()):
+        vocabulary.save(folder / f"vocabulary_{place}.parquet")
+    state = {
+        "features": [asdict(feature) for feature in data.features],
+        "tasks": [asdict(task) for task in data.tasks],
+        "encoders": {name: encoder.to_json() for name, encoder in data.encoders.items()},
+        "vocabularies": {
+            name: {"key": vocabulary.key, "hash_buckets": vocabulary.hash_buckets}
+            for name, vocabulary in data.vocabularies.items()
+        },
+        "cardinalities": dict(data.cardinalities),
+        "id_features": data.id_features,
+        "numeric_features": data.numeric_features,
+    }
+    write_json(folder / INPUTS, state)
+
+
+def load_inputs(folder: Path) -> ModelInputs:
+    """Read what `save_inputs` wrote.
+
+    Raises:
+        InputError: If it is missing or damaged.
+    """
+    try:
+        state = read_json(folder / INPUTS)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{folder} should hold a model and its {INPUTS}. It does not: run it again.") from None
+    features = tuple(_feature(values) for values in state["features"])
+    vocabularies = {
+        name: Vocabulary.load(folder / f"vocabulary_{place}.parquet", spec["key"], spec["hash_buckets"])
+        for place, (name, spec) in enumerate(state["vocabularies"].items())
+    }
+    return ModelInputs(
+        tasks=tuple(Task(**values) for values in state["tasks"]),
+        encoders={f.name: Encoder.from_json(f, state["encoders"][f.name]) for f in features},
+        vocabularies=vocabularies,
+        layout=InputLayout(
+            features, tuple(state["id_features"]), tuple(state["numeric_features"]), state["cardinalities"]
+        ),
+    )
+
+
+def _feature(values: dict[str, Any]) -> Feature:
+    boundaries = values["boundaries"]
+    return Feature(**{**values, "boundaries": None if boundaries is None else tuple(boundaries)})

@@ -1,0 +1,181 @@
+"""Adaptive information transfer: every tower hears from the one before it in the funnel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from funrec.errors import InputError
+from funrec.layers.mlp import MLPBank, add_bank_kernel
+from funrec.models.backbones.base import Backbone, Gates
+from funrec.models.checks import check_activation, check_flag, check_rate, check_units
+from funrec.models.funnels.base import LogProbability
+from funrec.schema import Task
+from funrec.targets import build
+
+
+@keras.saving.register_keras_serializable(package="funrec")
+class AITM(Backbone):
+    """Wraps a backbone and passes information along the funnel (Xi et al., KDD 2021, eq. 4-9).
+
+    With `q_t = f_t(h_t)` a network per tower on what the inner backbone made, and `t'` the tower before `t`:
+
+        p_t = g_t'(z_t')
+        z_t = sum_{u in q_t, p_t} w_u h_1(u),   w_u = softmax(<h_2(u), h_3(u)> / sqrt(k)),   z_t = q_t for the first
+
+    `h_1`, `h_2` and `h_3` are one set for all towers, as in the paper's code. Which tower comes before which is said by
+    `dataset.tasks.<name>.after`; where no task says so, each comes after the one listed before it, as in the paper.
+
+    The behavioural expectation calibrator `calibration * mean(max(p_t - p_t', 0))` (eq. 12) is added to the loss for
+    every binary task with an `after`; a funnel that nests the probabilities leaves it nothing to do.
+
+    Args:
+        inner: The wrapped backbone's configuration; `embedding_only` gives the paper's model.
+        units: Hidden units of every `f_t`, input side first.
+        calibration: The calibrator's weight; 0 for none. The paper's code uses 0.6.
+        activation: Activation of `f_t` and `g_t`.
+        dropout: Dropout rate after every layer of `f_t` and `g_t`.
+        batch_normalization: Whether `f_t` normalises before its activation.
+
+    Input shape: the inner backbone's.
+    Output shape: `(towers, batch, units[-1])`.
+
+    Raises:
+        InputError: If a size, a rate or the inner backbone is not what it should be.
+    """
+
+    paper = "Xi et al., KDD 2021"
+
+    def __init__(
+        self,
+        inner: Mapping[str, Any],
+        units: Sequence[int] = (64, 32),
+        calibration: float = 0.6,
+        activation: str = "relu",
+        dropout: float = 0.1,
+        batch_normalization: bool = False,
+        **layer: Any,
+    ) -> None:
+        super().__init__(**layer)
+        self.inner = build(inner, Backbone, "model.backbone.inner", dtype=self.dtype_policy)
+        if not self.inner.has_towers:
+            raise InputError(
+                "model.backbone.inner should be a backbone that towers stand on. Received: "
+                f"{type(self.inner).__name__}, whose output is the logits."
+            )
+        self.embedding_limit = self.inner.embedding_limit
+        self.units = check_units("model.backbone.units", units)
+        if isinstance(calibration, bool) or not isinstance(calibration, int | float) or not 0 <= calibration < 1e6:
+            raise InputError(f"model.backbone.calibration should be a number of at least 0. Received: {calibration}.")
+        self.calibration = float(calibration)
+        self.activation = check_activation("model.backbone.activation", activation)
+        self.dropout = check_rate("model.backbone.dropout", dropout)
+        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
+
+    def configure(
+        self,
+        num_towers: int,
+        num_numeric: int,
+        tower_names: Sequence[str] | None = None,
+        tower_parents: Sequence[int | None] | None = None,
+    ) -> None:
+        super().configure(num_towers, num_numeric, tower_names, tower_parents)
+        self.inner.configure(num_towers, num_numeric, tower_names, tower_parents)
+        if all(parent is None for parent in self.tower_parents):
+            self.tower_parents = (None, *range(num_towers - 1))
+        depths = [len(self._ancestors(tower)) for tower in range(num_towers)]
+        #: The towers that hear from another, those at the same distance from the first together, nearest first.
+        self.stages = [
+            [tower for tower in range(num_towers) if depths[tower] == depth] for depth in range(1, max(depths) + 1)
+        ]
+
+    def _ancestors(self, tower: int) -> list[int]:
+        parent = self.tower_parents[tower]
+        return [] if parent is None else [parent, *self._ancestors(parent)]
+
+    def embedding_layout(self, dim: int | None) -> tuple[int, int | None]:
+        return self.inner.embedding_layout(dim)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        dtype, width = self.dtype_policy, self.units[-1]
+        self.inner.build(input_shape)
+        inner_units = self.inner.compute_output_spec(keras.KerasTensor(_with_batch(input_shape), dtype="float32"))
+        self.networks = MLPBank(
+            self.num_towers, self.units, self.activation, self.dropout, self.batch_normalization, dtype=dtype
+        )
+        self.networks.build((self.num_towers, None, inner_units.shape[-1]))
+        self.informers = []
+        for number, stage in enumerate(self.stages):
+            informer = MLPBank(
+                len(stage), (width,), self.activation, self.dropout, dtype=dtype, name=f"informer_{number + 1}"
+            )
+            informer.build((len(stage), None, width))
+            self.informers.append(informer)
+        # h_1, h_2 and h_3; with one tower there is nobody to hear from.
+        self.attention = add_bank_kernel(self, 3, width, width, "attention") if self.stages else None
+
+    def share(self, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor | None, Any]:
+        return self.inner.share(x, training)
+
+    def specialise(self, shared: tf.Tensor | None, private: Any, training: bool = False) -> tf.Tensor:
+        return self._transfer(self.inner.specialise(shared, private, training), training)[0]
+
+    def _transfer(self, representation: tf.Tensor, training: bool) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Return `z` of every tower, and by stage the weights `(towers, batch, 2)` of own and received information."""
+        own = self.networks(representation, training=training)  # (towers, batch, units)
+        streams = dict(enumerate(ops.unstack(own, self.num_towers)))
+        weights = []
+        for stage, informer in zip(self.stages, self.informers, strict=True):
+            heard = [parent for t in stage if (parent := self.tower_parents[t]) is not None]
+            received = informer(ops.stack([streams[parent] for parent in heard]), training=training)
+            both = ops.stack([ops.stack([streams[t] for t in stage]), received], axis=1)  # (stage, 2, batch, units)
+            attention = ops.cast(self.attention, both.dtype)
+            values, keys, queries = (ops.matmul(both, attention[place]) for place in range(3))
+            fit = ops.sum(keys * queries, axis=-1) / self.units[-1] ** 0.5  # (stage, 2, batch)
+            share = ops.softmax(fit, axis=1)
+            mixed = ops.sum(ops.expand_dims(share, -1) * values, axis=1)
+            streams.update(zip(stage, ops.unstack(mixed, len(stage)), strict=True))
+            weights.append(ops.transpose(share, (0, 2, 1)))
+        return ops.stack([streams[tower] for tower in range(self.num_towers)]), weights
+
+    def gates_of(self, x: tf.Tensor) -> list[Gates]:
+        gates = self.inner.gates_of(x)
+        _, weights = self._transfer(self.inner(x), training=False)
+        for stage, stage_weights in zip(self.stages, weights, strict=True):
+            names = tuple(self.tower_names[tower] for tower in stage)
+            gates.append(Gates("transfer", names, ("own", "received"), stage_weights))
+        return gates
+
+    def auxiliary_loss(self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task]) -> tf.Tensor | None:
+        pairs = [
+            (task.name, task.after) for task in tasks if task.after in probabilities and task.name in probabilities
+        ]
+        if not self.calibration or not pairs:
+            return None
+        excess = [
+            tf.nn.relu(tf.exp(probabilities[child].log_p) - tf.exp(probabilities[parent].log_p))
+            for child, parent in pairs
+        ]
+        return self.calibration * tf.reduce_mean(tf.add_n(excess))
+
+    @property
+    def shared_variables(self) -> list[keras.Variable]:
+        """Where there is a tower to hear from, all that stands before the last transfer: others hear of it too."""
+        if not self.stages:
+            return self.inner.shared_variables
+        parents = set(self.tower_parents)
+        variables: list[keras.Variable] = []
+        if sum(len(stage) for stage in self.stages) > 1:
+            variables.append(self.attention)
+        for stage, informer in zip(self.stages, self.informers, strict=True):
+            if parents & set(stage):
+                variables += informer.trainable_variables
+        return [*variables, *self.inner.trainable_variables, *self.networks.trainable_variables]
+
+
+def _with_batch(shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    return (*shape[:-2], 2, shape[-1])

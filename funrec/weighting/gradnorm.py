@@ -1,0 +1,69 @@
+"""GradNorm."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from funrec.weighting.adam import adam_state, adam_step
+from funrec.weighting.base import State, active_tasks
+from funrec.weighting.checks import check_not_negative, check_positive_number
+from funrec.weighting.gramian import GramianWeighting, gradient_norms
+
+SMALLEST_WEIGHT = 1e-3
+
+
+class GradNorm(GramianWeighting):
+    """Learned weights that bring the tasks' gradients to one norm, larger for tasks that train slowly.
+
+    With `n_i = w_i |g_i|`, the inverse training rate `r_i = (L_i / L_i(0)) / mean(L / L(0))` and `L(0)` the losses of
+    the first step, the weights descend `sum_i |n_i - mean(n) r_i^alpha|`, the target held constant, and are then
+    renormalised to sum to T (Chen et al., ICML 2018, eq. 1-2 and algorithm 1). They have an Adam of their own and
+    stay above 0.001. A step uses the weights that the steps before it made, as in the paper. Task parameters follow
+    the weighted loss, as in the paper.
+
+    Args:
+        alpha: The strength with which slow tasks are helped; 0 for equal norms. The paper uses 0.12 to 1.5.
+        learning_rate: Step of the weights.
+        shared: Over what gradients are taken. The paper takes the last shared layer.
+
+    Raises:
+        InputError: If `alpha` is negative, `learning_rate` not positive, or `shared` is not known.
+    """
+
+    paper = "Chen et al., ICML 2018"
+
+    def __init__(self, alpha: float = 1.5, learning_rate: float = 0.025, shared: str = "last_shared_layer") -> None:
+        super().__init__(shared)
+        self.alpha = check_not_negative("alpha", alpha)
+        self.learning_rate = check_positive_number("learning_rate", learning_rate)
+
+    def initial_state(self) -> State:
+        tasks = len(self.tasks)
+        learned = {"weights": tf.ones((tasks,)), "first_losses": tf.zeros((tasks,))}
+        return {**super().initial_state(), **learned, **adam_state(tasks)}
+
+    def weights(
+        self,
+        losses: tf.Tensor,
+        gramian: tf.Tensor | None,
+        state: State,
+        key: tf.Tensor,
+        active: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, State]:
+        present = active_tasks(losses, active)
+        first = tf.where((state["first_losses"] == 0) & present, losses, state["first_losses"])
+        weights, norms = state["weights"], gradient_norms(gramian)
+        ratios = tf.math.divide_no_nan(losses, first)
+        rates = tf.math.divide_no_nan(ratios, active_mean(ratios, present))
+        targets = active_mean(weights * norms, present) * tf.pow(rates, self.alpha)
+        gradient = tf.sign(weights * norms - targets) * norms
+        learned, state = adam_step(weights, gradient, state, self.learning_rate, present)
+        learned = tf.maximum(learned, SMALLEST_WEIGHT)
+        learned *= len(self.tasks) / tf.reduce_sum(learned)
+        return weights, {**state, "weights": learned, "first_losses": first}
+
+
+def active_mean(values: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
+    """Return the mean of `values` `(tasks,)` over the active tasks; 0 if there is none."""
+    weights = tf.cast(active, values.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(values * weights), tf.reduce_sum(weights))

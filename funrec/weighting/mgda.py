@@ -1,0 +1,39 @@
+"""Multiple-gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from funrec.schema import Task
+from funrec.weighting.gramian import GramianWeighting
+from funrec.weighting.programs import check_task_count, minimise_on_simplex
+
+
+class MGDA(GramianWeighting):
+    """The shortest vector in the convex hull of the gradients: `min w' G w` on the simplex.
+
+    Sener & Koltun, NeurIPS 2018, eq. 3, taken at the representation as in their upper bound, MGDA-UB (eq. 5). No task's
+    gradient has a negative product with the direction. Solved exactly, over all sets of tasks, instead of by
+    Frank-Wolfe. Parameters of one task follow that task's loss, unweighted, as in the paper's algorithm 1.
+
+    Args:
+        shared: Over what gradients are taken.
+
+    Raises:
+        InputError: If `shared` is not known, or there are too many tasks.
+    """
+
+    paper = "Sener & Koltun, NeurIPS 2018"
+    weighs_task_parameters = False
+
+    def __init__(self, shared: str = "representation") -> None:
+        super().__init__(shared)
+
+    def configure(self, tasks: Sequence[Task]) -> None:
+        super().configure(tasks)
+        check_task_count("mgda", len(tasks))
+
+    def solve(self, gramian: tf.Tensor, tasks: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        return minimise_on_simplex(gramian)

@@ -1,0 +1,70 @@
+"""PE-LTR: Pareto-efficient weights with lower bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+from funrec.errors import InputError
+from funrec.schema import Task
+from funrec.weighting.checks import check_not_negative, numbers_by_task
+from funrec.weighting.gramian import GramianWeighting
+from funrec.weighting.programs import add_ridge, check_task_count, minimise_on_simplex
+
+
+class Pareto(GramianWeighting):
+    """The shortest weighted gradient among weights with lower bounds: `min |sum_t w_t g_t|^2`, `w >= c`, `sum(w) = 1`.
+
+    Lin et al., RecSys 2019 (PE-LTR), eq. 5. Exact by default, over all sets of tasks. With `relaxed` it is
+    the paper's algorithm 2 in its two steps: the program without `w >= c` in closed form, then the nearest weights that
+    keep the bounds. Task parameters follow the weighted loss, as in the paper.
+
+    Args:
+        lower_bounds: The paper's `c`: a number for all tasks, or one by task (0 for a task left out).
+        relaxed: Whether to take the paper's two steps instead of the exact solution.
+        shared: Over what gradients are taken. The paper takes all parameters.
+
+    Raises:
+        InputError: If a bound is negative or a name no task's, if the bounds sum past 1, `shared` is not known, or
+            there are too many tasks.
+    """
+
+    paper = "Lin et al., RecSys 2019"
+
+    def __init__(
+        self, lower_bounds: float | Mapping[str, float] = 0.1, relaxed: bool = False, shared: str = "all_shared"
+    ) -> None:
+        super().__init__(shared)
+        self.lower_bounds = lower_bounds
+        self.relaxed = relaxed
+
+    def configure(self, tasks: Sequence[Task]) -> None:
+        super().configure(tasks)
+        check_task_count("pareto", len(tasks))
+        if isinstance(self.lower_bounds, Mapping):
+            self.bounds = numbers_by_task("lower_bounds", self.lower_bounds, tasks, 0.0)
+        else:
+            self.bounds = [check_not_negative("lower_bounds", self.lower_bounds)] * len(tasks)
+        if sum(self.bounds) > 1 + 1e-9:
+            raise InputError(
+                f"weighting.lower_bounds should sum to at most 1. Received: {sum(self.bounds):g}, "
+                f"over {len(tasks)} tasks."
+            )
+
+    def solve(self, gramian: tf.Tensor, tasks: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        bounds = tf.gather(tf.constant(self.bounds, tf.float64), tasks)
+        left = tf.maximum(1 - tf.reduce_sum(bounds), 0)
+        if not self.relaxed:
+            return bounds + minimise_on_simplex(gramian, left, tf.linalg.matvec(gramian, bounds))
+        solved = tf.linalg.matvec(tf.linalg.inv(add_ridge(gramian)), tf.ones_like(bounds))
+        return bounds + project_onto_simplex(solved / tf.reduce_sum(solved) - bounds, left)
+
+
+def project_onto_simplex(point: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+    """Return the nearest `w >= 0` with `sum(w) = total` to `point` `(tasks,)` (Duchi et al., ICML 2008, figure 1)."""
+    falling = tf.sort(point, direction="DESCENDING")
+    ranks = tf.cast(tf.range(1, tf.size(point) + 1), point.dtype)
+    shifts = (tf.cumsum(falling) - total) / ranks
+    kept = tf.reduce_sum(tf.cast(falling > shifts, tf.int32))
+    return tf.maximum(point - shifts[tf.maximum(kept, 1) - 1], 0)

@@ -1,0 +1,71 @@
+"""Logistic regression: a sum of one weight per id, and what scikit-learn makes of the same rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from examples import model, optimizer, planted_rows, randomise, rich_batch, rich_layout, weighting
+from sklearn.linear_model import LogisticRegression
+
+from funrec.errors import InputError
+from funrec.models.backbones.logistic import Logistic
+from funrec.training.loop import Trainer
+from funrec.training.scoring import Scorer
+
+
+def test_logits_are_sums_of_weights() -> None:
+    batch = rich_batch()
+    built = model(Logistic(scale=3.0), rich_layout(), linear_term=True)
+    randomise(built)
+    (table,) = (weight.numpy() for weight in built.embedding.weights_by_table)
+    assert table.shape == (7 + 11 + 5 + 3, 2)  # one weight per id and task, and no linear term beside them
+    start = {"user": 0, "item": 7, "seen": 7, "tags": 18, "tab": 23, "topics": 18}
+    pool = {"seen": np.mean, "tags": np.sum, "topics": np.max}
+    bias, coefficients = built.backbone.bias.numpy()[:, 0, 0], built.backbone.coefficients.numpy()[:, :, 0]
+    for row in range(6):
+        for task in range(2):
+            total = batch["numeric"][row] @ coefficients[task]
+            for name, column in (("user", 0), ("item", 1), ("tab", 2)):
+                total += table[start[name] + batch["ids"][row, column], task]
+            for name, values in batch["sequences"].items():
+                ids = values[row][values[row] >= 0]
+                total += pool[name](table[start[name] + ids, task]) if len(ids) else 0
+            assert float(built(batch)[task, row]) == pytest.approx(3.0 * total + bias[task], rel=1e-4, abs=1e-5)
+
+
+def test_weights_start_at_zero() -> None:
+    built = model(Logistic(), rich_layout())
+    assert not any(variable.numpy().any() for variable in built.trainable_variables)
+
+
+def test_with_a_ridge_penalty_it_finds_what_scikit_learn_finds(tmp_path: Path) -> None:
+    users, items, penalty = 12, 9, 2.0
+    effect = np.random.default_rng(0).normal(size=(2, 20))
+    rows = planted_rows(
+        lambda ids: [1 / (1 + np.exp(-effect[task, ids[:, 0]] + effect[task, ids[:, 1]])) for task in range(2)],
+        rows=1500,
+        users=users,
+        items=items,
+    )
+    from examples import layout
+
+    built = model(Logistic(scale=1.0), layout({"user": users, "item": items}), embedding_l2=penalty)
+    counts = {
+        "user": np.bincount(rows.ids[:, 0], minlength=users),
+        "item": np.bincount(rows.ids[:, 1], minlength=items),
+    }
+    built.embedding.count_lookups(counts)
+    trainer = Trainer(epochs=120, batch_size=1500, monitor=None)
+    trainer.fit(built, rows, weighting(), optimizer(0.1), lambda: {}, tmp_path, seed=0)
+    one_hot = np.concatenate([np.eye(users)[rows.ids[:, 0]], np.eye(items)[rows.ids[:, 1]]], axis=1)
+    for task, name in enumerate(("click", "like")):
+        reference = LogisticRegression(C=1 / (2 * penalty), tol=1e-8, max_iter=1000)
+        reference.fit(one_hot, rows.labels[:, task])
+        np.testing.assert_allclose(Scorer(built).score(rows)[name], reference.decision_function(one_hot), atol=0.01)
+
+
+def test_a_scale_that_is_not_positive_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^model\.backbone\.scale should be a positive number\. Received: 0\.$"):
+        Logistic(scale=0)
