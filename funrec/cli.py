@@ -77,6 +77,7 @@ def run(arguments: Sequence[str]) -> int:
 
     from funrec import experiment
     from funrec.configuration import CONFIG_MODULE, one_line_errors, to_plain
+    from funrec.metrics import table_columns
     from funrec.table import render, rows_from_records
 
     arguments = _take_allowed(arguments)
@@ -114,11 +115,16 @@ def run(arguments: Sequence[str]) -> int:
             for done in finished
         )
         rows += [
-            {"model": _overrides(overrides).get("model", ""), **{key: _overrides(overrides).get(key, "") for key in swept}}
+            {
+                "model": _overrides(overrides).get("model", ""),
+                **{key: _overrides(overrides).get(key, "") for key in swept},
+            }
             | {"failed": reason}
             for overrides, reason in failed
         ]
-        print(render(rows, width=_width()), flush=True)
+        metrics = table_columns({name for row in rows for name in row} - {"model", "failed", *swept})
+        columns = ["model", *swept, *metrics, *(["failed"] if failed else [])]
+        print(render(rows, columns=columns, width=_width()), flush=True)
     if failed:
         return 1 if is_sweep else 2
     return 0
@@ -143,8 +149,10 @@ def list_parts(arguments: Sequence[str]) -> int:
     for name in [kind] if kind else KINDS:
         if not kind:
             print(f"{name}:")
-        for part, text in describe(name):
-            print(f"{'' if kind else '  '}{part:<22} {text}")
+        parts = describe(name)
+        width = max((len(part) for part, _ in parts), default=0)
+        for part, text in parts:
+            print(f"{'' if kind else '  '}{part:<{width}}  {text}")
     return 0
 
 

@@ -75,6 +75,10 @@ def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
         raise InputError(_one_line(error, overrides)) from error
     except YAMLError as error:
         raise InputError(_one_line_of_yaml(error)) from error
+    except ValueError as error:
+        if not str(error).startswith("Config group override must be"):  # the one error Hydra has no class for
+            raise
+        raise InputError(f"A choice should be the name of a configuration, as in model=mmoe. {error}.") from error
 
 
 @contextmanager

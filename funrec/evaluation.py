@@ -107,7 +107,7 @@ def _evaluate(
     conditional = {
         f"{name}_given_{parent}": (split.scores[f"{name}_given_{parent}"], parent, name)
         for name, parent in parents.items()
-        if f"{name}_given_{parent}" in split.scores
+        if parent is not None and f"{name}_given_{parent}" in split.scores
     }
     return evaluate(
         tasks,

@@ -127,7 +127,9 @@ def build_features(config: Mapping[str, Mapping[str, Any] | None]) -> tuple[Feat
         values = _without_nulls(f"dataset.features.{name}", values, Feature)
         values.setdefault("column", name)
         if values.get("boundaries") is not None:
-            values["boundaries"] = tuple(_number(f"dataset.features.{name}.boundaries", v) for v in values["boundaries"])
+            values["boundaries"] = tuple(
+                _number(f"dataset.features.{name}.boundaries", v) for v in values["boundaries"]
+            )
         feature = Feature(name=name, **values)
         _check_feature(feature)
         features.append(feature)

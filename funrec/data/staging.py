@@ -70,7 +70,6 @@ def stage(dataset: Dataset, folder: Path) -> list[StagedFrame]:
     Raises:
         InputError: If a column is missing, an expression does not fit it, or a file cannot be read.
     """
-    dataset.check_leaks()
     needed = dataset.needed_columns()
     _check_columns(dataset, needed, dataset.available_columns())
     raw = folder / "raw"

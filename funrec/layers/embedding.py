@@ -148,7 +148,12 @@ class FusedEmbedding(keras.layers.Layer):
             lookups: What the batch read.
             embeddings: The penalty's weight for embeddings.
             linear: The penalty's weight for linear weights.
+
+        Raises:
+            RuntimeError: Before `count_lookups`.
         """
+        if len(self._inverse_counts) != len(self.tables):
+            raise RuntimeError("A penalty needs to know how often rows are looked up: call count_lookups first.")
         total = tf.constant(0.0)
         for table, lookup, inverse in zip(self.tables, lookups, self._inverse_counts, strict=True):
             by_column = tf.constant(

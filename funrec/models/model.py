@@ -54,13 +54,13 @@ class MultiTaskModel(keras.Model):
         funnel: Funnel,
         layout: InputLayout,
         tasks: Sequence[Task],
-        tower_units: Sequence[int] = (64,),
-        tower_dropout: float = 0.1,
+        tower_units: Sequence[int] = (32,),
+        tower_dropout: float = 0.3,
         activation: str = "relu",
         batch_normalization: bool = False,
         embedding_l2: float = 0.0,
         linear_term: bool = False,
-        linear_scale: float = 10.0,
+        linear_scale: float = 30.0,
         linear_l2: float = 0.0,
         precision: str = "float32",
     ) -> None:
@@ -77,9 +77,7 @@ class MultiTaskModel(keras.Model):
         self.funnel = funnel
         funnel.configure(self.tasks)
         self.backbone = backbone
-        backbone.configure(
-            len(funnel.towers), len(layout.numeric_features), funnel.towers, funnel.tower_parents()
-        )
+        backbone.configure(len(funnel.towers), len(layout.numeric_features), funnel.towers, funnel.tower_parents())
         self.has_linear_term = check_flag("model.linear_term", linear_term) and backbone.has_towers
         copies, dim = backbone.embedding_layout(None)
         self.embedding = FusedEmbedding(
@@ -131,7 +129,7 @@ class MultiTaskModel(keras.Model):
         return self.head(self.backbone(embeddings.x, training=training), embeddings.linear, training)
 
     def embed(self, batch: Batch) -> Embedded:
-        """Look the batch up: `x` of shape `(batch, width)` or `(copies, batch, width)`, `linear` of `(towers, batch)`."""
+        """Look the batch up: `x` is `(batch, width)` or `(copies, batch, width)`, `linear` is `(towers, batch)`."""
         x, linear, lookups = self.embedding(batch)
         numeric = batch.get("numeric")
         if numeric is not None:
@@ -154,14 +152,17 @@ class MultiTaskModel(keras.Model):
     @property
     def has_penalty(self) -> bool:
         """Whether `penalty` needs `embedding.count_lookups`."""
-        return bool(self.embedding_l2 or (self.linear_l2 and self.has_linear_term))
+        is_linear = self.has_linear_term or not self.backbone.has_towers
+        return bool((self.embedding_l2 and self.backbone.has_towers) or (self.linear_l2 and is_linear))
 
     def penalty(self, embedded: Embedded, rows: int) -> tf.Tensor | None:
         """Return the penalty on what a batch of `rows` looked up, or none where there is none."""
         if not self.has_penalty:
             return None
         # Both are penalties on effective weights, however a backbone or the linear term scales those it stores.
-        embeddings = self.embedding_l2 * self.backbone.embedding_scale**2
+        # Without towers the backbone's embeddings are the logit's own linear weights.
+        embeddings = self.embedding_l2 if self.backbone.has_towers else self.linear_l2
+        embeddings *= self.backbone.embedding_scale**2
         linear = self.linear_l2 * self.linear_scale**2
         return self.embedding.ridge(embedded.lookups, embeddings, linear) / rows
 

@@ -31,7 +31,7 @@ class WeightAverage:
     def snapshot_steps(self, first_step: int, last_step: int) -> list[int]:
         """Return after which steps of the epoch `[first_step, last_step)` to take a snapshot."""
         steps = min(self.steps, last_step - first_step)
-        return sorted({last_step - round(k * steps / self.snapshots) for k in range(self.snapshots)})
+        return sorted({last_step - k * steps // self.snapshots for k in range(self.snapshots)})
 
     def take_snapshot(self) -> None:
         """Add the present weights to the mean."""

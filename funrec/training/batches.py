@@ -12,13 +12,18 @@ from funrec.schema import InputLayout
 class Rows(Protocol):
     """The arrays of one split that batches are made of; see `funrec.data.arrays.SplitArrays`."""
 
-    ids: Any
-    numeric: Any
-    sequences: Any
-    labels: Any
-    masks: Any
-    weights: Any
-
+    @property
+    def ids(self) -> Any: ...
+    @property
+    def numeric(self) -> Any: ...
+    @property
+    def sequences(self) -> Any: ...
+    @property
+    def labels(self) -> Any: ...
+    @property
+    def masks(self) -> Any: ...
+    @property
+    def weights(self) -> Any: ...
     def __len__(self) -> int: ...
 
 

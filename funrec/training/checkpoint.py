@@ -40,8 +40,10 @@ def load_weights(model: MultiTaskModel, folder: Path) -> None:
     if not path.exists():
         raise InputError(f"{path}: no such file. A run's weights are written at the end of its best epoch.")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            weights = [file[str(place)] for place in range(len(file.files))]
+        with path.open("rb") as file, zipfile.ZipFile(file):  # NumPy leaves what is no archive open
+            file.seek(0)
+            archive = np.load(file, allow_pickle=False)
+            weights = [archive[str(place)] for place in range(len(archive.files))]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is damaged: {one_line(error)}. Run it again.") from error
     shapes = [tuple(variable.shape) for variable in model.weights]

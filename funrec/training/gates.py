@@ -27,14 +27,14 @@ class GateMeter:
     def __init__(self, model: MultiTaskModel) -> None:
         self.model = model
         self._groups: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
-        self._measure = tf.function(self._measure_batch, reduce_retracing=True)
+        self._graph: Any = None
 
     def measure(self, rows: Rows) -> list[dict[str, Any]]:
         """Return a plain row per gate; empty where the backbone has none.
 
         At most 65,536 rows, spread evenly, are looked at. Keys: `gate` (its place, such as `level_1`), `reader` (a
-        tower's name, or `shared`), `experts` (their names), `weight` (the mean weight of each), `unused` (by expert: the
-        share of rows in which it gets less than a tenth of an equal share) and `entropy` (the mean over rows of the
+        tower's name, or `shared`), `experts` (their names), `weight` (the mean weight of each), `unused` (by expert:
+        the share of rows in which it gets less than a tenth of an equal share) and `entropy` (the mean over rows of the
         weights' entropy over that of equal weights: 1 mixes all experts alike, 0 takes one).
         """
         batch_size = min(BATCH_SIZE, len(rows))
@@ -42,7 +42,12 @@ class GateMeter:
         places = np.linspace(0, len(rows) - 1, batches * batch_size).astype(np.int64)
         totals: list[Any] = []
         for index in np.split(places, batches):
-            measured = [value.numpy() for value in self._measure(take_features(rows, self.model.layout, index))]
+            features = take_features(rows, self.model.layout, index)
+            if self._graph is None:
+                # Traced by hand: called as a tf.function, the fifth model of a sweep would be warned of retracing.
+                specs = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), features)
+                self._graph = tf.function(self._measure_batch, autograph=False).get_concrete_function(specs)
+            measured = [value.numpy() for value in self._graph(features)]
             totals = [total + value for total, value in zip(totals, measured, strict=True)] if totals else measured
         means = [total / batches for total in totals]
         found = []

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,7 @@ class Trainer:
 def _cut(first: int, last: int, steps_per_call: int, stops: list[int]) -> list[tuple[int, int]]:
     """Cut an epoch's steps into blocks of at most `steps_per_call` that end at every one of `stops`."""
     edges = sorted({*range(first, last, steps_per_call), *(stop for stop in stops if first < stop), last})
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _prefetch(stream: BatchStream, blocks: list[tuple[int, int]]) -> Iterator[tuple[int, int, dict[str, Any]]]:

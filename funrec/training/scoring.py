@@ -11,6 +11,10 @@ import tensorflow as tf
 from funrec.models.model import MultiTaskModel
 from funrec.training.batches import Rows, take_features
 
+#: Matrix products round the last few rows of an odd number differently; whole blocks make a row's score its own,
+#: wherever it stands and however many are scored with it.
+ALIGNMENT = 64
+
 
 class ScoreNotANumber(ArithmeticError):
     """A head's scores hold NaN.
@@ -35,10 +39,15 @@ class Scorer:
     def __init__(self, model: MultiTaskModel, batch_size: int = 8192) -> None:
         self.model = model
         self.batch_size = batch_size
-        self._score = tf.function(self._score_batch, reduce_retracing=True)
+        self._graphs: dict[int, Any] = {}  # by rows per batch
 
     def _score_batch(self, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         return self.model.scores(self.model(batch, training=False))
+
+    def _trace(self, features: Mapping[str, Any]) -> Any:
+        # Traced by hand: called as a tf.function, the fifth model of a sweep would be warned of retracing.
+        specs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), dict(features))
+        return tf.function(self._score_batch, autograph=False).get_concrete_function(specs)
 
     def score(self, rows: Rows) -> dict[str, np.ndarray]:
         """Return every head's scores over all rows, float32 `(rows,)`: logits, or values for regression.
@@ -47,14 +56,16 @@ class Scorer:
             ScoreNotANumber: If a score is NaN: the model has diverged.
         """
         size = len(rows)
-        batch_size = min(self.batch_size, max(size, 1))
+        batch_size = min(self.batch_size, -(-max(size, 1) // ALIGNMENT) * ALIGNMENT)
         scores: dict[str, np.ndarray] = {}
         for start in range(0, size, batch_size):
             stop = min(size, start + batch_size)
             features = take_features(rows, self.model.layout, slice(start, stop))
             if stop - start < batch_size:  # one shape, hence one graph
                 features = tf.nest.map_structure(lambda x: _pad_rows(x, batch_size), features)
-            for name, values in self._score(features).items():
+            if batch_size not in self._graphs:
+                self._graphs[batch_size] = self._trace(features)
+            for name, values in self._graphs[batch_size](features).items():
                 scores.setdefault(name, np.empty(size, np.float32))[start:stop] = values.numpy()[: stop - start]
         for name, values in scores.items():
             if np.isnan(values).any():

@@ -203,7 +203,7 @@ class SharedGradients:
         lookups = forward.embedded.lookups
         by_task = [
             _gradients(forward.tape, [forward.embedded.x], [lookup.rows for lookup in lookups], [gradient])
-            for gradient in at_embeddings
+            for gradient in map(self._keep_shared_copies, at_embeddings)
         ]
         total = tf.zeros((tasks, tasks))
         for table, lookup in enumerate(lookups):
@@ -214,6 +214,14 @@ class SharedGradients:
             sums = tf.reshape(tf.math.unsorted_segment_sum(flat, position, tf.size(rows)), (-1, tasks, width))
             total += _products(tf.reshape(tf.transpose(sums, (1, 0, 2)), (tasks, -1)))
         return total
+
+    def _keep_shared_copies(self, at_embeddings: tf.Tensor) -> tf.Tensor:
+        copies = at_embeddings.shape[0] if at_embeddings.ndim == 3 else 0
+        kept = range(copies)[self.model.backbone.shared_copies]
+        if len(kept) == copies:
+            return at_embeddings
+        is_shared = tf.constant([[[float(copy in kept)]] for copy in range(copies)], at_embeddings.dtype)
+        return at_embeddings * is_shared
 
 
 def _values(variables: Sequence[Any]) -> list[Any]:

@@ -9,6 +9,7 @@ from funrec.weighting.gramian import GramianWeighting
 
 ITERATIONS = 100
 TOLERANCE = 1e-9
+LARGEST = 1e5
 
 
 class NashMTL(GramianWeighting):
@@ -64,7 +65,10 @@ def bargain(gramian: tf.Tensor) -> tf.Tensor:
 
     start = tf.math.rsqrt(tf.linalg.diag_part(gramian))
     _, weights, size = tf.while_loop(
-        lambda iteration, _, size: (iteration < ITERATIONS) & (size > TOLERANCE),
+        # Where gradients cancel the weights grow without end, until the system is no longer regular.
+        lambda iteration, weights, size: (iteration < ITERATIONS)
+        & (size > TOLERANCE)
+        & (tf.reduce_max(weights / start) < LARGEST),
         improve,
         (0, start, tf.constant(1.0, gramian.dtype)),
         shape_invariants=(tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([])),

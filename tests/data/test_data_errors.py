@@ -169,6 +169,8 @@ def test_leaky_columns_are_refused_with_the_reason_unless_allowed(tmp_path: Path
     )
     features = {"price": {"kind": "numeric"}}
     assert prepare_table(tmp_path, features=features, leaky=leaky, allow_leaky=True).numeric_features == ("price",)
+    with pytest.raises(InputError, match="it is set after the click"):  # although the cache holds such arrays by now
+        prepare_table(tmp_path, features=features, leaky=leaky)
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

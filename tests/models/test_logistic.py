@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from examples import model, optimizer, planted_rows, randomise, rich_batch, rich_layout, weighting
+import tensorflow as tf
+from examples import layout, model, optimizer, planted_rows, randomise, rich_batch, rich_layout, weighting
 from sklearn.linear_model import LogisticRegression
 
 from funrec.errors import InputError
 from funrec.models.backbones.logistic import Logistic
-from funrec.training.loop import Trainer
+from funrec.training.batches import BatchStream
 from funrec.training.scoring import Scorer
+from funrec.training.step import TrainingStep
 
 
 def test_logits_are_sums_of_weights() -> None:
@@ -40,7 +40,7 @@ def test_weights_start_at_zero() -> None:
     assert not any(variable.numpy().any() for variable in built.trainable_variables)
 
 
-def test_with_a_ridge_penalty_it_finds_what_scikit_learn_finds(tmp_path: Path) -> None:
+def test_with_a_ridge_penalty_it_finds_what_scikit_learn_finds() -> None:
     users, items, penalty = 12, 9, 2.0
     effect = np.random.default_rng(0).normal(size=(2, 20))
     rows = planted_rows(
@@ -49,16 +49,14 @@ def test_with_a_ridge_penalty_it_finds_what_scikit_learn_finds(tmp_path: Path) -
         users=users,
         items=items,
     )
-    from examples import layout
-
     built = model(Logistic(scale=1.0), layout({"user": users, "item": items}), embedding_l2=penalty)
     counts = {
         "user": np.bincount(rows.ids[:, 0], minlength=users),
         "item": np.bincount(rows.ids[:, 1], minlength=items),
     }
     built.embedding.count_lookups(counts)
-    trainer = Trainer(epochs=120, batch_size=1500, monitor=None)
-    trainer.fit(built, rows, weighting(), optimizer(0.1), lambda: {}, tmp_path, seed=0)
+    step = TrainingStep(built, weighting(), optimizer(0.1), seed=0)
+    step.run(BatchStream(rows, built.layout, batch_size=1500, seed=0).block(0, 150), tf.constant(0, tf.int64))
     one_hot = np.concatenate([np.eye(users)[rows.ids[:, 0]], np.eye(items)[rows.ids[:, 1]]], axis=1)
     for task, name in enumerate(("click", "like")):
         reference = LogisticRegression(C=1 / (2 * penalty), tol=1e-8, max_iter=1000)

@@ -45,6 +45,8 @@ class Backbone(keras.layers.Layer):
 
     #: Embeddings start uniform on (-limit, limit).
     embedding_limit = 0.05
+    #: Where it reads copies of the embeddings: those that more than one tower reads.
+    shared_copies = slice(None)
     #: What the backbone multiplies the embeddings it reads by.
     embedding_scale = 1.0
 

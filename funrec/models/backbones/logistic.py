@@ -34,7 +34,7 @@ class Logistic(Backbone):
     has_towers = False
     embedding_limit = 0.0
 
-    def __init__(self, scale: float = 10.0, **layer: Any) -> None:
+    def __init__(self, scale: float = 30.0, **layer: Any) -> None:
         super().__init__(**layer)
         self.embedding_scale = self.scale = check_positive_number("model.backbone.scale", scale)
 

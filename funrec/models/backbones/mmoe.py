@@ -39,11 +39,11 @@ class MMoE(Backbone):
 
     def __init__(
         self,
-        num_experts: int = 4,
-        expert_units: Sequence[int] = (128, 64),
+        num_experts: int = 8,
+        expert_units: Sequence[int] = (32,),
         gate_units: Sequence[int] = (),
         activation: str = "relu",
-        dropout: float = 0.1,
+        dropout: float = 0.5,
         batch_normalization: bool = False,
         **layer: Any,
     ) -> None:

@@ -51,7 +51,12 @@ class SingleTask(Backbone):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         self.networks = MLPBank(
-            self.num_towers, self.units, self.activation, self.dropout, self.batch_normalization, dtype=self.dtype_policy
+            self.num_towers,
+            self.units,
+            self.activation,
+            self.dropout,
+            self.batch_normalization,
+            dtype=self.dtype_policy,
         )
         self.networks.build(input_shape)
 

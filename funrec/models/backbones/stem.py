@@ -43,6 +43,7 @@ class STEM(Backbone):
     """
 
     paper = "Su et al., AAAI 2024"
+    shared_copies = slice(-1, None)  # the others are one tower's each
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ class ESM2(Funnel):
 
         P(click) = y1     P(action) = y1 y2     P(purchase) = y1 (y2 y3 + (1 - y2) y4)
 
-    Wen et al., SIGIR 2020, section 3: `y1` is P(click | exposure), `y2` P(action | click), `y3` P(purchase | action) and
+    Wen et al., SIGIR 2020: `y1` is P(click | exposure), `y2` P(action | click), `y3` P(purchase | action) and
     `y4` P(purchase | another action). The losses of all three are taken on all exposures.
 
     The losses identify `y1`, `y2` and the mixture `m = y2 y3 + (1 - y2) y4`, which is P(purchase | click). They do not

@@ -1,0 +1,44 @@
+"""Every backbone under every funnel, found by their files in `conf/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import contracts
+import pytest
+
+BACKBONES = contracts.names("model/backbone")
+FUNNELS = contracts.names("model/funnel")
+
+
+def test_the_files_are_found() -> None:
+    assert {"mmoe", "ple", "embedding_only"} <= set(BACKBONES)
+    assert {"independent", "esmm", "esm2"} == set(FUNNELS)
+
+
+@pytest.mark.parametrize("funnel", FUNNELS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_pair_trains_and_is_the_same_when_saved_and_loaded(backbone: str, funnel: str, tmp_path: Path) -> None:
+    model = contracts.build(backbone, funnel)
+    contracts.check_training_lowers_the_loss(model)
+    contracts.check_a_rebuilt_model_scores_bit_for_bit_alike(model, contracts.build(backbone, funnel, seed=1), tmp_path)
+
+
+@pytest.mark.parametrize("funnel", FUNNELS)
+def test_a_funnels_gradients_are_finite_at_probabilities_of_1e12(funnel: str) -> None:
+    contracts.check_gradients_are_finite(contracts.build("embedding_only", funnel))
+
+
+# esm2 has four towers, independent as many as there are tasks.
+@pytest.mark.parametrize("funnel", ["independent", "esm2"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_backbone_declares_what_it_shares(backbone: str, funnel: str) -> None:
+    contracts.check_every_tower_reads_the_shared_tensor(contracts.build(backbone, funnel))
+    contracts.check_shared_variables_are_exact(contracts.build(backbone, funnel))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_backbones_gates_are_shares_and_its_configuration_round_trips(backbone: str) -> None:
+    model = contracts.build(backbone, "esmm")
+    contracts.check_gates_are_shares(model)
+    contracts.check_configuration_round_trips(model)
