@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from funrec.errors import InputError
     from funrec.experiment import load_run, run_experiment
+    from funrec.report.compare import compare
     from funrec.run import Run
 
-__all__ = ["InputError", "Run", "load_run", "run_experiment"]
+__all__ = ["InputError", "Run", "compare", "load_run", "run_experiment"]
 
 _HOMES = {
     "InputError": "funrec.errors",
     "Run": "funrec.run",
+    "compare": "funrec.report.compare",
     "load_run": "funrec.experiment",
     "run_experiment": "funrec.experiment",
 }

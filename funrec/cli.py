@@ -35,6 +35,7 @@ usage: funrec COMMAND ...
   funrec run [OVERRIDE ...]              run one experiment: funrec run model=mmoe trainer.epochs=2
   funrec run -m [OVERRIDE ...]           run every combination: funrec run -m model=shared_bottom,mmoe
   funrec list [models|datasets|...]      what there is to choose from
+  funrec compare PATH... [--baseline X]  runs side by side, and which differences are real
   funrec predict RUN FILE -o SCORES      score raw rows with a finished run
   funrec data describe [OVERRIDE ...]    a dataset's rows, rates, vocabularies
   funrec data verify [ENTRY ...]         check prepared data against its checksums
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = arguments[0] if arguments else "--help"
-    commands = {"run": run, "list": list_parts, "data": data, "predict": predict}
+    commands = {"run": run, "list": list_parts, "data": data, "predict": predict, "compare": compare}
     if command in ("-h", "--help"):
         print(HELP, end="")
         sys.exit(0)
@@ -62,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if command not in commands:
             raise InputError(f"funrec {command}: no such command.{did_you_mean(command, commands)}")
         sys.exit(commands[command](arguments[1:]))
+    except BrokenPipeError:  # whoever reads the output, `| head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except (InputError, OSError) as error:
         print(f"funrec: {_reason(error)}", file=sys.stderr)
         sys.exit(2)
@@ -178,6 +182,33 @@ def predict(arguments: Sequence[str]) -> int:
         file=sys.stderr,
     )
     return 0
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Print runs side by side, with the differences from a baseline; 1 if a record or predictions are damaged."""
+    parser = argparse.ArgumentParser(
+        prog="funrec compare",
+        description="Set finished runs side by side: seeds grouped, differences with 95%% intervals. Nothing is trained.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders, sweep folders, or globs of them")
+    parser.add_argument("--baseline", metavar="NAME", help="a model, a setting (weighting=fixed) or a run's folder")
+    parser.add_argument("--bootstrap", type=int, metavar="N", help="intervals from N resamples of users, such as 1000")
+    parser.add_argument("--format", default="grid", help="grid, github, latex or csv")
+    parser.add_argument("--columns", metavar="METRICS", help="such as auc_macro,gauc_* or auc_*@random")
+    parser.add_argument("--sort", metavar="COLUMN", help="a metric, best first, or another column")
+    options = parser.parse_args(arguments)
+    from funrec.report.compare import compare_runs
+    from funrec.report.text import comparison_tables, sentences
+    from funrec.table import check_format
+
+    check_format(options.format)
+    columns = options.columns.split(",") if options.columns else None
+    found = compare_runs(options.paths, options.baseline, options.bootstrap, columns, options.sort)
+    print(comparison_tables(found, options.format, _width()), flush=True)
+    # A file that a program reads holds the table alone.
+    reader = sys.stdout if options.format in ("grid", "github") else sys.stderr
+    print("", *sentences(found), sep="\n", file=reader)
+    return 1 if found.damaged else 0
 
 
 def data(arguments: Sequence[str]) -> int:

@@ -72,10 +72,7 @@ def render(
     Raises:
         InputError: If the format is unknown, or no row has one of the columns.
     """
-    if format not in FORMATS:
-        raise InputError(
-            f"The format should be one of {', '.join(FORMATS)}. Received: {format}.{did_you_mean(format, FORMATS)}"
-        )
+    check_format(format)
     known = list(dict.fromkeys(name for row in rows for name in row))
     for name in columns or ():
         if name not in known:
@@ -89,6 +86,45 @@ def render(
     if format == "grid" and width is not None and any(len(line) > width for line in text.splitlines()):
         return _text_by_task(rows, shown, metrics)
     return text
+
+
+def check_format(format: str) -> None:
+    """Check that a table can have this format.
+
+    Raises:
+        InputError: If it cannot, with the nearest one.
+    """
+    if format not in FORMATS:
+        raise InputError(
+            f"The format should be one of {', '.join(FORMATS)}. Received: {format}.{did_you_mean(format, FORMATS)}"
+        )
+
+
+def render_blocks(
+    blocks: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]],
+    headers: Sequence[str],
+    align: Sequence[str],
+    format: str = "grid",
+) -> str:
+    """Return rows in blocks as text: a grid has lines between blocks alone, other formats name the block in every row.
+
+    Args:
+        blocks: For each block its title, of a line or more, and its rows, without the title's column.
+        headers: Of the columns, the title's first.
+        align: `left`, `right` or `center`, for each column.
+        format: `grid`, `github` or `latex`.
+    """
+    rows: list[list[str]] = []
+    for title, lines in blocks:
+        cleaned = [[_clean(cell, format) for cell in line] for line in lines]
+        if format == "grid":
+            # tabulate would drop an empty line at a cell's start, and shift the others up.
+            columns = ("\n".join(cell or "-" for cell in column) for column in zip(*cleaned, strict=True))
+            rows.append(["\n".join(title), *columns])
+        else:
+            name = title[0] + (f" ({', '.join(title[1:])})" if len(title) > 1 else "")
+            rows += [[_clean(name, format), *line] for line in cleaned]
+    return tabulate(rows, headers=headers, tablefmt=format, disable_numparse=True, colalign=align)
 
 
 def _split_metrics(names: Collection[str]) -> dict[str, tuple[str, str]]:

@@ -49,6 +49,7 @@ class Meter:
         metrics: The metrics that are measured one by one; a macro is a mean of them.
         counts: Users behind each of them, `int64 (metrics,)`.
         damaged: Why the predictions of a run cannot be read, a line each.
+        has_users: Whether the data has a group column.
 
     Raises:
         InputError: If two runs were not scored on the same rows, or no predictions can be read.
@@ -62,11 +63,13 @@ class Meter:
         self._rows: dict[str, int] = {}
         self._resamples: dict[str, Resamples] = {}
         self._width = 0
+        self.has_users = True
         wanted = {part for metric in metrics for part in self._parts(metric)}
         for split in sorted({split_of(metric) for metric in wanted}):
             if not all(split in run.rows for run in runs):
                 continue
             rows = load_rows(runs, split)
+            self.has_users = rows.users is not None
             names = {metric.partition("@")[0] for metric in wanted if split_of(metric) == split}
             built = build_statistics(rows, self._targets(), names)
             self._statistics |= {marked(name, split): statistic for name, statistic in built.items()}
@@ -77,17 +80,20 @@ class Meter:
         self.metrics = list(self._statistics)
         self.counts: Array = np.array([statistic.count for statistic in self._statistics.values()], np.int64)
 
-    def weights(self, metric: str) -> Array | None:
-        """Return a metric as a weighted sum of the measured ones, `(metrics,)`; none if it has no influence values."""
+    def is_measured(self, metric: str) -> bool:
+        """Whether a metric has influence values."""
         parts = self._parts(metric)
-        if not parts or any(part not in self._statistics for part in parts):
-            return None
+        return bool(parts) and all(part in self._statistics for part in parts)
+
+    def weights(self, metric: str) -> Array:
+        """Return a metric that is measured as a weighted sum of those of `metrics`, `(metrics,)`."""
+        parts = self._parts(metric)
         weights = np.zeros(len(self.metrics))
         weights[[self.metrics.index(part) for part in parts]] = 1 / len(parts)
         return weights
 
     def users(self, metric: str) -> int:
-        """Return the number of users behind a metric that `weights` knows; of a macro, the smallest of its tasks'."""
+        """Return the number of users behind a metric that is measured; of a macro, the smallest of its tasks'."""
         return min(self._statistics[part].count for part in self._parts(metric))
 
     def measure(self, runs: Sequence[RunRecord]) -> tuple[list[RunRecord], Measured | None]:

@@ -40,7 +40,7 @@ class RunRecord:
         return str((self.record["config"].get("metrics") or {}).get("gauc_weight", "impressions"))
 
 
-@dataclass
+@dataclass(eq=False)
 class Recipe:
     """What to run: a configuration without its seed.
 

@@ -114,7 +114,13 @@ class Accumulator:
         return Measured(np.stack(self._values), self._deviations / runs, self._products / runs, self._counts)
 
 
-def estimate(ours: Measured, weights: Array, base: Measured | None = None, base_weights: Array | None = None) -> Estimate:
+def estimate(
+    ours: Measured,
+    weights: Array,
+    base: Measured | None = None,
+    base_weights: Array | None = None,
+    value: float | None = None,
+) -> Estimate:
     """Estimate a weighted sum of metrics, or its difference from another recipe's.
 
     Args:
@@ -122,15 +128,17 @@ def estimate(ours: Measured, weights: Array, base: Measured | None = None, base_
         weights: What each metric counts, `(metrics,)`: 1 for a single one, `1 / tasks` for the tasks of a macro.
         base: The other recipe, measured on the same rows.
         base_weights: What its metrics count; `weights` if none.
+        value: The estimate, where the weighted sum is a linear approximation that only the variance is for.
     """
     sides = [(ours, weights)]
-    value = float(np.mean(ours.values @ weights))
+    difference = float(np.mean(ours.values @ weights))
     deviations = weights @ ours.deviations
     if base is not None:
         of_base = weights if base_weights is None else base_weights
         sides.append((base, of_base))
-        value -= float(np.mean(base.values @ of_base))
+        difference -= float(np.mean(base.values @ of_base))
         deviations = deviations - of_base @ base.deviations
+    value = difference if value is None else value
     users = int(min(ours.counts[side_weights != 0].min(initial=2**31) for _, side_weights in sides))
     if users < 2:
         return Estimate(value, np.nan, np.nan, np.nan, np.nan, np.nan, False)

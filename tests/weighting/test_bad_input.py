@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from weightings import make
 
-from funrec.configuration import compose
 from funrec.errors import InputError
 from funrec.schema import Task
-from funrec.targets import build
-from funrec.weighting.base import Weighting
 
 TASKS = (Task("is_click"), Task("is_like"))
 LINES = {
@@ -50,19 +48,16 @@ LINES = {
 def test_a_value_out_of_range_is_one_line(line: str) -> None:
     name, override = LINES[line]
     with pytest.raises(InputError) as refused:
-        build(compose([f"weighting={name}", override])["weighting"], Weighting, "weighting").configure(TASKS)
+        make(name, TASKS, override)
     assert line in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_tasks_whose_weights_are_all_0_are_refused() -> None:
-    weighting = build(compose(["weighting=fixed"])["weighting"], Weighting, "weighting")
     with pytest.raises(InputError, match="All are 0"):
-        weighting.configure([Task("is_click", weight=0.0), Task("is_like", weight=0.0)])
+        make("fixed", [Task("is_click", weight=0.0), Task("is_like", weight=0.0)])
 
 
 @pytest.mark.parametrize("name", ["mgda", "pareto", "cagrad", "upgrad"])
 def test_more_tasks_than_sets_can_be_tried_are_refused(name: str) -> None:
-    weighting = build(compose([f"weighting={name}"])["weighting"], Weighting, "weighting")
-    weighting.lower_bounds = 0.0
     with pytest.raises(InputError, match=f"weighting={name} tries every set of tasks and takes at most 10"):
-        weighting.configure([Task(f"task_{i}") for i in range(11)])
+        make(name, [Task(f"task_{i}") for i in range(11)])

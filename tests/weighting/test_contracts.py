@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from weightings import CONF, NAMES, make
 
-from funrec.configuration import compose
 from funrec.schema import Task
-from funrec.targets import build
 from funrec.weighting.base import Weighting
 
-CONF = Path(__file__).parents[2] / "conf" / "weighting"
-NAMES = sorted(file.stem for file in CONF.glob("*.yaml"))
 TASKS = (Task("a"), Task("b"), Task("c", kind="regression"))
 #: Schemes that weigh tasks by chance, by their past, or by what a task is.
 WITH_MEMORY = {"uncertainty", "dwa", "famo", "gradnorm", "gradvac", "db_mtl"}
@@ -24,13 +20,7 @@ RANDOM = {"rlw", "pcgrad", "gradvac"}
 KEY = tf.constant([1, 2])
 
 
-def make(name: str, *overrides: str, tasks: tuple[Task, ...] = TASKS) -> Weighting:
-    weighting = build(compose([f"weighting={name}", *overrides])["weighting"], Weighting, "weighting")
-    weighting.configure(tasks)
-    return weighting
-
-
-MADE = {name: make(name) for name in NAMES}
+MADE = {name: make(name, TASKS) for name in NAMES}
 GRAMIAN_SCHEMES = [name for name, weighting in MADE.items() if weighting.needs == "gramian"]
 
 
@@ -96,7 +86,7 @@ def test_weights_are_finite_and_the_state_keeps_its_shape(name: str) -> None:
 def test_tasks_that_are_alike_get_equal_weights(name: str) -> None:
     tasks = tuple(Task(task) for task in "abc")
     gradient = np.ones((3, 1), np.float32)
-    weights, _ = step(make(name, tasks=tasks), [0.5, 0.5, 0.5], gradient @ gradient.T)
+    weights, _ = step(make(name, tasks), [0.5, 0.5, 0.5], gradient @ gradient.T)
     if name != "rlw":
         np.testing.assert_allclose(weights, weights[0], rtol=1e-4)
 
@@ -105,10 +95,10 @@ def test_tasks_that_are_alike_get_equal_weights(name: str) -> None:
 def test_permuting_tasks_permutes_weights(name: str) -> None:
     tasks = tuple(Task(task) for task in "abc")
     losses, gramian = np.array([0.7, 0.2, 0.4]), random_gramian(1)
-    weights, _ = train_a_little(make(name, tasks=tasks), losses, gramian)
+    weights, _ = train_a_little(make(name, tasks), losses, gramian)
     for order in permutations(range(3)):
         index = list(order)
-        again, _ = train_a_little(make(name, tasks=tasks), losses[index], gramian[np.ix_(index, index)])
+        again, _ = train_a_little(make(name, tasks), losses[index], gramian[np.ix_(index, index)])
         np.testing.assert_allclose(again, weights[index], rtol=2e-4, atol=1e-6)
 
 
@@ -120,8 +110,8 @@ def test_a_task_without_rows_drops_out_of_the_step(name: str) -> None:
     without = gramian * np.outer(absent > 0, absent > 0)
     two = [0, 2]
     active = [True, False, True]
-    weights, state = step(make(name, tasks=tasks), absent, without.astype(np.float32), active=active)
-    alone, _ = step(make(name, tasks=(tasks[0], tasks[2])), losses[two], gramian[np.ix_(two, two)])
+    weights, state = step(make(name, tasks), absent, without.astype(np.float32), active=active)
+    alone, _ = step(make(name, (tasks[0], tasks[2])), losses[two], gramian[np.ix_(two, two)])
     assert np.isfinite(weights).all()
     for key, value in state.items():
         assert np.isfinite(value.numpy()).all(), key
@@ -161,7 +151,7 @@ def test_gradients_that_are_not_numbers_end_in_even_weights_and_are_counted(name
 @pytest.mark.parametrize("name", ["mgda", "upgrad"])
 @pytest.mark.parametrize("tasks", [2, 3, 5])
 def test_no_task_is_at_odds_with_the_direction(name: str, tasks: int) -> None:
-    weighting = make(name, tasks=tuple(Task(f"task_{i}") for i in range(tasks)))
+    weighting = make(name, tuple(Task(f"task_{i}") for i in range(tasks)))
     for seed in range(20):
         gradients = np.random.default_rng(seed).normal(size=(tasks, 6)) - 0.3
         gramian = (gradients @ gradients.T).astype(np.float32)
@@ -172,4 +162,4 @@ def test_no_task_is_at_odds_with_the_direction(name: str, tasks: int) -> None:
 @pytest.mark.parametrize("name", GRAMIAN_SCHEMES)
 @pytest.mark.parametrize("shared", ["representation", "last_shared_layer", "all_shared"])
 def test_gradients_can_be_taken_anywhere(name: str, shared: str) -> None:
-    assert make(name, f"weighting.shared={shared}").shared == shared
+    assert make(name, TASKS, f"weighting.shared={shared}").shared == shared

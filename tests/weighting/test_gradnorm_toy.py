@@ -63,10 +63,10 @@ def test_slow_tasks_gain_weight_and_the_losses_ratios_end_closer_together() -> N
     fixed, _ = train(Fixed())
     balanced, weights = train(GradNorm(alpha=0.12))
     final = {"fixed": fixed[-20:].mean(0) / fixed[0], "gradnorm": balanced[-20:].mean(0) / balanced[0]}
-    # Under fixed weights the tasks of small scale train slowest, and it is to them that the weight goes.
-    slowest = np.argsort(final["fixed"])[-3:]
-    assert set(slowest) == {0, 1, 2}
-    assert weights[-1, :3].min() > 1 > weights[-1, -3:].max()
+    # Under fixed weights the task of the largest scale is served first; the smallest waits, and it is to it that
+    # the weight goes.
+    assert final["fixed"].argmin() == 9 and final["fixed"].argmax() == 0
+    assert weights[-1].argmax() == 0 and weights[-1, 0] > 3 and weights[-1, 9] < 0.1
     spread = {name: ratios.max() / ratios.min() for name, ratios in final.items()}
-    assert spread["gradnorm"] < 0.5 * spread["fixed"]
-    assert final["gradnorm"].mean() < final["fixed"].mean()
+    assert spread["gradnorm"] < 0.75 * spread["fixed"]
+    assert final["gradnorm"].mean() < 0.9 * final["fixed"].mean()
