@@ -188,7 +188,7 @@ def compare(arguments: Sequence[str]) -> int:
     """Print runs side by side, with the differences from a baseline; 1 if a record or predictions are damaged."""
     parser = argparse.ArgumentParser(
         prog="funrec compare",
-        description="Set finished runs side by side: seeds grouped, differences with 95%% intervals. Nothing is trained.",
+        description="Set finished runs side by side: seeds grouped, differences with intervals. Nothing is trained.",
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders, sweep folders, or globs of them")
     parser.add_argument("--baseline", metavar="NAME", help="a model, a setting (weighting=fixed) or a run's folder")

@@ -140,7 +140,7 @@ def _nearest_key(key: str, overrides: Sequence[str]) -> str:
 
 
 def _flatten(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    for name in config:
+    for name in map(str, config):
         key = f"{prefix}{name}"
         yield key
         if OmegaConf.is_missing(config, name) or not isinstance(node := config._get_node(name), DictConfig):

@@ -38,11 +38,13 @@ def measure_validation(
     return metrics
 
 
-def evaluate_scored(tasks: Sequence[Task], scored: Sequence[Scored], gauc_weight: str) -> Evaluation:
+def evaluate_scored(
+    tasks: Sequence[Task], scored: Sequence[Scored], gauc_weight: str, ndcg_k: int = 10
+) -> Evaluation:
     """Return every metric of every evaluation split; those of the validation split carry no suffix."""
     result = Evaluation({}, {})
     for split in scored:
-        evaluation = _evaluate(tasks, split, gauc_weight, level="full")
+        evaluation = _evaluate(tasks, split, gauc_weight, level="full", ndcg_k=ndcg_k)
         result.metrics.update(evaluation.metrics)
         result.absent.update(evaluation.absent)
     return result
@@ -99,7 +101,12 @@ def _take_keys(keys: pl.Series, codes: Sequence[np.ndarray | None]) -> Any:
 
 
 def _evaluate(
-    tasks: Sequence[Task], split: Scored, gauc_weight: str, level: str, columns: Sequence[int] | None = None
+    tasks: Sequence[Task],
+    split: Scored,
+    gauc_weight: str,
+    level: str,
+    columns: Sequence[int] | None = None,
+    ndcg_k: int = 10,
 ) -> Evaluation:
     rows = split.rows
     pick: Any = slice(None) if columns is None else list(columns)
@@ -120,4 +127,5 @@ def _evaluate(
         suffix=SUFFIXES.get(split.name, f"@{split.name}"),
         strict=split.name == "valid",
         level=level,
+        ndcg_k=ndcg_k,
     )

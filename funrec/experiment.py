@@ -16,6 +16,8 @@ from funrec.data.base import Dataset
 from funrec.data.inputs import save_inputs
 from funrec.data.nesting import check_nesting
 from funrec.data.prepare import prepare
+from funrec.data.slicing import read_columns
+from funrec.diagnosing import diagnose, measure_reliability, measure_slices
 from funrec.errors import InputError, did_you_mean
 from funrec.evaluation import Scored, evaluate_oracle, evaluate_scored, measure_validation, write_scored
 from funrec.quiet import load_tensorflow
@@ -26,9 +28,9 @@ from funrec.targets import build
 
 log = logging.getLogger("funrec")
 
-KEYS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "seed")
-METRIC_KEYS = ("gauc_weight",)
-REPORT_KEYS = ("gates",)
+KEYS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "seed", "baselines")
+METRIC_KEYS = ("gauc_weight", "ndcg_k", "slices")
+REPORT_KEYS = ("gates", "diagnosis", "slices")
 
 
 def run_experiment(model: str | None = None, *overrides: str, verbose: bool = False) -> Run:
@@ -93,6 +95,7 @@ def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live
     dataset = build(config["dataset"], Dataset, "dataset")
     data = prepare(dataset, cache_folder())
     train, valid = data.splits["train"], data.splits["valid"]
+    slices = read_columns(dataset, data, config["metrics"]["slices"])
     clock.lap("prepare")
 
     load_tensorflow()
@@ -130,9 +133,11 @@ def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live
     clock.lap("train")
 
     scored = [Scored(name, rows, scorer.score(rows)) for name, rows in data.splits.items() if name != "train"]
-    evaluation = evaluate_scored(data.tasks, scored, gauc_weight)
+    evaluation = evaluate_scored(data.tasks, scored, gauc_weight, config["metrics"]["ndcg_k"])
     write_scored(folder, data, scored)
     clock.lap("evaluate")
+    diagnosis = diagnose(data, scored)
+    clock.lap("diagnose")
     for name, reason in evaluation.absent.items():
         log.debug("no %s: %s", name, reason)
     if valid.groups is None:
@@ -162,6 +167,9 @@ def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live
         "absent": evaluation.absent,
         "gates": gates.measure(valid),
         "oracle": evaluate_oracle(data.tasks, scored, gauc_weight),
+        "diagnosis": diagnosis,
+        "reliability": measure_reliability(data, scored),
+        "slices": measure_slices(data, scored, gauc_weight, slices),
     }
 
 
@@ -199,6 +207,11 @@ def _check_metrics(config: Mapping[str, Any]) -> None:
     from funrec.metrics.gauc import check_gauc_weight
 
     check_gauc_weight(config["gauc_weight"])
+    depth = config["ndcg_k"]
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise InputError(f"metrics.ndcg_k should be a positive whole number. Received: {depth}.")
+    if not isinstance(config["slices"], list) or not all(isinstance(name, str | int) for name in config["slices"]):
+        raise InputError(f"metrics.slices should list columns, such as [tab]. Received: {config['slices']}.")
 
 
 class _Clock:

@@ -29,6 +29,7 @@ with its process, and files appear whole or not at all.
     metrics, absent                values by name; the reason by name where there is none
     gates                          per gate: its mean expert weights, entropy, how often an expert is nearly unused
     oracle                         the same metrics for the true probabilities, or null
+    diagnosis, slices, reliability see `funrec.diagnosing`
 
 of which those in `REQUIRED` must be there. The JSON is strict: a metric that is not finite moves to `absent`,
 and any other number that is not finite is written as null.

@@ -12,6 +12,7 @@ from funrec.errors import InputError
 from funrec.metrics.auc import auc_of_runs, log_loss, pr_auc_of_runs, rmse
 from funrec.metrics.calibration import expected_calibration_error, predicted_over_observed, sigmoid
 from funrec.metrics.gauc import check_gauc_weight, group_auc
+from funrec.metrics.ranking import ndcg_at_k
 from funrec.metrics.sorting import Array, UndefinedMetric, sort_runs
 from funrec.schema import Task
 
@@ -46,11 +47,12 @@ def evaluate(
     strict: bool = True,
     split: str = "validation",
     level: str = "full",
+    ndcg_k: int = 10,
 ) -> Evaluation:
     """Compute every metric of a split from its scores.
 
     For each binary task `auc_`, `gauc_`, `val_user_` (users with both labels), `log_loss_`, and with `level="full"`
-    `pr_auc_`, `ratio_` (predicted over observed) and `ece_` (10 bins of equal mass); for each regression task `rmse_`;
+    `pr_auc_`, `ratio_` (predicted over observed), `ece_` (10 bins of equal mass) and `ndcg_<k>_` (of each user's list); for each regression task `rmse_`;
     `auc_macro` and `gauc_macro`, the unweighted means over binary tasks, absent if any of them is; and with
     `level="full"` `auc_<task>_given_<parent>` for every binary task after a binary parent, and for every conditional
     head: on rows where the parent's label is 1 and both are in their sample space.
@@ -69,6 +71,7 @@ def evaluate(
             validation split. Otherwise, as on a slice or an extra split, it is absent with its reason.
         split: What an error message calls the split.
         level: `table` for a quick look at every epoch's end, `full` for all.
+        ndcg_k: How much of each user's list the NDCG counts.
 
     Raises:
         InputError: If strict and a task's labels leave its AUC or RMSE undefined, or the GAUC weight is unknown.
@@ -86,7 +89,11 @@ def evaluate(
             _record(result, f"rmse_{task.name}", rmse, task_labels, task_scores)
             continue
         _add_binary(result, task.name, task_labels, task_scores, level)
-        _add_groups(result, task.name, task_labels, task_scores, None if groups is None else groups[rows], gauc_weight)
+        task_groups = None if groups is None else groups[rows]
+        _add_groups(result, task.name, task_labels, task_scores, task_groups, gauc_weight)
+        if level == "full" and task_groups is not None:
+            name = f"ndcg_{ndcg_k}_{task.name}"
+            _record(result, name, lambda *rows: ndcg_at_k(*rows).value, task_groups, task_labels, task_scores, ndcg_k)
     binary = [task.name for task in tasks if task.kind == "binary"]
     for metric in ("auc", "gauc"):
         _add_macro(result, metric, binary)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("funrec")
 
+#: Metrics that are properties of the rows, the same for every run.
+COUNTS = "val_user_"
+
 SINGLE_TASK, LOGISTIC, POPULARITY = "single_task", "logistic", "popularity"
 
 
@@ -161,7 +164,8 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
             if metric != DELTA_M:
                 values = comparison.values(recipe, metric)
                 row[metric] = float(values.mean()) if values.size else None
-                row[f"{metric}_sd"] = float(values.std(ddof=1)) if values.size > 1 else None
+                if not metric.startswith(COUNTS):
+                    row[f"{metric}_sd"] = float(values.std(ddof=1)) if values.size > 1 else None
             if not any(name == metric for _, name in differences):
                 continue
             difference = differences.get((id(recipe), metric))
@@ -205,14 +209,15 @@ def _natural(text: str) -> tuple[bool, float, str]:
 
 
 def _choose_columns(runs: Sequence[RunRecord], patterns: Sequence[str] | None) -> list[str]:
-    """Return the metrics to show: those that patterns name, or the default table's on the split that nobody chose on."""
+    """Return the metrics to show: those that patterns name, or a run's table on the split that nobody chose on."""
     known = list(dict.fromkeys(name for run in runs for name in run.record["metrics"]))
     if patterns is None:
         split = TEST if all(TEST in run.rows for run in runs) else VALID
         return [name for name in table_columns(known) if split_of(name) == split]
     chosen: dict[str, None] = {}
     for pattern in patterns:
-        matching = [name for name in known if split_of(name) == split_of(pattern) and fnmatch.fnmatchcase(name, pattern)]
+        on_split = [name for name in known if split_of(name) == split_of(pattern)]
+        matching = [name for name in on_split if fnmatch.fnmatchcase(name, pattern)]
         if not matching:
             raise InputError(f"No run has the metric {pattern}.{did_you_mean(pattern, sorted(known))}")
         chosen |= dict.fromkeys([pattern] if pattern in matching else table_columns(matching) or sorted(matching))
@@ -236,7 +241,10 @@ def _measure(
     single, logistic = named(SINGLE_TASK), named(LOGISTIC)
     is_single = bool(baselines) and all(recipe in single for recipe in baselines)
     asked = Family(baselines, tested, gains if is_single else [])
-    transfer = Family([] if is_single else single, per_task, gains, without=(SINGLE_TASK, LOGISTIC, POPULARITY))
+    transfer = Family([] if is_single else single, per_task, gains, without=(#: Metrics that are properties of the rows, the same for every run.
+COUNTS = "val_user_"
+
+SINGLE_TASK, LOGISTIC, POPULARITY))
     plain = Family(logistic, per_task, without=(LOGISTIC, POPULARITY))
     # Without a baseline the first family tests nothing, and its metrics get their intervals.
     comparison.measured = measure_all(comparison.recipes, meter, [asked, transfer, plain])

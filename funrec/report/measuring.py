@@ -175,8 +175,8 @@ def load_rows(runs: Sequence[RunRecord], split: str) -> Rows:
         # A fingerprint also depends on the order of tasks: look at the rows themselves before refusing.
         if not frame.equals(read_split(run, split, columns)):
             raise InputError(
-                f"Runs to compare should be scored on the same rows. {first.path} and {run.path} differ in the rows, users "
-                f"or labels of the {split} split. Compare runs of one dataset and dataset.split."
+                f"Runs to compare should be scored on the same rows. {first.path} and {run.path} differ in the rows, "
+                f"users or labels of the {split} split. Compare runs of one dataset and dataset.split."
             )
         same.add(run.rows[split])
     if missing := [name for name in columns if name not in frame.columns and name != "group"]:

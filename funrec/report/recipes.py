@@ -137,13 +137,13 @@ def check_comparable(runs: Sequence[RunRecord]) -> None:
     for run in runs[1:]:
         if set(run.tasks) != set(first.tasks):
             raise InputError(
-                f"Runs to compare should have the same tasks. {first.path} has {', '.join(first.tasks)}; {run.path} has "
-                f"{', '.join(run.tasks)}. Compare them separately."
+                f"Runs to compare should have the same tasks. {first.path} has {', '.join(first.tasks)}; {run.path} "
+                f"has {', '.join(run.tasks)}. Compare them separately."
             )
         if run.gauc_weight != first.gauc_weight:
             raise InputError(
-                f"Runs to compare should have one metrics.gauc_weight. {first.path} has {first.gauc_weight}; {run.path} "
-                f"has {run.gauc_weight}. Compare them separately."
+                f"Runs to compare should have one metrics.gauc_weight. {first.path} has {first.gauc_weight}; "
+                f"{run.path} has {run.gauc_weight}. Compare them separately."
             )
 
 

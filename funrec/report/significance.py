@@ -156,7 +156,7 @@ def estimate(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p-values, in the order given: the claims at or below `LEVEL` are all true, 95% of the time.
+    """Return Holm's adjusted p-values, in the order given: claims at or below `LEVEL` are all true 95% of the time.
 
     Holm, Scandinavian Journal of Statistics 6 (1979). What has no p-value (NaN) is no test and keeps NaN.
     """

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from funrec.report.compare import Comparison, rows
+from funrec.report.compare import COUNTS, Comparison, rows
 from funrec.report.differences import DELTA_M, Difference
 from funrec.report.significance import SEEDS_FOR_RECIPES
 from funrec.table import render, render_blocks
@@ -82,7 +82,7 @@ def _mean(comparison: Comparison, recipe: Any, metric: str) -> str | int | None:
     values = comparison.values(recipe, metric)
     if not values.size:
         return None
-    if metric.startswith("val_user_"):
+    if metric.startswith(COUNTS):
         return int(values[0])
     return f"{values.mean():.4f}" + (f" ± {values.std(ddof=1):.4f}" if values.size > 1 else "")
 
@@ -114,7 +114,8 @@ def _differences(comparison: Comparison, differences: Sequence[Difference], form
     value = "mean ± sd" if with_seeds else "value"
     headers = ["metric", "model", *settings, *(["seeds"] if with_seeds else []), value, "difference"]
     align = ["left"] * (2 + len(settings)) + (["right"] if with_seeds else []) + ["right", "right", "center", "left"]
-    return render_blocks(blocks, [*headers, "95% interval", "mark"], align, format)
+    mark = "mark" if mixed else f"mark ({differences[0].claim})"
+    return render_blocks(blocks, [*headers, "95% interval", mark], align, format)
 
 
 def _difference(difference: Difference, mixed: bool) -> list[str]:

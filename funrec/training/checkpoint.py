@@ -27,7 +27,7 @@ def save_weights(model: MultiTaskModel, folder: Path) -> None:
         raise InputError(f"{folder} cannot be created: {error.strerror}. Choose another output folder.") from error
     weights = {str(place): variable.numpy() for place, variable in enumerate(model.weights)}
     with replacing(folder / WEIGHTS) as temporary, temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **weights)  # type: ignore[arg-type]  # the names are no other arguments
+        np.savez(file, allow_pickle=False, **weights)
 
 
 def load_weights(model: MultiTaskModel, folder: Path) -> None:

@@ -27,7 +27,7 @@ class GateMeter:
     def __init__(self, model: MultiTaskModel) -> None:
         self.model = model
         self._groups: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
-        self._graph: Any = None
+        self._graphs: dict[int, Any] = {}  # by rows per batch
 
     def measure(self, rows: Rows) -> list[dict[str, Any]]:
         """Return a plain row per gate; empty where the backbone has none.
@@ -43,11 +43,12 @@ class GateMeter:
         totals: list[Any] = []
         for index in np.split(places, batches):
             features = take_features(rows, self.model.layout, index)
-            if self._graph is None:
+            if batch_size not in self._graphs:
                 # Traced by hand: called as a tf.function, the fifth model of a sweep would be warned of retracing.
-                specs = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), features)
-                self._graph = tf.function(self._measure_batch, autograph=False).get_concrete_function(specs)
-            measured = [value.numpy() for value in self._graph(features)]
+                specs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), features)
+                graph = tf.function(self._measure_batch, autograph=False).get_concrete_function(specs)
+                self._graphs[batch_size] = graph
+            measured = [value.numpy() for value in self._graphs[batch_size](features)]
             totals = [total + value for total, value in zip(totals, measured, strict=True)] if totals else measured
         means = [total / batches for total in totals]
         found = []

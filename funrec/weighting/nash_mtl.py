@@ -66,9 +66,9 @@ def bargain(gramian: tf.Tensor) -> tf.Tensor:
     start = tf.math.rsqrt(tf.linalg.diag_part(gramian))
     _, weights, size = tf.while_loop(
         # Where gradients cancel the weights grow without end, until the system is no longer regular.
-        lambda iteration, weights, size: (iteration < ITERATIONS)
-        & (size > TOLERANCE)
-        & (tf.reduce_max(weights / start) < LARGEST),
+        lambda iteration, weights, size: (
+            (iteration < ITERATIONS) & (size > TOLERANCE) & (tf.reduce_max(weights / start) < LARGEST)
+        ),
         improve,
         (0, start, tf.constant(1.0, gramian.dtype)),
         shape_invariants=(tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([])),

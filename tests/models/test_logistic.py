@@ -49,7 +49,7 @@ def test_with_a_ridge_penalty_it_finds_what_scikit_learn_finds() -> None:
         users=users,
         items=items,
     )
-    built = model(Logistic(scale=1.0), layout({"user": users, "item": items}), embedding_l2=penalty)
+    built = model(Logistic(scale=1.0), layout({"user": users, "item": items}), linear_l2=penalty)
     counts = {
         "user": np.bincount(rows.ids[:, 0], minlength=users),
         "item": np.bincount(rows.ids[:, 1], minlength=items),

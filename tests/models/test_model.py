@@ -128,13 +128,25 @@ def test_the_linear_term_of_numbers_alone_is_one_too() -> None:
 
 def test_the_penalty_is_per_row_of_the_batch_and_on_effective_weights() -> None:
     batch = rich_batch()
-    built = model(Logistic(scale=10.0), rich_layout(), embedding_l2=0.5)
+    built = model(Logistic(scale=10.0), rich_layout(), linear_l2=0.5)
     built.embedding.count_lookups({name: np.full(rows, 4) for name, rows in rich_layout().cardinalities.items()})
     randomise(built)
     (lookup,) = built.embed(batch).lookups
     squares = np.square(10.0 * lookup.rows.numpy()) * lookup.present.numpy()[:, :, None]
     found = float(built.penalty(built.embed(batch), rows=6))
     assert found == pytest.approx(0.5 * squares.sum() / 4 / 6, rel=1e-5)
+
+
+def test_embeddings_and_linear_weights_are_penalised_by_weights_of_their_own() -> None:
+    batch = rich_batch()
+    built = model(inputs=rich_layout(), embedding_l2=0.5, linear_l2=0.25, linear_term=True, linear_scale=3.0)
+    built.embedding.count_lookups({name: np.full(rows, 4) for name, rows in rich_layout().cardinalities.items()})
+    randomise(built)
+    expected = 0.0
+    for lookup in built.embed(batch).lookups:
+        squares = np.square(lookup.rows.numpy()) * lookup.present.numpy()[:, :, None]
+        expected += 0.5 * squares[:, :, :-2].sum() + 0.25 * 9 * squares[:, :, -2:].sum()
+    assert float(built.penalty(built.embed(batch), rows=6)) == pytest.approx(expected / 4 / 6, rel=1e-5)
 
 
 def test_there_is_no_penalty_unless_asked_for() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import tensorflow as tf
 from commands import Command
@@ -87,7 +86,7 @@ QUICK = ("dataset.rows=6000", "dataset.users=300", "dataset.videos=100", "traine
 def test_the_history_shows_what_a_scheme_did(funrec: Command) -> None:
     done = funrec("run", "model=shared_bottom", "weighting=mgda", *QUICK)
     assert done.code == 0, done.err
-    history = pd.read_parquet(next(iter(sorted(_runs()))) / "history.parquet")
+    history = pl.read_parquet(_runs()[0] / "history.parquet").to_pandas()
     tasks = ["is_click", "long_view", "is_like"]
     weights = history[[f"weight_{task}" for task in tasks]].iloc[0]
     assert weights.sum() == pytest.approx(1, rel=1e-3) and weights.min() >= 0

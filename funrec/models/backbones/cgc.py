@@ -38,7 +38,8 @@ class LevelOutput(NamedTuple):
 
     def shared_stream(self) -> tf.Tensor:
         """Mix all experts, `(1, batch, units)`."""
-        every = ops.concatenate([ops.reshape(self.specific, (-1, *self.shared.shape[1:])), self.shared], axis=0)
+        towers, own, _, units = self.specific.shape
+        every = ops.concatenate([ops.reshape(self.specific, (towers * own, -1, units)), self.shared], axis=0)
         return mix_experts(self.shared_gate, every)
 
 

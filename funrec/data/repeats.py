@@ -1,0 +1,82 @@
+"""Do validation rows repeat training rows?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from funrec.data.arrays import PreparedData, SplitArrays
+from funrec.data.randomness import mix
+
+#: Rows looked at, spread evenly over the split: a share of 2% is then known to a tenth of itself.
+MOST_ROWS = 100_000
+ROWS_PER_BATCH = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """How often a row stands in the training split as well, with all its features and labels.
+
+    Attributes:
+        valid: Share of validation rows that do.
+        train: Share of training rows that stand there twice: coarse features repeat by nature, and as often in the
+            validation split as here.
+    """
+
+    valid: float
+    train: float
+
+
+def count_repeats(data: PreparedData) -> Repeats:
+    """Compare a sample of rows with the whole training split by a 64-bit hash, in one pass and little memory.
+
+    A log that holds every row twice looks like one of coarse features: `train` is then high too.
+    """
+    train = data.splits["train"]
+    sampled = [_sample(data.splits["valid"]), _sample(train)]
+    hashes = [_hash_rows(data.splits[name], rows) for name, rows in zip(("valid", "train"), sampled, strict=True)]
+    known = np.unique(np.concatenate(hashes))
+    counts = np.zeros(known.size, np.int64)
+    for start in range(0, len(train), ROWS_PER_BATCH):
+        batch = _hash_rows(train, np.arange(start, min(start + ROWS_PER_BATCH, len(train))))
+        place = np.minimum(np.searchsorted(known, batch), known.size - 1)
+        counts += np.bincount(place[known[place] == batch], minlength=known.size)
+    in_valid, in_train = (counts[np.searchsorted(known, values)] for values in hashes)
+    return Repeats(float(np.mean(in_valid > 0)), float(np.mean(in_train > 1)))
+
+
+def _sample(split: SplitArrays) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, len(split) - 1, min(len(split), MOST_ROWS)).astype(np.int64))
+
+
+def _hash_rows(split: SplitArrays, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Return a hash of all that is known of each row, `(rows,)`; rows rise."""
+    state = np.zeros(rows.size, np.uint64)
+
+    def add(values: NDArray[Any]) -> None:
+        nonlocal state
+        state = mix(state ^ values.astype(np.uint32, copy=False).astype(np.uint64))
+
+    for matrix in (split.ids, split.labels, split.numeric):
+        if matrix is not None and matrix.shape[1]:
+            # +0.0 turns a negative zero, which equals zero, into one of the same bits.
+            part = np.asarray(matrix[rows])
+            bits = part if part.dtype == np.int32 else (part + np.float32(0)).view(np.uint32)
+            for column in range(bits.shape[1]):
+                add(bits[:, column])
+    for codes in (split.groups, split.items):
+        if codes is not None:
+            add(np.asarray(codes[rows]))
+    for sequence in split.sequences.values():
+        starts, ends = np.asarray(sequence.offsets[rows]), np.asarray(sequence.offsets[rows + 1])
+        lengths = ends - starts
+        first = np.concatenate(([0], np.cumsum(lengths)))
+        inside = np.arange(first[-1]) - np.repeat(first[:-1], lengths)
+        values = np.asarray(sequence.values[np.repeat(starts, lengths) + inside]).astype(np.uint64)
+        # A sum of hashes of value and place; it wraps around, so that differences of running sums are exact.
+        mixed = np.concatenate((np.zeros(1, np.uint64), np.cumsum(mix(values ^ mix(inside.astype(np.uint64))))))
+        state = mix(state ^ (mixed[first[1:]] - mixed[first[:-1]]))
+    return state

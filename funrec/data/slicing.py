@@ -1,0 +1,140 @@
+"""Parts of an evaluation split to look at by themselves: users and items by how often training saw them, raw columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from funrec.data.arrays import PreparedData, SplitArrays
+from funrec.data.base import Dataset
+from funrec.data.files import reading_errors
+from funrec.data.splitting import SPLIT_NAMES
+from funrec.errors import InputError, did_you_mean
+
+#: Head items are this share of the items that training saw, those with the most rows.
+HEAD_SHARE = 0.2
+#: Values of a column with a slice of their own, those with the most rows; the others share one.
+MOST_VALUES = 20
+OTHER, MISSING = "(other)", "(missing)"
+
+ROWS_PER_BATCH = 1 << 20
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some rows of a split.
+
+    Attributes:
+        name: What the rows were cut by: `user`, `item` or a column.
+        value: Which part it is: `cold`, `head`, or the column's value.
+        rows: Whether a row belongs to it, `bool (rows,)`.
+    """
+
+    name: str
+    value: str
+    rows: NDArray[np.bool_]
+
+
+def read_columns(dataset: Dataset, data: PreparedData, names: Sequence[str]) -> dict[str, dict[str, pl.Series]]:
+    """Read raw columns of the evaluation splits' rows.
+
+    Args:
+        dataset: Where the rows are from.
+        data: The same, prepared.
+        names: Raw columns, or features, which stand for the column that they are read from.
+
+    Returns:
+        By name and split, a value per row.
+
+    Raises:
+        InputError: If there is no such column or feature, or it holds lists.
+    """
+    if not names:
+        return {}
+    columns = {feature.name: feature.column for feature in data.features}
+    wanted = {str(name): columns.get(str(name), str(name)) for name in names}
+    _check_columns(dataset, wanted, dataset.available_columns())
+    values: dict[str, dict[str, pl.Series]] = {name: {} for name in wanted}
+    with TemporaryDirectory() as folder, reading_errors(dataset.source_name):
+        for key, frame in dataset.scan(list(dict.fromkeys(wanted.values())), Path(folder)).items():
+            splits = [name for name in (SPLIT_NAMES if key == "all" else (key,)) if name in data.splits]
+            splits = [name for name in splits if name != "train"]
+            if not splits:
+                continue
+            schema = frame.collect_schema()
+            _check_columns(dataset, wanted, schema.names())
+            read = frame.select(dict.fromkeys(wanted.values())).collect(engine="streaming")
+            for name, column in wanted.items():
+                if schema[column].is_nested():
+                    raise InputError(
+                        f"metrics.slices should name columns with one value per row. {name} holds lists: leave it out."
+                    )
+                values[name] |= {split: read[column].gather(np.asarray(data.splits[split].rows)) for split in splits}
+    return values
+
+
+def cut(data: PreparedData, split: SplitArrays, columns: Mapping[str, pl.Series]) -> Iterator[Slice]:
+    """Yield a split's slices.
+
+    By `user`: `cold` (no row in training) and `known`. By `item`: `cold`, `head` (the fifth of the items with the most
+    training rows) and `tail` (the others). Then by column: its most frequent values, and the rest of them together.
+
+    Args:
+        data: The prepared data.
+        split: The split.
+        columns: A value per row, by column.
+    """
+    train = data.splits["train"]
+    if split.groups is not None and train.groups is not None:
+        seen = _count(train.groups, split.groups) > 0
+        is_known = seen[np.asarray(split.groups)]
+        yield Slice("user", "known", is_known)
+        yield Slice("user", "cold", ~is_known)
+    if split.items is not None and train.items is not None:
+        counts = _count(train.items, split.items)
+        known = np.flatnonzero(counts)
+        by_count = known[np.argsort(-counts[known], kind="stable")]
+        place = np.full(counts.size, 2)
+        place[by_count] = 1
+        place[by_count[: max(1, round(HEAD_SHARE * known.size))]] = 0
+        place_of_row = place[np.asarray(split.items)]
+        for number, value in enumerate(("head", "tail", "cold")):
+            yield Slice("item", value, place_of_row == number)
+    for name, values in columns.items():
+        yield from _by_value(name, values)
+
+
+def _count(train: NDArray[Any], split: NDArray[Any]) -> NDArray[np.int64]:
+    """Return how many training rows every code has."""
+    size = int(max(train.max(initial=-1), split.max(initial=-1))) + 1
+    counts = np.zeros(size, np.int64)
+    for start in range(0, len(train), ROWS_PER_BATCH):
+        counts += np.bincount(train[start : start + ROWS_PER_BATCH], minlength=size)
+    return counts
+
+
+def _by_value(name: str, values: pl.Series) -> Iterator[Slice]:
+    texts = values.cast(pl.String).fill_null(MISSING).to_numpy()
+    distinct, codes, counts = np.unique(texts, return_inverse=True, return_counts=True)
+    frequent = np.argsort(-counts, kind="stable")[:MOST_VALUES]
+    for code in frequent:
+        yield Slice(name, str(distinct[code]), codes == code)
+    if distinct.size > frequent.size:
+        yield Slice(name, OTHER, ~np.isin(codes, frequent))
+
+
+def _check_columns(dataset: Dataset, wanted: Mapping[str, str], known: Sequence[str] | None) -> None:
+    if known is None:
+        return
+    for name, column in wanted.items():
+        if column not in known:
+            raise InputError(
+                f"metrics.slices: no such column {name} in {dataset.source_name()}.{did_you_mean(name, known)}"
+            )

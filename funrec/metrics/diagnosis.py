@@ -1,0 +1,302 @@
+"""What is wrong with a run's scores, if anything: the mistakes that end in published tables with AUCs of 0.43.
+
+Every rule is silent unless what it sees is beyond `NOISE` standard errors, with users as the sampling unit: a run has a
+dozen such looks, and nobody reads a list of false alarms. Three errors rather than the usual two keep a clean run's
+chance of any below one in a hundred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from funrec.metrics.calibration import sigmoid
+from funrec.metrics.placements import auc_influence
+from funrec.metrics.sorting import Array, UndefinedMetric
+from funrec.schema import Task
+
+#: Standard errors beyond which a finding is no accident.
+NOISE = 3.0
+#: Fewer users than this have no standard error to speak of: such rules stay silent.
+FEWEST_UNITS = 30
+#: Another head must rank a task's labels better by this much AUC before its own head is called out.
+LEAST_MARGIN = 0.02
+TOO_GOOD = 0.99
+#: A head whose scores (logits) all lie this close together is constant.
+CONSTANT = 1e-3
+#: Two heads whose scores correlate at least so well rank alike.
+EQUAL = 0.99999
+#: Predicted over observed may be off by so much.
+OFF_IN_MEAN = 0.1
+#: Nobody should hold more than this share of a task's positives, once there are at least so many.
+MOST, FEWEST_POSITIVES = 0.5, 10
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that looks wrong.
+
+    Attributes:
+        kind: `swapped`, `outranked`, `too_good`, `worse_than_chance`, `equal_scores`, `constant`, `concentrated`,
+            `off_in_mean`, `repeated_rows` or `out_of_vocabulary`.
+        subjects: The tasks (or features) it is about.
+        message: One line: what was seen, and what to check.
+    """
+
+    kind: str
+    subjects: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class HeadByLabel:
+    """Every head's scores against every task's labels; binary tasks only.
+
+    Attributes:
+        tasks: Names, of rows (heads) and columns (labels) alike.
+        auc: AUC of head `i` on the labels of task `j`, over that task's sample space, `(tasks, tasks)`; NaN where
+            undefined.
+        gain: By how much head `i` ranks the labels of `j` better than the head of `j` does, `(tasks, tasks)`.
+        gain_error: Standard error of `gain`, users being the sampling unit.
+        own_error: Standard error of every head's own AUC, `(tasks,)`.
+        units: Users behind each column; rows where there is no group column.
+    """
+
+    tasks: tuple[str, ...]
+    auc: Array
+    gain: Array
+    gain_error: Array
+    own_error: Array
+    units: Array
+
+    def better_heads(self) -> dict[int, int]:
+        """Return, by task, the head of another that ranks its labels best, where its own is beaten beyond noise."""
+        better = {}
+        for label in range(len(self.tasks)):
+            beyond = self.gain[:, label] > np.maximum(NOISE * self.gain_error[:, label], LEAST_MARGIN)
+            beyond[label] = False
+            if beyond.any() and self.units[label] >= FEWEST_UNITS:
+                better[label] = int(np.argmax(np.where(beyond, self.auc[:, label], -np.inf)))
+        return better
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one split with their scores.
+
+    Attributes:
+        tasks: The tasks, in the order of the columns.
+        labels: `float32 (rows, tasks)`.
+        scores: Logits of binary tasks, values of others, `(rows, tasks)`.
+        masks: Whether a row is in a task's sample space, `bool (rows, tasks)`; none if every row is in each.
+        holders: Codes from 0 of every row's `user` and `item`, `(rows,)`, where the data has them.
+        names: The raw value of every such code.
+    """
+
+    tasks: Sequence[Task]
+    labels: Array
+    scores: Array
+    masks: Array | None = None
+    holders: Mapping[str, Array] = field(default_factory=dict)
+    names: Mapping[str, Any] = field(default_factory=dict)
+
+    def of_task(self, column: int) -> Array:
+        """Return the places of the rows in a task's sample space."""
+        return np.arange(len(self.labels)) if self.masks is None else np.flatnonzero(self.masks[:, column])
+
+    def units(self, rows: Array) -> tuple[Array, int]:
+        """Return the sampling unit of rows, and the number of codes: users, or rows where there is no group column."""
+        users = self.holders.get("user")
+        if users is None:
+            return np.arange(rows.size), rows.size
+        return users[rows], int(users.max(initial=-1)) + 1
+
+    def binary(self) -> list[int]:
+        """Return the columns of binary tasks."""
+        return [column for column, task in enumerate(self.tasks) if task.kind == "binary"]
+
+
+def head_by_label(rows: Rows) -> HeadByLabel:
+    """Score every head against every task's labels.
+
+    A column compares heads on the same labels and the same rows, so that it does not matter that one task is easier to
+    rank than another, or that a like also tells a click. Differences are paired by user.
+    """
+    columns = rows.binary()
+    size = len(columns)
+    auc, gain, error = (np.full((size, size), np.nan) for _ in range(3))
+    own_error, units = np.full(size, np.nan), np.zeros(size, np.int64)
+    for place, label in enumerate(columns):
+        picked = rows.of_task(label)
+        positive = rows.labels[picked, label] == 1
+        users, codes = rows.units(picked)
+        units[place] = np.unique(users).size
+        try:
+            own, influence = auc_influence(positive, rows.scores[picked, label], users, codes)
+        except UndefinedMetric:
+            continue
+        own_error[place] = np.linalg.norm(influence)
+        for other, head in enumerate(columns):
+            value, its = (
+                (own, influence)
+                if head == label
+                else auc_influence(positive, rows.scores[picked, head], users, codes)
+            )
+            auc[other, place], gain[other, place] = value, value - own
+            error[other, place] = np.linalg.norm(its - influence)
+    return HeadByLabel(tuple(rows.tasks[column].name for column in columns), auc, gain, error, own_error, units)
+
+
+def find_problems(rows: Rows, matrix: HeadByLabel) -> list[Finding]:
+    """Return what looks wrong with the scores; nothing, as a rule."""
+    constant = {column for column in rows.binary() if np.ptp(rows.scores[:, column]) <= CONSTANT}
+    found = [_constant(rows.tasks[column].name) for column in sorted(constant)]
+    found += _equal(rows, constant)
+    names = {rows.tasks[column].name for column in constant}
+    found += _misplaced(matrix, {place for place, task in enumerate(matrix.tasks) if task in names})
+    found += _implausible(matrix)
+    for column in rows.binary():
+        found += _concentrated(rows, column)
+        found += _off_in_mean(rows, column)
+    return found
+
+
+def _constant(task: str) -> Finding:
+    return Finding(
+        "constant",
+        (task,),
+        f"the head of {task} gives every row the same score. Check its weight (dataset.tasks.{task}.weight), the "
+        "learning rate, and whether its units have died.",
+    )
+
+
+def _equal(rows: Rows, constant: set[int]) -> Iterator[Finding]:
+    columns = [column for column in rows.binary() if column not in constant]
+    for place, one in enumerate(columns):
+        for other in columns[place + 1 :]:
+            if _correlation(rows.scores[:, one], rows.scores[:, other]) < EQUAL:
+                continue
+            names = (rows.tasks[one].name, rows.tasks[other].name)
+            yield Finding(
+                "equal_scores",
+                names,
+                f"the heads of {names[0]} and {names[1]} rank all rows alike. Check that the two labels differ, and that "
+                "each task has a tower of its own.",
+            )
+
+
+def _correlation(one: Array, other: Array) -> float:
+    one, other = (values.astype(np.float64) - values.mean(dtype=np.float64) for values in (one, other))
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+
+def _misplaced(matrix: HeadByLabel, constant: set[int]) -> Iterator[Finding]:
+    """Call out heads that are beaten on their own labels.
+
+    A circle of such heads (a's labels are ranked better by b's head, and b's by a's) has no innocent reason: labels or
+    heads are in each other's place. A single one may also have learned too little.
+    """
+    better = {label: head for label, head in matrix.better_heads().items() if label not in constant}
+    circles = _circles(better)
+    for circle in circles:
+        names = tuple(matrix.tasks[label] for label in circle)
+        cells = ", ".join(
+            f"the labels of {matrix.tasks[label]}: {_auc(matrix.auc[better[label], label])} by the head of "
+            f"{matrix.tasks[better[label]]}, {_auc(matrix.auc[label, label])} by its own"
+            for label in circle
+        )
+        yield Finding(
+            "swapped",
+            names,
+            f"the heads of {' and '.join(names)} rank each other's labels better than their own (AUC on {cells}). Check "
+            "dataset.tasks for labels in each other's place.",
+        )
+    swapped = {label for circle in circles for label in circle}
+    for label, head in better.items():
+        if label in swapped:
+            continue
+        task, other = matrix.tasks[label], matrix.tasks[head]
+        yield Finding(
+            "outranked",
+            (task, other),
+            f"the head of {other} ranks the labels of {task} better than its own head does (AUC "
+            f"{_auc(matrix.auc[head, label])} against {_auc(matrix.auc[label, label])}). Check dataset.tasks.{task}.label; "
+            f"if it is right, {task} has learned too little: raise its weight or train longer.",
+        )
+
+
+def _circles(better: Mapping[int, int]) -> list[list[int]]:
+    """Return the circles of a map, each from its lowest number on."""
+    circles = []
+    for start in sorted(better):
+        path = [start]
+        while (step := better.get(path[-1])) is not None and step not in path:
+            path.append(step)
+        if step == start and start == min(path):
+            circles.append(path)
+    return circles
+
+
+def _implausible(matrix: HeadByLabel) -> Iterator[Finding]:
+    for place, task in enumerate(matrix.tasks):
+        value = matrix.auc[place, place]
+        if value >= TOO_GOOD:
+            yield Finding(
+                "too_good",
+                (task,),
+                f"auc_{task} is {_auc(value)}, too good for a ranking of people's choices. Check dataset.features for a "
+                f"column that is known only after {task} has happened.",
+            )
+        elif matrix.units[place] >= FEWEST_UNITS and value + NOISE * matrix.own_error[place] < 0.5:
+            yield Finding(
+                "worse_than_chance",
+                (task,),
+                f"auc_{task} is {_auc(value)}, below 0.5 by more than noise. Check dataset.tasks.{task}.label for a "
+                "reversed label or another task's, and the split for a change between training and validation.",
+            )
+
+
+def _concentrated(rows: Rows, column: int) -> Iterator[Finding]:
+    picked = rows.of_task(column)
+    picked = picked[rows.labels[picked, column] == 1]
+    if picked.size < FEWEST_POSITIVES:
+        return
+    task = rows.tasks[column].name
+    for holder, codes in rows.holders.items():
+        counts = np.bincount(codes[picked])
+        most = int(np.argmax(counts))
+        if counts[most] > MOST * picked.size:
+            yield Finding(
+                "concentrated",
+                (task,),
+                f"{holder} {rows.names[holder][most]} holds {counts[most] / picked.size:.0%} of the positives of {task}. "
+                f"Check for a default or test {holder} in the log; dataset.where leaves it out.",
+            )
+
+
+def _off_in_mean(rows: Rows, column: int) -> Iterator[Finding]:
+    """Ratio of sums over users; its influence values by the delta method: `(predicted_u - ratio * observed_u) / observed`."""
+    picked = rows.of_task(column)
+    users, codes = rows.units(picked)
+    observed = np.bincount(users, weights=rows.labels[picked, column], minlength=codes)
+    if not observed.any() or np.unique(users).size < FEWEST_UNITS:
+        return
+    predicted = np.bincount(users, weights=sigmoid(rows.scores[picked, column]), minlength=codes)
+    ratio = float(predicted.sum() / observed.sum())
+    error = float(np.linalg.norm(predicted - ratio * observed) / observed.sum())
+    off = abs(ratio - 1)
+    if off > OFF_IN_MEAN and off > NOISE * error:
+        task = rows.tasks[column].name
+        yield Finding(
+            "off_in_mean",
+            (task,),
+            f"{task} is predicted {ratio:.2f} times as often as it happens. Check whether its rate differs between "
+            "training and validation, and dataset.downsample; ranking metrics do not mind, probabilities do.",
+        )
+
+
+def _auc(value: float) -> str:
+    return f"{value:.4f}"

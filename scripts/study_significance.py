@@ -1,0 +1,212 @@
+"""Are the claims of `funrec compare` calibrated? False claims, power and coverage, measured.
+
+1. Simulated models with planted user and seed variance. A row has Gaussian features, part of which its user shares;
+   a label depends on their sum with some weights; a recipe's seed scores with those weights plus noise of its own, and a
+   better recipe has less noise. The true AUC is known by integration. Measured over `--comparisons` pairs:
+   how often recipes that are equal are called better or worse (at most 5%), how often 95% intervals cover the true
+   difference (93% to 97%), and how often a difference of growing size is found.
+2. Real runs of one recipe, which differ in seed alone: how many pairs of single runs intervals over users alone call
+   different, and how many pairs of groups of seeds are called different as recipes. Give run folders, or `--train N`
+   trains small ones on synthetic data.
+
+    python scripts/study_significance.py
+    python scripts/study_significance.py --comparisons 100 --train 12
+    python scripts/study_significance.py --comparisons 0 --runs outputs/sweeps/2026-01-31_12-00-00_1a2b
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, ndtr
+
+from funrec.report.influence import Rows, Target, build_statistics
+from funrec.report.measuring import Meter
+from funrec.report.recipes import find
+from funrec.report.significance import LEVEL, Accumulator, Estimate, Measured, estimate, holm
+
+FEATURES = 12
+SLOPE, INTERCEPT = 1.2, -1.5
+TARGETS = {"click": Target("click", None, ("click",))}
+METRICS = ("auc_click", "gauc_click")
+
+
+def draw_rows(random: np.random.Generator, users: int, shared: float) -> tuple[NDArray, Rows]:
+    """Return features `(rows, features)` and rows; `shared` is the part of the features' variance between users."""
+    sizes = 1 + random.geometric(0.12, users)
+    codes = np.repeat(np.arange(users), sizes)
+    features = np.sqrt(shared) * random.normal(size=(users, FEATURES))[codes]
+    features += np.sqrt(1 - shared) * random.normal(size=features.shape)
+    logits = SLOPE * features.sum(axis=1) / np.sqrt(FEATURES) + INTERCEPT
+    labels = (random.random(codes.size) < expit(logits)).astype(np.float32)
+    return features, Rows(codes, {"click": labels}, "impressions")
+
+
+def draw_seed(random: np.random.Generator, noise: float, spread: float) -> NDArray:
+    """Return a trained model's weights: the true ones, with noise whose size varies by `spread` from seed to seed."""
+    return np.ones(FEATURES) + noise * np.exp(spread * random.normal()) * random.normal(size=FEATURES)
+
+
+@cache
+def auc_curve() -> tuple[NDArray, NDArray]:
+    """Return correlations of the score with the true logit, and the AUC that each has, by integration."""
+    t = np.linspace(-6, 6, 481)
+    density = np.exp(-(t**2) / 2)
+    positive, negative = density * expit(SLOPE * t + INTERCEPT), density * expit(-SLOPE * t - INTERCEPT)
+    pairs = np.outer(positive / positive.sum(), negative / negative.sum())
+    rho = np.linspace(0.05, 0.9999, 300)
+    distance = t[:, None] - t[None, :]
+    return rho, np.array([float((pairs * ndtr(r * distance / np.sqrt(2 * (1 - r * r)))).sum()) for r in rho])
+
+
+def true_auc(weights: NDArray) -> NDArray:
+    """Return the AUC of models over all users, `(models,)`, from weights `(models, features)`."""
+    correlation = weights.sum(axis=1) / np.linalg.norm(weights, axis=1) / np.sqrt(FEATURES)
+    return np.interp(correlation, *auc_curve())
+
+
+def measure_models(features: NDArray, rows: Rows, models: Sequence[NDArray]) -> Measured:
+    """Measure the seeds of a recipe as `funrec compare` does."""
+    statistics = build_statistics(rows, TARGETS, set(METRICS))
+    sums = Accumulator(np.array([statistic.count for statistic in statistics.values()]))
+    for weights in models:
+        scores = (features @ weights).astype(np.float32)
+        found = [statistic.measure(scores) for statistic in statistics.values()]
+        sums.add(np.array([value for value, _ in found]), np.stack([vector for _, vector in found]))
+    return sums.result()
+
+
+def simulate(
+    random: np.random.Generator, comparisons: int, users: int, seeds: int, noises: tuple[float, float], spread: float
+) -> tuple[list[list[Estimate]], NDArray]:
+    """Compare two recipes many times, on other users and seeds each time.
+
+    Returns:
+        By comparison the estimates of `METRICS`, and the true AUC difference of the very models, `(comparisons,)`.
+    """
+    found, truths = [], []
+    for _ in range(comparisons):
+        features, rows = draw_rows(random, users, shared=0.3)
+        sides = [[draw_seed(random, noise, spread) for _ in range(seeds)] for noise in noises]
+        ours, base = (measure_models(features, rows, models) for models in sides)
+        found.append([estimate(ours, weights, base) for weights in np.eye(len(METRICS))])
+        truths.append(true_auc(np.stack(sides[0])).mean() - true_auc(np.stack(sides[1])).mean())
+    return found, np.array(truths)
+
+
+def recipe_difference(random: np.random.Generator, noises: tuple[float, float], spread: float) -> float:
+    """Return the true AUC difference of two recipes: a mean over many seeds."""
+    means = [true_auc(np.stack([draw_seed(random, noise, spread) for _ in range(40_000)])).mean() for noise in noises]
+    return float(means[0] - means[1])
+
+
+def share(hits: Sequence[bool] | NDArray) -> str:
+    """Return a share with twice its binomial standard error."""
+    rate = float(np.mean(hits))
+    return f"{100 * rate:5.1f}% ± {200 * np.sqrt(rate * (1 - rate) / len(hits)):.1f}"
+
+
+def study_simulations(comparisons: int, users: int, seed: int) -> None:
+    """Print false claims and coverage by seeds a side and by how much seeds vary, and a power curve."""
+    random = np.random.default_rng(seed)
+    print(f"Equal recipes, {comparisons} comparisons of {users} users each (± two binomial standard errors)")
+    print("| noise of a seed | seeds a side | claim about | AUC: false claims | GAUC: false claims | AUC: covered |")
+    print("|---|---|---|---|---|---|")
+    for noise, spread, name in ((0.0, 0.0, "none"), (0.1, 0.1, "small"), (0.25, 0.2, "medium"), (0.6, 0.3, "large")):
+        for seeds in (1, 3, 5, 10):
+            if name == "none" and seeds > 1:
+                continue  # all models are one
+            found, truths = simulate(random, comparisons, users, seeds, (noise, noise), spread)
+            about = found[0][0].about_recipes
+            truth = np.zeros(comparisons) if about else truths
+            claims = [share([pair[place].p_value <= LEVEL for pair in found]) for place in (0, 1)]
+            if not about:
+                claims = ["(the models differ)"] * 2
+            covered = [pair[0].low <= true <= pair[0].high for pair, true in zip(found, truth, strict=True)]
+            claim = "recipes" if about else "two trained models"
+            print(f"| {name} | {seeds} | {claim} | {claims[0]} | {claims[1]} | {share(covered)} |", flush=True)
+    print()
+    print("A better recipe, medium noise of a seed: how often it is found, and how often its difference is covered")
+    print("| true AUC difference | seeds a side | called better | called worse | covered |")
+    print("|---|---|---|---|---|")
+    for seeds in (3, 5, 10):
+        for noise in (0.25, 0.22, 0.18, 0.12, 0.05):
+            truth = recipe_difference(random, (noise, 0.25), 0.2)
+            found, _ = simulate(random, comparisons, users, seeds, (noise, 0.25), 0.2)
+            estimates = [pair[0] for pair in found]
+            claimed = np.array([one.p_value <= LEVEL for one in estimates])
+            above = np.array([one.value > 0 for one in estimates])
+            covered = [one.low <= truth <= one.high for one in estimates]
+            columns = (share(claimed & above), share(claimed & ~above), share(covered))
+            print(f"| {truth:+.4f} | {seeds} | {' | '.join(columns)} |", flush=True)
+
+
+def study_real_runs(paths: Sequence[str], seed: int) -> None:
+    """Print how many pairs of runs, and of groups of runs, of one recipe are called different."""
+    runs = find(paths).runs
+    names = [name for name in runs[0].record["metrics"] if name.startswith(("auc_", "gauc_")) and "_given_" not in name]
+    meter = Meter(runs, names)
+    names = [name for name in names if meter.is_measured(name)]
+    single = [measured for run in runs if (measured := meter.measure([run])[1]) is not None]
+    print(f"{len(single)} real runs of one recipe, which differ in seed alone")
+    print("| seeds a side | claim about | pairs | " + " | ".join(names) + " | any, after Holm |")
+    print("|" + "---|" * (4 + len(names)))
+    random = np.random.default_rng(seed)
+    for seeds in (1, 3, 5, 10):
+        if 2 * seeds > len(single):
+            break
+        pairs = [_groups(pair) for pair in itertools.combinations(single, 2)]
+        if seeds > 1:
+            draws = [random.permutation(len(single))[: 2 * seeds] for _ in range(400)]
+            pairs = [(_join([single[i] for i in d[:seeds]]), _join([single[i] for i in d[seeds:]])) for d in draws]
+        p_values = np.array([[estimate(a, meter.weights(name), b).p_value for name in names] for a, b in pairs])
+        any_claim = [min(holm(list(row))) <= LEVEL for row in p_values]
+        claims = [share(p_values[:, place] <= LEVEL) for place in range(len(names))]
+        about = "recipes" if seeds >= 3 else "two trained models"
+        print(f"| {seeds} | {about} | {len(pairs)} | {' | '.join(claims)} | {share(any_claim)} |", flush=True)
+
+
+def _groups(pair: tuple[Measured, Measured]) -> tuple[Measured, Measured]:
+    return pair
+
+
+def _join(runs: Sequence[Measured]) -> Measured:
+    """Return single runs as one recipe."""
+    return Measured(
+        np.concatenate([run.values for run in runs]),
+        np.mean([run.deviations for run in runs], axis=0),
+        np.mean([run.products for run in runs], axis=0),
+        runs[0].counts,
+    )
+
+
+def train(count: int) -> list[str]:
+    """Train a small model with so many seeds, under outputs/ in the working directory; return the run folders."""
+    import funrec
+
+    overrides = ("dataset.rows=60_000", "dataset.users=2_000", "trainer.epochs=1")
+    return [str(funrec.run_experiment("mmoe", f"seed={seed}", *overrides).path) for seed in range(count)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--comparisons", type=int, default=400, help="simulated pairs a row; 0 simulates none")
+    parser.add_argument("--users", type=int, default=1500, help="users of a simulated comparison")
+    parser.add_argument("--runs", nargs="*", default=[], metavar="PATH", help="runs of one recipe, by seed")
+    parser.add_argument("--train", type=int, default=0, metavar="N", help="train N short runs and use them")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the simulation")
+    options = parser.parse_args()
+    if options.comparisons:
+        study_simulations(options.comparisons, options.users, options.seed)
+        print()
+    if paths := [*options.runs, *(train(options.train) if options.train else [])]:
+        study_real_runs(paths, options.seed)
+
+
+if __name__ == "__main__":
+    main()
