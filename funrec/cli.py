@@ -87,24 +87,42 @@ def run(arguments: Sequence[str]) -> int:
     arguments = _take_allowed(arguments)
     finished: list[Any] = []
     failed: list[tuple[list[str], str]] = []
+    with_baselines: list[dict[str, Any]] = []
+
+    def is_first(config: dict[str, Any]) -> bool:
+        """Whether no job of the sweep has made the same baselines yet."""
+        data = {key: value for key, value in config.items() if key not in ("model", "weighting", "report")}
+        if data in with_baselines:
+            return False
+        with_baselines.append(data)
+        return True
 
     @hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")
     def job(config: Any) -> None:
         settings = HydraConfig.get()
         overrides = list(settings.overrides.task)
         try:
-            done = experiment.run(to_plain(config), Path(settings.runtime.output_dir), overrides, live=_is_live())
+            plain = to_plain(config)
+            if plain["baselines"] is True:
+                plain["baselines"] = is_first(plain)
+            runs = experiment.run_with_baselines(plain, Path(settings.runtime.output_dir), overrides, live=_is_live())
         except (InputError, OSError) as error:
             reason = _reason(error)
             log.debug("The run failed.", exc_info=True)
             log.error("funrec: %s", reason)
             failed.append((overrides, reason))
         else:
-            finished.append(done)
-            print(done.table(width=_width()), flush=True)
-            if done.record["config"]["report"]["gates"]:
-                print(done.gates(), flush=True)
-            log.info("%s", done.path)
+            finished.extend(runs)
+            print(render(rows_from_records(done.record for done in runs), width=_width()), flush=True)
+            wanted = runs[0].record["config"]["report"]
+            if wanted["gates"]:
+                print(runs[0].gates(), flush=True)
+            if wanted["diagnosis"]:
+                print(runs[0].diagnosis(), flush=True)
+            if wanted["slices"]:
+                print(runs[0].slices(), flush=True)
+            for done in runs:
+                log.info("%s", done.path)
 
     logging.raiseExceptions = False  # a log that finds the disk full should not bury the one line that says so
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, in several lines, and exits 1

@@ -5,32 +5,33 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from funrec import record
+from funrec.data.arrays import PreparedData, SplitArrays
 from funrec.data.base import Dataset
 from funrec.data.inputs import save_inputs
 from funrec.data.nesting import check_nesting
 from funrec.data.prepare import prepare
 from funrec.data.slicing import read_columns
 from funrec.diagnosing import diagnose, measure_reliability, measure_slices
-from funrec.errors import InputError, did_you_mean
+from funrec.errors import InputError
 from funrec.evaluation import Scored, evaluate_oracle, evaluate_scored, measure_validation, write_scored
 from funrec.quiet import load_tensorflow
 from funrec.run import Run
 from funrec.schema import InputLayout
+from funrec.settings import check_settings
 from funrec.table import label
 from funrec.targets import build
 
 log = logging.getLogger("funrec")
-
-KEYS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "seed", "baselines")
-METRIC_KEYS = ("gauc_weight", "ndcg_k", "slices")
-REPORT_KEYS = ("gates", "diagnosis", "slices")
 
 
 def run_experiment(model: str | None = None, *overrides: str, verbose: bool = False) -> Run:
@@ -38,7 +39,7 @@ def run_experiment(model: str | None = None, *overrides: str, verbose: bool = Fa
 
     Args:
         model: A model's name, such as `mmoe`; or the first override.
-        overrides: Hydra overrides, such as `trainer.epochs=2`.
+        overrides: Hydra overrides, such as `trainer.epochs=2`. With `baselines=true` the baselines' runs land beside it.
         verbose: Whether to say on standard error what is happening.
 
     Raises:
@@ -50,7 +51,7 @@ def run_experiment(model: str | None = None, *overrides: str, verbose: bool = Fa
     config = compose([*chosen, *overrides])
     folder = record.new_run_folder(Path("outputs", "runs"), f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
     with _messages(folder, verbose):
-        return run(config, folder, overrides=[*chosen, *overrides])
+        return run_with_baselines(config, folder, overrides=[*chosen, *overrides])[0]
 
 
 def load_run(path: str | Path) -> Run:
@@ -87,70 +88,75 @@ def run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str] = (), 
     return load_run(folder)
 
 
+def run_with_baselines(
+    config: Mapping[str, Any], folder: Path, overrides: Sequence[str] = (), live: bool = False
+) -> list[Run]:
+    """Run what `config` describes, and with `baselines: true` its baselines, each in a folder beside its own.
+
+    Args and errors are those of `run`. The run itself comes first.
+    """
+    from funrec.baselines import baseline_configs, is_popularity
+
+    runs = [run(config, folder, overrides, live)]
+    for name, sibling in baseline_configs(config, overrides) if config["baselines"] else ():
+        if name == runs[0].record["label"]:
+            continue
+        if is_popularity(sibling) and sibling["dataset"].get("item") is None:
+            log.info("No popularity baseline: the dataset names no item column (dataset.item).")
+            continue
+        place = record.new_run_folder(folder.parent, f"{folder.name}_{name}")
+        kept = [asked for asked in overrides if not asked.lstrip("+~").startswith(("model", "weighting", "baselines"))]
+        log.info("Baseline %s.", name)
+        try:
+            runs.append(run(sibling, place, [*kept, f"model={name}"], live))
+        except InputError as error:  # the run itself is done, and stands
+            log.error("No %s baseline: %s", name, error)
+    return runs
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What can score rows, and what its training left for the record."""
+
+    score: Callable[[SplitArrays], dict[str, np.ndarray]]
+    backbone: str
+    funnel: str
+    fields: dict[str, Any]
+
+
 def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live: bool) -> dict[str, Any]:
     started, clock = datetime.now(UTC), _Clock()
-    _check_keys(config)
-    seed = _check_seed(config["seed"])
-    _check_metrics(config["metrics"])
+    check_settings(config)
+    gauc_weight = config["metrics"]["gauc_weight"]
     dataset = build(config["dataset"], Dataset, "dataset")
     data = prepare(dataset, cache_folder())
-    train, valid = data.splits["train"], data.splits["valid"]
     slices = read_columns(dataset, data, config["metrics"]["slices"])
     clock.lap("prepare")
 
-    load_tensorflow()
-    from funrec import building
+    trained = _train(config, dataset, data, folder, live, clock)
 
-    parts = building.build_parts(config, data.tasks, _layout(data))
-    if parts.model.funnel.needs_nesting:
-        check_nesting(dataset, data, building.part_name(config["model"]["funnel"]["_target_"]))
-    parts.model.initialise(
-        seed,
-        building.base_rates(train, data.tasks, data.logit_offsets),
-        building.count_lookups(train, parts.model.layout) if parts.model.has_penalty else None,
-    )
-    scorer = building.Scorer(parts.model, parts.trainer.eval_batch_size)
-    gates = building.GateMeter(parts.model)
-    gauc_weight = config["metrics"]["gauc_weight"]
-    clock.lap("build")
-
-    result = parts.trainer.fit(
-        parts.model,
-        train,
-        parts.weighting,
-        parts.optimizer,
-        validate=lambda: (
-            measure_validation(data.tasks, valid, scorer.score(valid), gauc_weight)
-            | building.gate_columns(gates.measure(valid))
-        ),
-        folder=folder / "model",
-        seed=seed,
-        offsets=data.logit_offsets,
-        live=live,
-    )
-    record.write_history(folder, result.history)
-    save_inputs(data, folder / "model")
-    clock.lap("train")
-
-    scored = [Scored(name, rows, scorer.score(rows)) for name, rows in data.splits.items() if name != "train"]
+    scored = [Scored(name, rows, trained.score(rows)) for name, rows in data.splits.items() if name != "train"]
     evaluation = evaluate_scored(data.tasks, scored, gauc_weight, config["metrics"]["ndcg_k"])
     write_scored(folder, data, scored)
     clock.lap("evaluate")
-    diagnosis = diagnose(data, scored)
-    clock.lap("diagnose")
     for name, reason in evaluation.absent.items():
         log.debug("no %s: %s", name, reason)
-    if valid.groups is None:
+    if data.splits["valid"].groups is None:
         log.info("No GAUC: the dataset names no group column (dataset.group).")
+    diagnosis = {
+        "diagnosis": diagnose(data, scored),
+        "reliability": measure_reliability(data, scored),
+        "slices": measure_slices(data, scored, gauc_weight, slices),
+    }
+    clock.lap("diagnose")
 
-    backbone, funnel = (building.part_name(config["model"][part]["_target_"]) for part in ("backbone", "funnel"))
     return {
-        "label": label(backbone, funnel),
-        "backbone": backbone,
-        "funnel": funnel,
+        "label": label(trained.backbone, trained.funnel),
+        "backbone": trained.backbone,
+        "funnel": trained.funnel,
         "overrides": list(overrides),
-        "config": config,
-        "seed": seed,
+        "config": {key: value for key, value in config.items() if key != "baselines"},  # no part of what ran
+        "seed": config["seed"],
         "started": started,
         "finished": datetime.now(UTC),
         "git_commit": record.git_commit(),
@@ -159,18 +165,68 @@ def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live
         "data_fingerprint": data.fingerprint,
         "row_fingerprint": {name: data.row_fingerprints[name] for name in data.splits if name != "train"},
         "seconds": clock.seconds,
-        "rows_per_second": result.rows_per_second,
-        "best_epoch": result.best_epoch,
         "tasks": [task.name for task in data.tasks],
-        "selected_on": "valid" if parts.trainer.monitor and len(result.history) > 1 else None,
         "metrics": evaluation.metrics,
         "absent": evaluation.absent,
-        "gates": gates.measure(valid),
         "oracle": evaluate_oracle(data.tasks, scored, gauc_weight),
-        "diagnosis": diagnosis,
-        "reliability": measure_reliability(data, scored),
-        "slices": measure_slices(data, scored, gauc_weight, slices),
+        **trained.fields,
+        **diagnosis,
     }
+
+
+def _train(
+    config: Mapping[str, Any], dataset: Dataset, data: PreparedData, folder: Path, live: bool, clock: _Clock
+) -> _Trained:
+    """Build and train what `config` names; its weights and its history go to `folder`."""
+    from funrec.baselines import POPULARITY, Popularity, is_popularity
+
+    if is_popularity(config):
+        popularity = Popularity(data, config["model"]["smoothing"])
+        clock.lap("train")
+        untrained = {"rows_per_second": None, "best_epoch": None, "selected_on": None, "gates": []}
+        return _Trained(popularity.score, POPULARITY, "independent", untrained)
+
+    load_tensorflow()
+    from funrec import building
+
+    train, valid = data.splits["train"], data.splits["valid"]
+    parts = building.build_parts(config, data.tasks, _layout(data))
+    backbone, funnel = (building.part_name(config["model"][part]["_target_"]) for part in ("backbone", "funnel"))
+    if parts.model.funnel.needs_nesting:
+        check_nesting(dataset, data, funnel)
+    parts.model.initialise(
+        config["seed"],
+        building.base_rates(train, data.tasks, data.logit_offsets),
+        building.count_lookups(train, parts.model.layout) if parts.model.has_penalty else None,
+    )
+    scorer = building.Scorer(parts.model, parts.trainer.eval_batch_size)
+    gates = building.GateMeter(parts.model)
+    clock.lap("build")
+
+    result = parts.trainer.fit(
+        parts.model,
+        train,
+        parts.weighting,
+        parts.optimizer,
+        validate=lambda: (
+            measure_validation(data.tasks, valid, scorer.score(valid), config["metrics"]["gauc_weight"])
+            | building.gate_columns(gates.measure(valid))
+        ),
+        folder=folder / "model",
+        seed=config["seed"],
+        offsets=data.logit_offsets,
+        live=live,
+    )
+    record.write_history(folder, result.history)
+    save_inputs(data, folder / "model")
+    clock.lap("train")
+    fields = {
+        "rows_per_second": result.rows_per_second,
+        "best_epoch": result.best_epoch,
+        "selected_on": "valid" if parts.trainer.monitor and len(result.history) > 1 else None,
+        "gates": gates.measure(valid),
+    }
+    return _Trained(scorer.score, backbone, funnel, fields)
 
 
 def cache_folder() -> Path:
@@ -180,38 +236,6 @@ def cache_folder() -> Path:
 
 def _layout(data: Any) -> InputLayout:
     return InputLayout(data.features, data.id_features, data.numeric_features, data.cardinalities)
-
-
-def _check_keys(config: Mapping[str, Any]) -> None:
-    """Check what no constructor checks: a key of a configuration file that nothing reads is a typo."""
-    groups = (
-        ("", config, KEYS),
-        ("metrics.", config["metrics"], METRIC_KEYS),
-        ("report.", config["report"], REPORT_KEYS),
-    )
-    for where, keys, known in groups:
-        for key in keys:
-            if key == "experiment":
-                raise InputError('experiment/*.yaml should begin with "# @package _global_". It does not.')
-            if key not in known:
-                raise InputError(f"{where}{key}: no such key.{did_you_mean(key, known)}")
-
-
-def _check_seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
-        raise InputError(f"seed should be a whole number from 0 to {2**31 - 1}. Received: {seed}.")
-    return seed
-
-
-def _check_metrics(config: Mapping[str, Any]) -> None:
-    from funrec.metrics.gauc import check_gauc_weight
-
-    check_gauc_weight(config["gauc_weight"])
-    depth = config["ndcg_k"]
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-        raise InputError(f"metrics.ndcg_k should be a positive whole number. Received: {depth}.")
-    if not isinstance(config["slices"], list) or not all(isinstance(name, str | int) for name in config["slices"]):
-        raise InputError(f"metrics.slices should list columns, such as [tab]. Received: {config['slices']}.")
 
 
 class _Clock:

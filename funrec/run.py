@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from funrec import record as records
+from funrec.diagnosis_text import render_diagnosis, render_slices
 from funrec.quiet import load_tensorflow
 from funrec.table import render, render_gates, rows_from_record
 
@@ -49,6 +50,14 @@ class Run:
     def gates(self) -> str:
         """Return how much of its experts every task uses, as text; see `funrec.table.render_gates`."""
         return render_gates(self.record.get("gates") or [])
+
+    def diagnosis(self) -> str:
+        """Return every head's AUC on every task's labels, warnings, and random beside standard exposure, as text."""
+        return render_diagnosis(self.record)
+
+    def slices(self) -> str:
+        """Return the metrics by slice as text: cold users, head and tail items, and `metrics.slices`."""
+        return render_slices(self.record)
 
     def history(self) -> pd.DataFrame:
         """Return one row per epoch: losses, task weights, metrics, seconds."""

@@ -75,7 +75,9 @@ def main() -> None:
                 ours = [turn() for _ in range(turns)]
                 peer = run_peer(arguments.peer_python, name, videos, steps, turns)
                 ours += [turn() for _ in range(turns)]
-                print(f"{name}: {max(ours):,.0f} rows/s, torch-rechub {peer:,.0f}: {max(ours) / peer:.2f} times as fast")
+                print(
+                    f"{name}: {max(ours):,.0f} rows/s, torch-rechub {peer:,.0f}: {max(ours) / peer:.2f} times as fast"
+                )
         del timers
     if len(best) > 1:
         small, large = min(best), max(best)

@@ -1,10 +1,10 @@
 """Are the claims of `funrec compare` calibrated? False claims, power and coverage, measured.
 
 1. Simulated models with planted user and seed variance. A row has Gaussian features, part of which its user shares;
-   a label depends on their sum with some weights; a recipe's seed scores with those weights plus noise of its own, and a
-   better recipe has less noise. The true AUC is known by integration. Measured over `--comparisons` pairs:
-   how often recipes that are equal are called better or worse (at most 5%), how often 95% intervals cover the true
-   difference (93% to 97%), and how often a difference of growing size is found.
+   a label depends on their sum; a recipe's seed adds them up with weights that are off by noise of its own, and a
+   better recipe has less noise. The true AUC is known by integration. Measured over `--comparisons` pairs: how often
+   recipes that are equal are called better or worse (at most 5%), how often 95% intervals cover the true difference
+   (93% to 97%), and how often a difference of growing size is found.
 2. Real runs of one recipe, which differ in seed alone: how many pairs of single runs intervals over users alone call
    different, and how many pairs of groups of seeds are called different as recipes. Give run folders, or `--train N`
    trains small ones on synthetic data.
@@ -20,6 +20,7 @@ import argparse
 import itertools
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +31,12 @@ from funrec.report.measuring import Meter
 from funrec.report.recipes import find
 from funrec.report.significance import LEVEL, Accumulator, Estimate, Measured, estimate, holm
 
-FEATURES = 12
+FEATURES = 32
 SLOPE, INTERCEPT = 1.2, -1.5
 TARGETS = {"click": Target("click", None, ("click",))}
+#: What the true weights are off by, from seeds that differ in nothing but their jitter to seeds that differ a lot.
+NOISES = (0.0, 0.15, 0.35, 0.8)
+JITTER = 0.3
 METRICS = ("auc_click", "gauc_click")
 
 
@@ -47,9 +51,21 @@ def draw_rows(random: np.random.Generator, users: int, shared: float) -> tuple[N
     return features, Rows(codes, {"click": labels}, "impressions")
 
 
-def draw_seed(random: np.random.Generator, noise: float, spread: float) -> NDArray:
-    """Return a trained model's weights: the true ones, with noise whose size varies by `spread` from seed to seed."""
-    return np.ones(FEATURES) + noise * np.exp(spread * random.normal()) * random.normal(size=FEATURES)
+class Model(NamedTuple):
+    """A trained model of the simulation: `score = features @ weights + jitter * noise of its own in every row`."""
+
+    weights: NDArray
+    jitter: float
+    seed: int
+
+
+def draw_model(random: np.random.Generator, noise: float, jitter: float) -> Model:
+    """Return a seed's model: the true weights, off by Gaussian `noise`, which costs every seed another part of its AUC.
+
+    The jitter costs all seeds the same, so that with jitter alone they differ on a sample of users and not in truth.
+    """
+    weights = np.ones(FEATURES) + noise * random.normal(size=FEATURES)
+    return Model(weights, jitter * np.sqrt(FEATURES), int(random.integers(2**31)))
 
 
 @cache
@@ -64,25 +80,28 @@ def auc_curve() -> tuple[NDArray, NDArray]:
     return rho, np.array([float((pairs * ndtr(r * distance / np.sqrt(2 * (1 - r * r)))).sum()) for r in rho])
 
 
-def true_auc(weights: NDArray) -> NDArray:
-    """Return the AUC of models over all users, `(models,)`, from weights `(models, features)`."""
-    correlation = weights.sum(axis=1) / np.linalg.norm(weights, axis=1) / np.sqrt(FEATURES)
-    return np.interp(correlation, *auc_curve())
+def true_auc(models: Sequence[Model]) -> NDArray:
+    """Return the AUC of models over all users, `(models,)`: it depends on their correlation with the true logit."""
+    weights = np.stack([model.weights for model in models])
+    jitter = np.array([model.jitter for model in models])
+    deviation = np.sqrt(np.square(weights).sum(axis=1) + np.square(jitter))
+    return np.interp(weights.sum(axis=1) / deviation / np.sqrt(FEATURES), *auc_curve())
 
 
-def measure_models(features: NDArray, rows: Rows, models: Sequence[NDArray]) -> Measured:
+def measure_models(features: NDArray, rows: Rows, models: Sequence[Model]) -> Measured:
     """Measure the seeds of a recipe as `funrec compare` does."""
     statistics = build_statistics(rows, TARGETS, set(METRICS))
     sums = Accumulator(np.array([statistic.count for statistic in statistics.values()]))
-    for weights in models:
-        scores = (features @ weights).astype(np.float32)
+    for model in models:
+        noise = np.random.default_rng(model.seed).normal(size=len(features))
+        scores = (features @ model.weights + model.jitter * noise).astype(np.float32)
         found = [statistic.measure(scores) for statistic in statistics.values()]
         sums.add(np.array([value for value, _ in found]), np.stack([vector for _, vector in found]))
     return sums.result()
 
 
 def simulate(
-    random: np.random.Generator, comparisons: int, users: int, seeds: int, noises: tuple[float, float], spread: float
+    random: np.random.Generator, comparisons: int, users: int, seeds: int, noises: tuple[float, float], jitter: float
 ) -> tuple[list[list[Estimate]], NDArray]:
     """Compare two recipes many times, on other users and seeds each time.
 
@@ -92,16 +111,16 @@ def simulate(
     found, truths = [], []
     for _ in range(comparisons):
         features, rows = draw_rows(random, users, shared=0.3)
-        sides = [[draw_seed(random, noise, spread) for _ in range(seeds)] for noise in noises]
+        sides = [[draw_model(random, noise, jitter) for _ in range(seeds)] for noise in noises]
         ours, base = (measure_models(features, rows, models) for models in sides)
         found.append([estimate(ours, weights, base) for weights in np.eye(len(METRICS))])
-        truths.append(true_auc(np.stack(sides[0])).mean() - true_auc(np.stack(sides[1])).mean())
+        truths.append(true_auc(sides[0]).mean() - true_auc(sides[1]).mean())
     return found, np.array(truths)
 
 
-def recipe_difference(random: np.random.Generator, noises: tuple[float, float], spread: float) -> float:
+def recipe_difference(random: np.random.Generator, noises: tuple[float, float], jitter: float) -> float:
     """Return the true AUC difference of two recipes: a mean over many seeds."""
-    means = [true_auc(np.stack([draw_seed(random, noise, spread) for _ in range(40_000)])).mean() for noise in noises]
+    means = [true_auc([draw_model(random, noise, jitter) for _ in range(20_000)]).mean() for noise in noises]
     return float(means[0] - means[1])
 
 
@@ -115,35 +134,39 @@ def study_simulations(comparisons: int, users: int, seed: int) -> None:
     """Print false claims and coverage by seeds a side and by how much seeds vary, and a power curve."""
     random = np.random.default_rng(seed)
     print(f"Equal recipes, {comparisons} comparisons of {users} users each (± two binomial standard errors)")
-    print("| noise of a seed | seeds a side | claim about | AUC: false claims | GAUC: false claims | AUC: covered |")
+    print("| sd over seeds | seeds a side | claim about | AUC: false claims | GAUC: false claims | AUC: covered |")
     print("|---|---|---|---|---|---|")
-    for noise, spread, name in ((0.0, 0.0, "none"), (0.1, 0.1, "small"), (0.25, 0.2, "medium"), (0.6, 0.3, "large")):
+    for noise in NOISES:
+        drawn = true_auc([draw_model(random, noise, JITTER) for _ in range(20_000)])
         for seeds in (1, 3, 5, 10):
-            if name == "none" and seeds > 1:
-                continue  # all models are one
-            found, truths = simulate(random, comparisons, users, seeds, (noise, noise), spread)
+            found, truths = simulate(random, comparisons, users, seeds, (noise, noise), JITTER)
             about = found[0][0].about_recipes
             truth = np.zeros(comparisons) if about else truths
             claims = [share([pair[place].p_value <= LEVEL for pair in found]) for place in (0, 1)]
-            if not about:
-                claims = ["(the models differ)"] * 2
+            if not about and noise:
+                claims = ["the models differ"] * 2
             covered = [pair[0].low <= true <= pair[0].high for pair, true in zip(found, truth, strict=True)]
             claim = "recipes" if about else "two trained models"
-            print(f"| {name} | {seeds} | {claim} | {claims[0]} | {claims[1]} | {share(covered)} |", flush=True)
+            print(f"| {drawn.std():.4f} | {seeds} | {claim} | {' | '.join(claims)} | {share(covered)} |", flush=True)
     print()
-    print("A better recipe, medium noise of a seed: how often it is found, and how often its difference is covered")
-    print("| true AUC difference | seeds a side | called better | called worse | covered |")
-    print("|---|---|---|---|---|")
+    print("A better recipe: how often it is found, and how often its difference is covered")
+    print("| true AUC difference | sd over seeds | seeds a side | called better | called worse | covered |")
+    print("|---|---|---|---|---|---|")
+    base = NOISES[2]
     for seeds in (3, 5, 10):
-        for noise in (0.25, 0.22, 0.18, 0.12, 0.05):
-            truth = recipe_difference(random, (noise, 0.25), 0.2)
-            found, _ = simulate(random, comparisons, users, seeds, (noise, 0.25), 0.2)
+        for noise in np.array([1.0, 0.9, 0.75, 0.5, 0.2]) * base:
+            truth = recipe_difference(random, (noise, base), JITTER)
+            spread = [
+                true_auc([draw_model(random, each, JITTER) for _ in range(20_000)]).std() for each in (noise, base)
+            ]
+            found, _ = simulate(random, comparisons, users, seeds, (noise, base), JITTER)
             estimates = [pair[0] for pair in found]
             claimed = np.array([one.p_value <= LEVEL for one in estimates])
             above = np.array([one.value > 0 for one in estimates])
             covered = [one.low <= truth <= one.high for one in estimates]
             columns = (share(claimed & above), share(claimed & ~above), share(covered))
-            print(f"| {truth:+.4f} | {seeds} | {' | '.join(columns)} |", flush=True)
+            sd = f"{spread[0]:.4f}, {spread[1]:.4f}"
+            print(f"| {truth:+.4f} | {sd} | {seeds} | {' | '.join(columns)} |", flush=True)
 
 
 def study_real_runs(paths: Sequence[str], seed: int) -> None:
@@ -160,7 +183,7 @@ def study_real_runs(paths: Sequence[str], seed: int) -> None:
     for seeds in (1, 3, 5, 10):
         if 2 * seeds > len(single):
             break
-        pairs = [_groups(pair) for pair in itertools.combinations(single, 2)]
+        pairs = list(itertools.combinations(single, 2))
         if seeds > 1:
             draws = [random.permutation(len(single))[: 2 * seeds] for _ in range(400)]
             pairs = [(_join([single[i] for i in d[:seeds]]), _join([single[i] for i in d[seeds:]])) for d in draws]
@@ -169,10 +192,6 @@ def study_real_runs(paths: Sequence[str], seed: int) -> None:
         claims = [share(p_values[:, place] <= LEVEL) for place in range(len(names))]
         about = "recipes" if seeds >= 3 else "two trained models"
         print(f"| {seeds} | {about} | {len(pairs)} | {' | '.join(claims)} | {share(any_claim)} |", flush=True)
-
-
-def _groups(pair: tuple[Measured, Measured]) -> tuple[Measured, Measured]:
-    return pair
 
 
 def _join(runs: Sequence[Measured]) -> Measured:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from examples import Rows, layout, optimizer, randomise, weighting
 
-from funrec.building import build_model, count_lookups
+from funrec.building import build_model
 from funrec.configuration import compose
 from funrec.models.model import MultiTaskModel
 from funrec.schema import Task
@@ -74,7 +74,9 @@ def check_training_lowers_the_loss(model: MultiTaskModel) -> None:
     assert all(np.isfinite(variable.numpy()).all() for variable in model.trainable_variables)
 
 
-def check_a_rebuilt_model_scores_bit_for_bit_alike(model: MultiTaskModel, rebuilt: MultiTaskModel, folder: Path) -> None:
+def check_a_rebuilt_model_scores_bit_for_bit_alike(
+    model: MultiTaskModel, rebuilt: MultiTaskModel, folder: Path
+) -> None:
     batch = batch_of(nested_rows(rows=32))
     scores = {name: score.numpy() for name, score in model.scores(model(batch)).items()}
     assert any((scores[name] != score.numpy()).any() for name, score in rebuilt.scores(rebuilt(batch)).items())

@@ -17,11 +17,11 @@ from examples import layout
 from funrec.building import build_parts
 from funrec.configuration import compose
 from funrec.data.base import Dataset, SplitRule
-from funrec.experiment import KEYS, METRIC_KEYS
 from funrec.models.backbones.base import Backbone
 from funrec.models.funnels.base import Funnel
 from funrec.models.model import MultiTaskModel
 from funrec.schema import Feature, Task
+from funrec.settings import KEYS, METRIC_KEYS
 from funrec.targets import build, resolve
 from funrec.training.loop import Trainer
 from funrec.weighting.base import Weighting

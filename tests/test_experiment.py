@@ -80,7 +80,7 @@ def test_the_record_says_what_ran_on_what_and_how_well(finished: Run) -> None:
     assert record["seed"] == 0
     assert record["tasks"] == list(TASKS)
     assert record["started"] < record["finished"]
-    assert set(record["seconds"]) == {"prepare", "build", "train", "evaluate"}
+    assert set(record["seconds"]) >= {"prepare", "build", "train", "evaluate"}
     assert record["rows_per_second"] > 0
     assert record["best_epoch"] in (1, 2)
     assert record["selected_on"] == "valid"
@@ -96,7 +96,7 @@ def test_the_folder_holds_all_that_a_run_leaves(finished: Run) -> None:
     assert names >= {".hydra", "funrec.log", "history.parquet", "predictions.parquet", "model", "record.json"}
     assert not [name for name in names if "tmp" in name or "unfinished" in name]
     saved = OmegaConf.to_container(OmegaConf.load(finished.path / ".hydra" / "config.yaml"))
-    assert saved == finished.record["config"]
+    assert saved.items() >= finished.record["config"].items()
     assert "epoch 2: " in (finished.path / "funrec.log").read_text()
 
 

@@ -114,7 +114,9 @@ def test_the_model_can_be_had(run: Run) -> None:
 
 
 def test_a_regression_gives_values(workdir: Path) -> None:
-    done = run_experiment("mmoe", "dataset=synthetic_pair", "dataset.rows=3_000", "trainer=smoke", "trainer.monitor=null")
+    done = run_experiment(
+        "mmoe", "dataset=synthetic_pair", "dataset.rows=3_000", "trainer=smoke", "trainer.monitor=null"
+    )
     dataset = build(done.record["config"]["dataset"], Dataset, "dataset")
     rows = dataset.generate(0, 3_000)
     found, saved = done.predict(rows), read_predictions(done.path)

@@ -70,7 +70,7 @@ def read_columns(dataset: Dataset, data: PreparedData, names: Sequence[str]) -> 
                 continue
             schema = frame.collect_schema()
             _check_columns(dataset, wanted, schema.names())
-            read = frame.select(dict.fromkeys(wanted.values())).collect(engine="streaming")
+            read = frame.select(list(dict.fromkeys(wanted.values()))).collect(engine="streaming")
             for name, column in wanted.items():
                 if schema[column].is_nested():
                     raise InputError(

@@ -230,6 +230,7 @@ def _measure(
     """Fill a comparison with intervals and differences; return why the predictions of some runs cannot be read."""
     split = TEST if any(split_of(metric) == TEST for metric in comparison.metrics) else VALID
     gains = [marked(f"{kind}_{task}", split) for task in runs[0].tasks for kind in ("auc", "rmse")]
+    gains = [metric for metric in gains if metric in runs[0].record["metrics"]]
     meter = Meter(runs, [*comparison.metrics, *gains], bootstrap)
     gains = [metric for metric in gains if meter.is_measured(metric)]
     tested = [metric for metric in comparison.metrics if meter.is_measured(metric)]
@@ -241,10 +242,7 @@ def _measure(
     single, logistic = named(SINGLE_TASK), named(LOGISTIC)
     is_single = bool(baselines) and all(recipe in single for recipe in baselines)
     asked = Family(baselines, tested, gains if is_single else [])
-    transfer = Family([] if is_single else single, per_task, gains, without=(#: Metrics that are properties of the rows, the same for every run.
-COUNTS = "val_user_"
-
-SINGLE_TASK, LOGISTIC, POPULARITY))
+    transfer = Family([] if is_single else single, per_task, gains, without=(SINGLE_TASK, LOGISTIC, POPULARITY))
     plain = Family(logistic, per_task, without=(LOGISTIC, POPULARITY))
     # Without a baseline the first family tests nothing, and its metrics get their intervals.
     comparison.measured = measure_all(comparison.recipes, meter, [asked, transfer, plain])

@@ -113,7 +113,7 @@ class ClusteredAUC:
         self._users, self._units = rows.codes(self._rows), rows.units
         self._positives = int(self._positive.sum())
         self._negatives = self._positive.size - self._positives
-        self.count = np.unique(self._users).size
+        self.count = int(np.count_nonzero(np.bincount(self._users)))
 
     @property
     def is_defined(self) -> bool:

@@ -118,8 +118,8 @@ def group(runs: Sequence[RunRecord]) -> tuple[list[Recipe], list[str]]:
         for run in sorted(recipe.runs, key=lambda run: str(run.record.get("finished"))):
             latest[run.record.get("seed", str(run.path))] = run
         if repeated := len(recipe.runs) - len(latest):
-            times = "1 run" if repeated == 1 else f"{repeated} runs"
-            notes.append(f"{times} of {recipe.model} repeat a seed of the same recipe: the latest counts.")
+            times = "1 run repeats" if repeated == 1 else f"{repeated} runs repeat"
+            notes.append(f"{times} a seed of the same recipe ({recipe.model}): the latest counts.")
         recipe.runs = [latest[seed] for seed in sorted(latest, key=str)]
         if len({run.record.get("source_hash") for run in recipe.runs}) > 1:
             notes.append(f"The seeds of {recipe.model} ran on different versions of funrec's code.")

@@ -55,10 +55,15 @@ class Measured:
         """Number of runs."""
         return len(self.values)
 
+    def deviation(self, weights: Array) -> Array:
+        """Return the influence values of a weighted sum of metrics, `(users,)`."""
+        counted = np.flatnonzero(weights)
+        return weights[counted] @ self.deviations[counted]
+
     def seed_variance(self, weights: Array) -> tuple[float, float]:
         """Return `s^2` and `t^2` of a weighted sum of metrics: see the module. There must be two seeds or more."""
         total = float(np.var(self.values @ weights, ddof=1))
-        mean = weights @ self.deviations
+        mean = self.deviation(weights)
         own = self.seeds / (self.seeds - 1) * float(weights @ self.products @ weights - mean @ mean)
         return total, max(own, 0.0)
 
@@ -132,12 +137,12 @@ def estimate(
     """
     sides = [(ours, weights)]
     difference = float(np.mean(ours.values @ weights))
-    deviations = weights @ ours.deviations
+    deviations = ours.deviation(weights)
     if base is not None:
         of_base = weights if base_weights is None else base_weights
         sides.append((base, of_base))
         difference -= float(np.mean(base.values @ of_base))
-        deviations = deviations - of_base @ base.deviations
+        deviations = deviations - base.deviation(of_base)
     value = difference if value is None else value
     users = int(min(ours.counts[side_weights != 0].min(initial=2**31) for _, side_weights in sides))
     if users < 2:
@@ -164,7 +169,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     tested = np.flatnonzero(~np.isnan(p))
     order = tested[np.argsort(p[tested], kind="stable")]
     adjusted = np.full(p.shape, np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(order.size, 0, -1)), 1.0)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * order.size), 1.0)
     return [float(value) for value in adjusted]
 
 

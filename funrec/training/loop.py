@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +25,6 @@ from funrec.training.progress import TrainingProgress
 from funrec.training.scoring import ScoreNotANumber
 from funrec.training.step import TrainingStep
 from funrec.weighting.base import Weighting
-
-log = logging.getLogger("funrec")
 
 
 #: How a learning rate falls: a Keras schedule of the first rate, the number of steps, and the share left at the end.
@@ -171,7 +168,7 @@ class Trainer:
                     average.restore()
                 step.end_epoch(totals.losses)
                 if self.patience is not None and epoch + 1 - result.best_epoch >= self.patience:
-                    log.info("No better %s for %d epochs: stopping early.", self.monitor, self.patience)
+                    progress.say(f"No better {self.monitor} for {self.patience} epochs: stopping early.")
                     break
         if not result.best_epoch:
             raise InputError(f"trainer.monitor: {self.monitor} was never a number. Choose another metric.")
@@ -208,7 +205,7 @@ class Trainer:
             totals.fallbacks = step.fallbacks - fallbacks_before
             if totals.fallbacks:
                 solved = totals.steps - totals.fallbacks
-                log.info("The weighting found weights in %d of %d steps; the others' were even.", solved, totals.steps)
+                progress.say(f"The weighting found weights in {solved} of {totals.steps} steps; the others' were even.")
         return totals
 
     def _read_monitor(self, metrics: Mapping[str, float]) -> float:

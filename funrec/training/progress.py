@@ -60,13 +60,18 @@ class TrainingProgress:
         """Show a finished epoch, as its row of the history has it."""
         losses = np.array([row[f"loss_{task}"] for task in self.tasks])
         weights = np.array([row[f"weight_{task}"] for task in self.tasks])
-        log.info(
-            "epoch %d: %s%s, %s rows/s",
-            row["epoch"],
-            self._losses(losses, weights),
-            f", {monitor} {row[monitor]:.4f}" if monitor in row else "",
-            f"{row['rows_per_second']:,.0f}",
+        text = (
+            f"epoch {row['epoch']}: {self._losses(losses, weights)}"
+            + (f", {monitor} {row[monitor]:.4f}" if monitor in row else "")
+            + f", {row['rows_per_second']:,.0f} rows/s"
         )
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """Log a line; where there is a live line, show it above, since on the console a log line would run into it."""
+        if self._live:
+            self._live.console.print(text, highlight=False, markup=False)
+        log.log(logging.DEBUG if self._live else logging.INFO, "%s", text)
 
     def _losses(self, losses: np.ndarray, weights: np.ndarray) -> str:
         return " ".join(

@@ -17,9 +17,9 @@ class NashMTL(GramianWeighting):
 
     Navon et al., ICML 2022, claim 3.1. It minimises the convex `w' G w / 2 - sum(log w)`, which damped Newton steps
     do to rounding, where the authors approximate by a sequence of programs. As in their code the Gramian is taken
-    over its norm, and the direction is no longer than `max_norm`. A task without a gradient has no say and weight 0.
-    Where the gradients cancel there is no agreement, and the step's weights are even. Task parameters follow the
-    weighted loss, as in the authors' code.
+    over its norm, and the direction is no longer than `max_norm`. A task without a gradient has no say, and an even
+    weight, which only its own parameters feel. Where the gradients cancel there is no agreement, and the step's
+    weights are even. Task parameters follow the weighted loss, as in the authors' code.
 
     Args:
         max_norm: Longest direction; 0 for no limit.
@@ -39,13 +39,14 @@ class NashMTL(GramianWeighting):
         scaled = tf.math.divide_no_nan(gramian, tf.norm(gramian))
         diagonal = tf.linalg.diag_part(scaled)
         has_say = tf.cast(diagonal > 1e-14, scaled.dtype)
-        # A task without a gradient bargains alone, so that the system stays regular; its weight is 0 in the end.
+        # A task without a gradient bargains alone, so that the system stays regular.
         scaled = scaled * has_say[:, None] * has_say[None, :] + tf.linalg.diag(1 - has_say)
         weights = has_say * bargain(scaled)
         if self.max_norm:
             norm = tf.sqrt(tf.maximum(tf.reduce_sum(weights * tf.linalg.matvec(gramian, weights)), 0))
             weights *= tf.where(norm > self.max_norm, self.max_norm / norm, 1)
-        return tf.where(tf.reduce_any(has_say > 0), weights, float("nan"))
+        even = 1 / tf.cast(tf.size(tasks), scaled.dtype)
+        return tf.where(tf.reduce_any(has_say > 0), tf.where(has_say > 0, weights, even), float("nan"))
 
 
 def bargain(gramian: tf.Tensor) -> tf.Tensor:

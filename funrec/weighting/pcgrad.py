@@ -47,17 +47,16 @@ def remove_conflicts(gramian: tf.Tensor, orders: tf.Tensor) -> tf.Tensor:
     """
     tasks = tf.shape(gramian)[0]
     lengths = tf.linalg.diag_part(gramian)
+    shape = (gramian.shape[0], gramian.shape[0])
 
     def meet(turn: tf.Tensor, coefficients: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         others = orders[:, turn]
         products = tf.reduce_sum(coefficients * tf.gather(gramian, others), axis=1)
         is_conflict = (products < 0) & (others != tf.range(tasks))
         removed = tf.where(is_conflict, tf.math.divide_no_nan(products, tf.gather(lengths, others)), 0)
-        return turn + 1, coefficients - removed[:, None] * tf.one_hot(others, tasks, dtype=gramian.dtype)
+        coefficients -= removed[:, None] * tf.one_hot(others, tasks, dtype=gramian.dtype)
+        return turn + 1, tf.ensure_shape(coefficients, shape)
 
-    start = tf.eye(tasks, dtype=gramian.dtype)
-    shape = tf.TensorShape([None, None])
-    _, coefficients = tf.while_loop(
-        lambda turn, _: turn < tasks, meet, (0, start), shape_invariants=(tf.TensorShape([]), shape)
-    )
+    start = tf.ensure_shape(tf.eye(tasks, dtype=gramian.dtype), shape)
+    _, coefficients = tf.while_loop(lambda turn, _: turn < tasks, meet, (0, start))
     return tf.reduce_sum(coefficients, axis=0)

@@ -38,7 +38,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, np.ndar
         run = run_experiment("esm2", *OVERRIDES)
         data = prepare(build(compose(["model=esm2", *OVERRIDES])["dataset"], Dataset, "dataset"), cache_folder())
         assert run.path.is_dir()
-        scores = {name: sigmoid(values) for name, values in read_predictions(run.path).items() if name.startswith("score_")}
+        scores = {
+            name: sigmoid(values) for name, values in read_predictions(run.path).items() if name.startswith("score_")
+        }
     places = {task.name: place for place, task in enumerate(data.tasks)}
     oracle = {name: np.asarray(data.splits["valid"].oracle[:, place]) for name, place in places.items()}
     truth = {

@@ -153,7 +153,11 @@ def test_every_head_starts_at_its_tasks_base_rate(funnel: type[Funnel], tasks: t
     [
         (ESM2, (CLICK, LIKE), r"three tasks, in order.*Received 2: click, like\..*esmm"),
         (ESM2, CHAIN, r"three tasks, in order.*Received 4: click, like, share, buy\..*dataset\.drop"),
-        (ESM2, (LIKE, CLICK, FOLLOW), r"Received: like after click, click after none, follow after click\..*after=like"),
+        (
+            ESM2,
+            (LIKE, CLICK, FOLLOW),
+            r"Received: like after click, click after none, follow after click\..*after=like",
+        ),
         (ESM2, CHAIN[:3], r"Received: .*share after like\. Set .*dataset\.tasks\.share\.after=click"),
         (ESM2, (CLICK, LIKE, Task("seconds", kind="regression", after="click")), r"seconds\.kind should be binary"),
         (ESMM, (CLICK, Task("seconds", kind="regression", after="click")), r"seconds\.kind should be binary"),

@@ -45,7 +45,9 @@ def test_cgc_is_one_level_of_ple(towers: int) -> None:
     np.testing.assert_array_equal(cgc(x), ple(x))
 
 
-@pytest.mark.parametrize(("towers", "levels", "own", "shared"), [(1, 1, 1, 1), (2, 1, 2, 3), (5, 3, 2, 1), (3, 2, 2, 2)])
+@pytest.mark.parametrize(
+    ("towers", "levels", "own", "shared"), [(1, 1, 1, 1), (2, 1, 2, 3), (5, 3, 2, 1), (3, 2, 2, 2)]
+)
 def test_the_number_of_parameters_is_that_of_the_papers_equations(
     towers: int, levels: int, own: int, shared: int
 ) -> None:

@@ -127,13 +127,23 @@ def test_a_batch_without_any_valid_row_leaves_no_nan_behind(name: str) -> None:
     assert all(np.isfinite(value.numpy()).all() for value in state.values())
 
 
+@pytest.mark.parametrize("active", [None, [True, True, False]])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_step_in_a_graph_gives_what_it_gives_outside(name: str) -> None:
+def test_a_step_in_a_graph_gives_what_it_gives_outside(name: str, active: list[bool] | None) -> None:
     weighting, losses, gramian = MADE[name], tf.constant([0.7, 0.2, 3.0]), tf.constant(random_gramian(3))
     known = gramian if weighting.needs == "gramian" else None
-    active = tf.constant([True, True, False])
-    inside, _ = tf.function(weighting.weights)(losses, known, weighting.initial_state(), KEY, active)
-    outside, _ = weighting.weights(losses, known, weighting.initial_state(), KEY, active)
+    known_active = None if active is None else tf.constant(active)
+
+    @tf.function
+    def two_steps(losses: tf.Tensor, state: dict[str, tf.Tensor]) -> tf.Tensor:
+        total = tf.zeros_like(losses)
+        for _ in tf.range(2):  # in a loop, as in training, where shapes must hold
+            weights, _ = weighting.weights(losses, known, state, KEY, known_active)
+            total += weights
+        return total / 2
+
+    inside = two_steps(losses, weighting.initial_state())
+    outside, _ = weighting.weights(losses, known, weighting.initial_state(), KEY, known_active)
     np.testing.assert_allclose(inside, outside, rtol=1e-5)
 
 

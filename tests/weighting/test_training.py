@@ -6,7 +6,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import tensorflow as tf
 from commands import Command
@@ -39,7 +42,7 @@ def train(name: str, rows: Rows, epochs: int = 3, backbone: Any = None) -> dict[
     """Return what the steps report, all epochs one after the other."""
     built = model(backbone or MMoE(num_experts=2, expert_units=(16,), dropout=0.1), INPUTS, TASKS, linear_term=True)
     stream = BatchStream(rows, INPUTS, batch_size=16, seed=0)
-    step = TrainingStep(built, make(name, TASKS), optimizer(0.01), seed=0)
+    step = TrainingStep(built, make(name, TASKS), optimizer(0.003), seed=0)
     reports = []
     for epoch in range(epochs):
         first, last = stream.steps_until(epoch), stream.steps_until(epoch + 1)
@@ -59,7 +62,7 @@ def test_training_lowers_the_losses_though_batches_miss_a_task(name: str) -> Non
     assert (report["weights"][~active] == 0).all() and (losses[~active] == 0).all()
     assert np.isfinite(losses).all()
     for task in (0, 2):
-        assert losses[-40:, task].mean() < losses[:40, task].mean(), TASKS[task].name
+        assert losses[-40:, task].mean() < 0.98 * losses[:3, task].mean(), TASKS[task].name
 
 
 def test_a_schemes_training_is_the_same_twice() -> None:
@@ -79,6 +82,17 @@ def test_the_gradient_of_even_weights_is_that_of_fixed_ones() -> None:
     np.testing.assert_allclose(without_say["losses"][: until + 1], fixed["losses"][: until + 1], rtol=1e-4, atol=1e-6)
 
 
+def test_famo_reads_the_losses_after_the_update_under_the_same_dropout() -> None:
+    moments = {}
+    for rate in (1e-9, 0.01):
+        built = model(MMoE(num_experts=2, expert_units=(16,), dropout=0.5), INPUTS, TASKS)
+        stream = BatchStream(masked_rows(rows=64), INPUTS, batch_size=64, seed=0)
+        step = TrainingStep(built, make("famo", TASKS, "weighting.decay=0"), keras.optimizers.SGD(rate), seed=0)
+        step.run(stream.block(0, 1), tf.constant(0, tf.int64))
+        moments[rate] = np.abs(step.state["adam_mean"].numpy()).max()
+    assert moments[1e-9] < 1e-7 < 1e-5 < moments[0.01]
+
+
 QUICK = ("dataset.rows=6000", "dataset.users=300", "dataset.videos=100", "trainer=smoke")
 
 
@@ -86,7 +100,7 @@ QUICK = ("dataset.rows=6000", "dataset.users=300", "dataset.videos=100", "traine
 def test_the_history_shows_what_a_scheme_did(funrec: Command) -> None:
     done = funrec("run", "model=shared_bottom", "weighting=mgda", *QUICK)
     assert done.code == 0, done.err
-    history = pl.read_parquet(_runs()[0] / "history.parquet").to_pandas()
+    history = pd.DataFrame(pl.read_parquet(_runs()[0] / "history.parquet").to_dicts())
     tasks = ["is_click", "long_view", "is_like"]
     weights = history[[f"weight_{task}" for task in tasks]].iloc[0]
     assert weights.sum() == pytest.approx(1, rel=1e-3) and weights.min() >= 0

@@ -151,16 +151,12 @@ class AITM(Backbone):
         return gates
 
     def auxiliary_loss(self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task]) -> tf.Tensor | None:
-        pairs = [
-            (task.name, task.after) for task in tasks if task.after in probabilities and task.name in probabilities
-        ]
-        if not self.calibration or not pairs:
-            return None
         excess = [
-            tf.nn.relu(tf.exp(probabilities[child].log_p) - tf.exp(probabilities[parent].log_p))
-            for child, parent in pairs
+            tf.nn.relu(tf.exp(probabilities[task.name].log_p) - tf.exp(probabilities[task.after].log_p))
+            for task in tasks
+            if task.after is not None and task.after in probabilities and task.name in probabilities
         ]
-        return self.calibration * tf.reduce_mean(tf.add_n(excess))
+        return self.calibration * tf.reduce_mean(tf.add_n(excess)) if self.calibration and excess else None
 
     @property
     def shared_variables(self) -> list[keras.Variable]:

@@ -198,9 +198,9 @@ class ExtractionBackbone(Backbone):
         """
         variables: list[keras.Variable] = []
         for number, level in enumerate(self.levels[:-1]):
-            gates = [level.shared_gate, level.gates] if number < self.num_levels - 2 else [level.shared_gate]
-            for part in (*gates, level.specific, level.shared):
-                variables += part.trainable_variables
+            gates = level.gates if number < self.num_levels - 2 else None
+            for part in (level.shared_gate, gates, level.specific, level.shared):
+                variables += [] if part is None else part.trainable_variables
         return variables + self.levels[-1].shared.trainable_variables
 
 

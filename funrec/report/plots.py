@@ -1,0 +1,391 @@
+"""The report's figures, as plain Plotly descriptions: data and layout, a title, and words for those who cannot see them.
+
+Colours, fonts and margins are the page's business (`page.js`), since they follow the reader's light or dark mode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+#: Mid tones that stand out on white and on black; runs of one recipe share one.
+COLOURS = (
+    *("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#06b6d4", "#ec4899", "#84cc16", "#f97316", "#64748b"),
+    *("#0ea5e9", "#a16207"),
+)
+#: From nothing to the full colour: the page's background shines through, be it light or dark.
+SHADES = [[0.0, "rgba(59,130,246,0.04)"], [1.0, "rgba(59,130,246,0.72)"]]
+#: More lines than this in a legend and it is left out; names are under the pointer.
+LONGEST_LEGEND = 14
+#: Points of a curve; longer histories are thinned.
+LONGEST_CURVE = 200
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        title: What stands above it.
+        alt: What it shows, in words and numbers.
+        data: Plotly traces.
+        layout: Plotly layout, without the page's part.
+        note: What stands below it.
+    """
+
+    title: str
+    alt: str
+    data: list[dict[str, Any]]
+    layout: dict[str, Any]
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A run's history under a name and in a colour.
+
+    Attributes:
+        name: The run.
+        recipe: What it shares its colour and legend with.
+        colour: The colour.
+        history: Rows of `history.parquet`.
+    """
+
+    name: str
+    recipe: str
+    colour: str
+    history: Sequence[Mapping[str, Any]]
+
+
+def plain(text: object) -> str:
+    """Return text that Plotly shows as it is: it would take `<b>` for markup."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def short(value: float | None, digits: int = 5) -> float | None:
+    """Return a number with few digits: a page of fifty runs has a hundred thousand of them."""
+    return None if value is None or not math.isfinite(value) else round(float(value), digits)
+
+
+def curves(title: str, column: str, axis: str, lines: Sequence[Line]) -> Figure | None:
+    """Draw a column of every run's history by epoch; none if no run has it."""
+    traces: list[dict[str, Any]] = []
+    ends: list[float] = []
+    named: set[str] = set()
+    with_legend = len({line.recipe for line in lines}) <= LONGEST_LEGEND
+    for line in lines:
+        points = [(row["epoch"], row[column]) for row in _thin(line.history) if row.get(column) is not None]
+        if not points:
+            continue
+        ends.append(points[-1][1])
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers" if len(points) < 40 else "lines",
+                "x": [epoch for epoch, _ in points],
+                "y": [short(value) for _, value in points],
+                "name": plain(line.recipe),
+                "text": plain(line.name),
+                "legendgroup": plain(line.recipe),
+                "showlegend": with_legend and line.recipe not in named,
+                "line": {"color": line.colour, "width": 2},
+                "marker": {"size": 5},
+                "hovertemplate": "%{text}<br>epoch %{x}: %{y:.4f}<extra></extra>",
+            }
+        )
+        named.add(line.recipe)
+    if not traces:
+        return None
+    alt = f"{axis} by epoch, {len(traces)} runs; at the end from {min(ends):.4f} to {max(ends):.4f}."
+    return Figure(title, alt, traces, {"xaxis": _epochs(), "yaxis": {"title": {"text": plain(axis)}}})
+
+
+def by_epoch(title: str, prefix: str, axis: str, history: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Draw all columns of a run's history that begin with `prefix`, a line each; none if there are none."""
+    rows = _thin(history)
+    names = [name for name in (rows[0] if rows else {}) if name.startswith(prefix)]
+    lines = [(name.removeprefix(prefix), [short(row.get(name)) for row in rows]) for name in names]
+    lines = [(name, values) for name, values in lines if any(value is not None for value in values)]
+    if not lines:
+        return None
+    epochs = [row["epoch"] for row in rows]
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers" if len(epochs) < 40 else "lines",
+            "x": epochs,
+            "y": values,
+            "name": plain(name),
+            "text": plain(name),
+            "line": {"color": COLOURS[place % len(COLOURS)], "width": 2},
+            "hovertemplate": "%{text}<br>epoch %{x}: %{y:.4f}<extra></extra>",
+        }
+        for place, (name, values) in enumerate(lines)
+    ]
+    ends = ", ".join(f"{name} {_last(values)}" for name, values in lines)
+    layout = {"xaxis": _epochs(), "yaxis": {"title": {"text": axis}}}
+    return Figure(title, f"{axis} by epoch; at the end {ends}.", traces, layout)
+
+
+def gate_map(gates: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Draw what each gate gives to each expert in the mean; none where the backbone has no gates."""
+    if not gates:
+        return None
+    experts = list(dict.fromkeys(name for gate in gates for name in gate["experts"]))
+    rows, names = [], []
+    for gate in gates:
+        weights = dict(zip(gate["experts"], gate["weight"], strict=True))
+        rows.append([short(weights.get(name), 4) for name in experts])
+        names.append(plain(" · ".join(filter(None, [gate["gate"], gate["reader"]]))))
+    trace = _heat_map(rows, [plain(name) for name in experts], names, ".2f", (0, max(max(g["weight"]) for g in gates)))
+    trace["hovertemplate"] = "gate of %{y}<br>%{x}: %{z:.4f}<extra></extra>"
+    peaks = "; ".join(
+        f"{gate['reader']} leans on {gate['experts'][int(np.argmax(gate['weight']))]} ({max(gate['weight']):.2f})"
+        for gate in gates
+    )
+    unused = sum(share > 0.99 for gate in gates for share in gate["unused"])
+    note = f"{unused} of {sum(len(gate['experts']) for gate in gates)} gate weights are unused in nearly every row."
+    layout = {"height": 130 + 34 * len(rows), "yaxis": {"autorange": "reversed"}, "xaxis": {"side": "bottom"}}
+    return Figure("Gate utilisation", f"Mean expert weight by gate: {peaks}.", [trace], layout, note)
+
+
+def matrix_map(diagnosis: Mapping[str, Any]) -> Figure | None:
+    """Draw every head's AUC on every task's labels; none where no task is binary."""
+    tasks = [str(task) for task in diagnosis.get("tasks") or []]
+    if not tasks:
+        return None
+    auc = diagnosis["auc"]
+    names = [plain(task) for task in tasks]
+    trace = _heat_map([[short(value, 4) for value in row] for row in auc], names, names, ".4f", (0.5, 1.0))
+    trace["hovertemplate"] = "head of %{y}, labels of %{x}: %{z:.4f}<extra></extra>"
+    own = ", ".join(
+        f"{task} {auc[place][place]:.4f}" for place, task in enumerate(tasks) if auc[place][place] is not None
+    )
+    layout = {
+        "height": 150 + 44 * len(tasks),
+        "xaxis": {"title": {"text": "labels"}},
+        "yaxis": {"title": {"text": "head"}, "autorange": "reversed"},
+    }
+    note = "A head should rank its own labels best: compare the cells of a column."
+    return Figure("Every head on every task's labels", f"AUC of each head on its own labels: {own}.", [trace], layout, note)
+
+
+def reliability(bins: Mapping[str, Mapping[str, Sequence[float]]], split: str) -> Figure | None:
+    """Draw observed rate against predicted probability, per task, on logarithmic axes; none if there are no bins."""
+    suffix = "" if split == "valid" else f"@{split}"
+    chosen = {name.partition("@")[0]: value for name, value in bins.items() if f"@{name.partition('@')[2]}" == (suffix or "@")}
+    traces: list[dict[str, Any]] = []
+    worst: list[str] = []
+    values: list[float] = []
+    for place, (task, found) in enumerate(chosen.items()):
+        pairs = [
+            (p, o, n) for p, o, n in zip(found["predicted"], found["observed"], found["rows"], strict=True) if o > 0 < p
+        ]
+        if not pairs:
+            continue
+        values += [value for p, o, _ in pairs for value in (p, o)]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": [short(p, 6) for p, _, _ in pairs],
+                "y": [short(o, 6) for _, o, _ in pairs],
+                "customdata": [int(n) for _, _, n in pairs],
+                "name": plain(task),
+                "text": plain(task),
+                "line": {"color": COLOURS[place % len(COLOURS)], "width": 2},
+                "hovertemplate": "%{text}<br>predicted %{x:.4f}, observed %{y:.4f}<br>%{customdata:,} rows<extra></extra>",
+            }
+        )
+        p, o, _ = max(pairs, key=lambda pair: abs(math.log(pair[0] / pair[1])))
+        worst.append(f"{task} predicts {p:.3f} where {o:.3f} is observed")
+    if not traces:
+        return None
+    low, high = min(values), max(values)
+    diagonal = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [low, high],
+        "y": [low, high],
+        "name": "calibrated",
+        "hoverinfo": "skip",
+        "line": {"dash": "dot", "width": 1, "color": "#94a3b8"},
+    }
+    axis: dict[str, Any] = {"type": "log", "nticks": 6}
+    layout = {
+        "xaxis": {**axis, "title": {"text": "predicted probability"}},
+        "yaxis": {**axis, "title": {"text": "observed rate"}},
+    }
+    note = "Bins of equally many rows. On the dotted line a probability means what it says."
+    return Figure("Reliability", f"Farthest from the line: {'; '.join(worst)}.", [diagonal, *traces], layout, note)
+
+
+def slice_dots(slices: Sequence[Mapping[str, Any]], split: str, tasks: Sequence[str]) -> Figure | None:
+    """Draw the AUC (RMSE for regression) by slice, a dot per task; none if there are no slices."""
+    parts = [part for part in slices if part["split"] == split]
+    if not parts:
+        return None
+    names = [plain(f"{part['slice']}: {part['value']} ({part['rows']:,})") for part in parts]
+    traces: list[dict[str, Any]] = []
+    lowest: list[str] = []
+    for place, task in enumerate(tasks):
+        metric = next((name for name in (f"auc_{task}", f"rmse_{task}") if any(name in p["metrics"] for p in parts)), None)
+        if metric is None:
+            continue
+        known = [(name, part) for name, part in zip(names, parts, strict=True) if metric in part["metrics"]]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": [short(part["metrics"][metric], 4) for _, part in known],
+                "y": [name for name, _ in known],
+                "name": plain(metric),
+                "text": plain(metric),
+                "marker": {"size": 10, "color": COLOURS[place % len(COLOURS)], "opacity": 0.9},
+                "hovertemplate": "%{y}<br>%{text} %{x:.4f}<extra></extra>",
+            }
+        )
+        worst = min((part for _, part in known), key=lambda part: part["metrics"][metric])
+        lowest.append(f"{metric} {worst['metrics'][metric]:.4f} on {worst['slice']} {worst['value']}")
+    if not traces:
+        return None
+    layout = {
+        "height": 110 + 27 * len(parts),
+        "yaxis": {"autorange": "reversed", "type": "category", "categoryorder": "array", "categoryarray": names},
+        "xaxis": {"side": "top"},
+    }
+    return Figure("Slices", f"Lowest: {'; '.join(lowest)}.", traces, layout, "Rows of a slice in brackets.")
+
+
+def trade_offs(
+    metrics: Sequence[str], recipes: Sequence[tuple[str, str, Sequence[Mapping[str, float]]]], lower_is_better: set[str]
+) -> dict[str, Figure]:
+    """Draw one task's metric against another's, for every pair, with the recipes that no other beats in both.
+
+    Args:
+        metrics: A metric per task.
+        recipes: Name, colour and every run's metrics.
+        lower_is_better: Those of the metrics where less is better.
+    """
+    found: dict[str, Figure] = {}
+    for across, up in combinations(metrics, 2):
+        points = [
+            (name, colour, [(run[across], run[up]) for run in runs if across in run and up in run])
+            for name, colour, runs in recipes
+        ]
+        points = [point for point in points if point[2]]
+        if points:
+            found[f"{across} × {up}"] = _trade_off(across, up, points, lower_is_better)
+    return found
+
+
+def pareto_front(points: Sequence[tuple[float, float]], signs: tuple[int, int] = (1, 1)) -> list[int]:
+    """Return the places of the points that no other is at least as good as in both and better in one, left to right.
+
+    Args:
+        points: Two metrics per point.
+        signs: 1 where more is better, -1 where less is.
+    """
+    values = np.asarray(points, np.float64) * signs
+    front = [
+        place
+        for place, value in enumerate(values)
+        if not np.any((values >= value).all(axis=1) & (values > value).any(axis=1))
+    ]
+    return sorted(front, key=lambda place: points[place])
+
+
+def _trade_off(
+    across: str, up: str, points: Sequence[tuple[str, str, list[tuple[float, float]]]], lower_is_better: set[str]
+) -> Figure:
+    means = [(float(np.mean([x for x, _ in runs])), float(np.mean([y for _, y in runs]))) for _, _, runs in points]
+    signs = (-1 if across in lower_is_better else 1, -1 if up in lower_is_better else 1)
+    front = pareto_front(means, signs)
+    hover = "%{text}<br>" + plain(across) + " %{x:.4f}<br>" + plain(up) + " %{y:.4f}<extra></extra>"
+    traces: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [short(means[place][0]) for place in front],
+            "y": [short(means[place][1]) for place in front],
+            "name": "Pareto front",
+            "hoverinfo": "skip",
+            "line": {"width": 1.5, "dash": "dash", "color": "#94a3b8"},
+        }
+    ]
+    with_legend = len(points) <= LONGEST_LEGEND
+    for (name, colour, runs), (x, y) in zip(points, means, strict=True):
+        if len(runs) > 1:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "markers",
+                    "x": [short(value) for value, _ in runs],
+                    "y": [short(value) for _, value in runs],
+                    "text": plain(f"{name}, one seed"),
+                    "legendgroup": plain(name),
+                    "showlegend": False,
+                    "marker": {"size": 6, "color": colour, "opacity": 0.45},
+                    "hovertemplate": hover,
+                }
+            )
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": [short(x)],
+                "y": [short(y)],
+                "name": plain(name),
+                "text": plain(name),
+                "legendgroup": plain(name),
+                "showlegend": with_legend,
+                "marker": {"size": 13, "color": colour, "line": {"width": 1, "color": "rgba(148,163,184,0.8)"}},
+                "hovertemplate": hover,
+            }
+        )
+    layout = {"height": 440, "xaxis": {"title": {"text": plain(across)}}, "yaxis": {"title": {"text": plain(up)}}}
+    best = ", ".join(points[place][0] for place in front)
+    note = "Large points are recipes, small ones their seeds. On the front no other recipe is better in both."
+    return Figure("Task against task", f"On the Pareto front of {across} and {up}: {best}.", traces, layout, note)
+
+
+def _heat_map(
+    rows: list[list[float | None]], x: list[str], y: list[str], digits: str, limits: tuple[float, float]
+) -> dict[str, Any]:
+    return {
+        "type": "heatmap",
+        "z": rows,
+        "x": x,
+        "y": y,
+        "zmin": limits[0],
+        "zmax": limits[1],
+        "colorscale": SHADES,
+        "showscale": False,
+        "xgap": 3,
+        "ygap": 3,
+        "texttemplate": f"%{{z:{digits}}}" if len(x) <= 12 else "",
+    }
+
+
+def _thin(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    if len(history) <= LONGEST_CURVE:
+        return list(history)
+    return [history[place] for place in np.linspace(0, len(history) - 1, LONGEST_CURVE).astype(int)]
+
+
+def _last(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{known[-1]:.4f}" if known else "unknown"
+
+
+def _epochs() -> dict[str, Any]:
+    return {"title": {"text": "epoch"}, "tickformat": "d", "nticks": 8}

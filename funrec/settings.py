@@ -1,0 +1,42 @@
+"""Check what no constructor checks: a key of a configuration file that nothing reads is a typo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from funrec.errors import InputError, did_you_mean
+from funrec.metrics.gauc import check_gauc_weight
+
+KEYS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "seed", "baselines")
+METRIC_KEYS = ("gauc_weight", "ndcg_k", "slices")
+REPORT_KEYS = ("gates", "diagnosis", "slices")
+
+
+def check_settings(config: Mapping[str, Any]) -> None:
+    """Check the keys and values of a run that no part of it is built from.
+
+    Raises:
+        InputError: If a key is unknown or a value is not what it should be.
+    """
+    groups = (
+        ("", config, KEYS),
+        ("metrics.", config["metrics"], METRIC_KEYS),
+        ("report.", config["report"], REPORT_KEYS),
+    )
+    for where, keys, known in groups:
+        for key in keys:
+            if key == "experiment":
+                raise InputError('experiment/*.yaml should begin with "# @package _global_". It does not.')
+            if key not in known:
+                raise InputError(f"{where}{key}: no such key.{did_you_mean(key, known)}")
+    seed, depth, slices = config["seed"], config["metrics"]["ndcg_k"], config["metrics"]["slices"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise InputError(f"seed should be a whole number from 0 to {2**31 - 1}. Received: {seed}.")
+    if not isinstance(config["baselines"], bool):
+        raise InputError(f"baselines should be true or false. Received: {config['baselines']}.")
+    check_gauc_weight(config["metrics"]["gauc_weight"])
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise InputError(f"metrics.ndcg_k should be a positive whole number. Received: {depth}.")
+    if not isinstance(slices, list) or not all(isinstance(name, str | int) for name in slices):
+        raise InputError(f"metrics.slices should list columns, such as [tab]. Received: {slices}.")
