@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "base_rates",
     "build_model",
     "build_parts",
+    "check_parts",
     "count_lookups",
     "gate_columns",
     "part_name",
@@ -47,21 +48,45 @@ class Parts:
     trainer: Trainer
 
 
+def check_parts(config: Mapping[str, Any], tasks: Sequence[Task], metrics: Collection[str]) -> None:
+    """Build what needs no data and let it go: a typo should not wait for a long preparation.
+
+    Args:
+        config: The resolved configuration.
+        tasks: The dataset's tasks.
+        metrics: What validation will measure, for `trainer.monitor`.
+
+    Raises:
+        InputError: If a part is not what it should be.
+    """
+    trainer, _, _ = _build_loop(config, tasks)
+    trainer.check_monitor(metrics)
+    build(config["model"]["backbone"], Backbone, "model.backbone", dtype=trainer.precision)
+    build(config["model"]["funnel"], Funnel, "model.funnel").configure(tasks)
+
+
 def build_parts(config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout) -> Parts:
     """Build everything that `config` names.
 
     Raises:
         InputError: If a part is not what it should be.
     """
+    trainer, weighting, optimizer = _build_loop(config, tasks)
+    if trainer.monitor != config["trainer"].get("monitor", trainer.monitor):
+        log.info("No task is binary, so that trainer.monitor is %s, where less is better.", trainer.monitor)
+    return Parts(build_model(config["model"], tasks, layout, trainer.precision), weighting, optimizer, trainer)
+
+
+def _build_loop(
+    config: Mapping[str, Any], tasks: Sequence[Task]
+) -> tuple[Trainer, Weighting, keras.optimizers.Optimizer]:
     trainer = build(config["trainer"], Trainer, "trainer")
     if trainer.monitor == "auc_macro" and all(task.kind == "regression" for task in tasks):
         trainer.monitor, trainer.monitor_mode = "rmse_macro", "min"
-        log.info("No task is binary, so that trainer.monitor is rmse_macro, where less is better.")
     weighting = build(config["weighting"], Weighting, "weighting")
     weighting.configure(tasks)
     optimizer = build(_check_optimizer(config["optimizer"]), keras.optimizers.Optimizer, "optimizer")
-    model = build_model(config["model"], tasks, layout, trainer.precision)
-    return Parts(model, weighting, optimizer, trainer)
+    return trainer, weighting, optimizer
 
 
 def build_model(

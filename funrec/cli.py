@@ -36,6 +36,7 @@ usage: funrec COMMAND ...
   funrec run -m [OVERRIDE ...]           run every combination: funrec run -m model=shared_bottom,mmoe
   funrec list [models|datasets|...]      what there is to choose from
   funrec compare PATH... [--baseline X]  runs side by side, and which differences are real
+  funrec report PATH... -o report.html   the same drawn, with curves and diagnosis, in one file
   funrec predict RUN FILE -o SCORES      score raw rows with a finished run
   funrec data describe [OVERRIDE ...]    a dataset's rows, rates, vocabularies
   funrec data verify [ENTRY ...]         check prepared data against its checksums
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = arguments[0] if arguments else "--help"
-    commands = {"run": run, "list": list_parts, "data": data, "predict": predict, "compare": compare}
+    commands = {"run": run, "list": list_parts, "data": data, "predict": predict, "report": report, "compare": compare}
     if command in ("-h", "--help"):
         print(HELP, end="")
         sys.exit(0)
@@ -80,11 +81,13 @@ def run(arguments: Sequence[str]) -> int:
     from hydra.core.hydra_config import HydraConfig
 
     from funrec import experiment
-    from funrec.configuration import CONFIG_MODULE, one_line_errors, to_plain
+    from funrec.configuration import CONFIG_MODULE, check_folder, one_line_errors, to_plain
     from funrec.metrics import table_columns
     from funrec.table import render, rows_from_records
 
     arguments = _take_allowed(arguments)
+    for folder in _config_folders(arguments):
+        check_folder(folder)
     finished: list[Any] = []
     failed: list[tuple[list[str], str]] = []
     with_baselines: list[dict[str, Any]] = []
@@ -229,6 +232,27 @@ def compare(arguments: Sequence[str]) -> int:
     return 1 if found.damaged else 0
 
 
+def report(arguments: Sequence[str]) -> int:
+    """Write finished runs into one HTML file that opens offline; 1 if a record or predictions are damaged."""
+    parser = argparse.ArgumentParser(
+        prog="funrec report",
+        description="Draw finished runs in one HTML file that opens offline: comparison, curves, gates, diagnosis.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders, sweep folders, or globs of them")
+    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="by default report.html")
+    parser.add_argument("--baseline", metavar="NAME", help="a model, a setting (weighting=fixed) or a run's folder")
+    parser.add_argument("--columns", metavar="METRICS", help="such as auc_macro,gauc_* or auc_*@random")
+    options = parser.parse_args(arguments)
+    from funrec.report.html import write_report
+
+    columns = options.columns.split(",") if options.columns else None
+    found = write_report(options.paths, options.output, options.baseline, columns)
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    print(options.output)
+    return 1 if found.damaged else 0
+
+
 def data(arguments: Sequence[str]) -> int:
     """`funrec data describe|verify`."""
     actions = {"describe": _describe_data, "verify": _verify_data}
@@ -262,6 +286,14 @@ def _verify_data(arguments: Sequence[str]) -> int:
         damaged += bool(problems)
         print(f"{entry}: {'; '.join(problems) if problems else 'ok'}")
     return 2 if damaged else 0
+
+
+def _config_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return the folders of configuration files that the arguments bring along."""
+    flags = ("--config-dir", "-cd", "--config-path", "-cp")
+    values = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag in flags]
+    values += [value for flag, _, value in (argument.partition("=") for argument in arguments) if flag in flags]
+    return [Path(value) for value in values if value]
 
 
 def _take_allowed(arguments: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from funrec.errors import InputError, did_you_mean
+from funrec.targets import allowed_packages
 
 CONFIG_MODULE = "funrec.conf"
 
@@ -57,6 +58,44 @@ def save(config: Mapping[str, Any], overrides: Sequence[str], folder: Path) -> N
     folder.mkdir(exist_ok=True)
     OmegaConf.save(OmegaConf.create(dict(config)), folder / "config.yaml")
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
+
+
+def check_folder(folder: Path) -> None:
+    """Check that no configuration file in a folder somebody hands over makes Hydra or logging call what it likes.
+
+    What funrec builds is checked when it is built (`funrec.targets`); Hydra builds its own callbacks, launchers and
+    log handlers from the same files, and would call whatever they name.
+
+    Raises:
+        InputError: If a file names a `_target_` outside the allowed packages, or a factory for logging.
+    """
+    for file in sorted(folder.rglob("*.y*ml")):
+        with one_line_errors():
+            loaded = OmegaConf.load(file)
+        for key, value in _leaves(OmegaConf.to_container(loaded, resolve=False)):
+            package = str(value).partition(".")[0]
+            is_target = key == "_target_" and package not in (*allowed_packages(), "hydra_plugins")
+            is_factory = key == "()" or (
+                isinstance(value, str) and value.startswith("ext://") and "sys.std" not in value
+            )
+            if is_target or is_factory:
+                raise InputError(
+                    f"{file}: {key} should name something from {', '.join(allowed_packages())}. Received: {value}. "
+                    f"If you trust it, pass --allow {package}."
+                    if is_target
+                    else f"{file}: {key} should not call for an object of its own. Received: {value}. Take it out."
+                )
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for name, child in node.items():
+            yield from _leaves(child, str(name))
+    elif isinstance(node, list):
+        for child in node:
+            yield from _leaves(child, key)
+    else:
+        yield key, node
 
 
 @contextmanager

@@ -38,9 +38,17 @@ def measure_validation(
     return metrics
 
 
-def evaluate_scored(
-    tasks: Sequence[Task], scored: Sequence[Scored], gauc_weight: str, ndcg_k: int = 10
-) -> Evaluation:
+def validation_metrics(tasks: Sequence[Task], has_groups: bool) -> list[str]:
+    """Return the names of what `measure_validation` gives."""
+    binary = [task.name for task in tasks if task.kind == "binary"]
+    names = [f"rmse_{task.name}" for task in tasks if task.kind == "regression"]
+    kinds = ("auc", "log_loss", *(("gauc", "val_user") if has_groups else ()))
+    names += [f"{kind}_{name}" for kind in kinds for name in binary]
+    names += ["rmse_macro"] if not binary else ["auc_macro", *(["gauc_macro"] if has_groups else [])]
+    return names
+
+
+def evaluate_scored(tasks: Sequence[Task], scored: Sequence[Scored], gauc_weight: str, ndcg_k: int = 10) -> Evaluation:
     """Return every metric of every evaluation split; those of the validation split carry no suffix."""
     result = Evaluation({}, {})
     for split in scored:

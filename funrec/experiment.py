@@ -23,7 +23,14 @@ from funrec.data.prepare import prepare
 from funrec.data.slicing import read_columns
 from funrec.diagnosing import diagnose, measure_reliability, measure_slices
 from funrec.errors import InputError
-from funrec.evaluation import Scored, evaluate_oracle, evaluate_scored, measure_validation, write_scored
+from funrec.evaluation import (
+    Scored,
+    evaluate_oracle,
+    evaluate_scored,
+    measure_validation,
+    validation_metrics,
+    write_scored,
+)
 from funrec.quiet import load_tensorflow
 from funrec.run import Run
 from funrec.schema import InputLayout
@@ -129,6 +136,7 @@ def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live
     check_settings(config)
     gauc_weight = config["metrics"]["gauc_weight"]
     dataset = build(config["dataset"], Dataset, "dataset")
+    _check_parts(config, dataset)
     data = prepare(dataset, cache_folder())
     slices = read_columns(dataset, data, config["metrics"]["slices"])
     clock.lap("prepare")
@@ -227,6 +235,18 @@ def _train(
         "gates": gates.measure(valid),
     }
     return _Trained(scorer.score, backbone, funnel, fields)
+
+
+def _check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:
+    """Refuse what cannot train before the data is prepared, which may take long; a missing file comes first."""
+    from funrec.baselines import is_popularity
+
+    dataset.sources()
+    if not is_popularity(config):
+        load_tensorflow()
+        from funrec import building
+
+        building.check_parts(config, dataset.tasks, validation_metrics(dataset.tasks, dataset.group is not None))
 
 
 def cache_folder() -> Path:

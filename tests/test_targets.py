@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import pytest
+from commands import Command
 
 from funrec.errors import InputError
 from funrec.models.backbones.base import Backbone
@@ -136,3 +137,19 @@ def test_an_allowed_module_that_is_itself_broken_shows_its_own_error(
     monkeypatch.setenv(ALLOW_VARIABLE, "my_broken")
     with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
         resolve("my_broken.Mine", Backbone, "model.backbone")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hydra: {callbacks: {a: {_target_: os.system, command: 'touch hit'}}}",
+        "handlers: {a: {'()': os.system, command: 'touch hit'}}",
+    ],
+)
+def test_a_folder_that_somebody_hands_over_calls_nothing(text: str, funrec: Command, workdir: Path) -> None:
+    (workdir / "mine" / "dataset").mkdir(parents=True)
+    (workdir / "mine" / "dataset" / "bad.yaml").write_text(f"# @package _global_\n{text}\n")
+    done = funrec("run", "--config-dir", "mine", "+dataset=bad")
+    assert done.code == 2
+    assert "bad.yaml" in done.err and done.err.count("\n") == 1
+    assert not (workdir / "hit").exists()

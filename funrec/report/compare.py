@@ -256,6 +256,9 @@ def _measure(
     comparison.against_baseline = asked.differences
     comparison.against_single_task = transfer.differences
     comparison.against_logistic = plain.differences
+    if baselines and all(recipe in logistic for recipe in baselines):
+        # The warnings then say what the table says.
+        comparison.against_logistic = [found for found in asked.differences if not is_macro(found.metric)]
     for recipe in asked.unpaired:
         comparison.notes.append(f"{recipe} is compared with nothing: several baselines are equally close to it.")
     return meter.damaged
@@ -278,5 +281,6 @@ def _notes(comparison: Comparison) -> list[str]:
         if on := comparison.selected_on(recipe):
             selected.setdefault(on, []).append(str(recipe))
     for split, names in selected.items():
-        notes.append(f"Selected on {split}, the rows reported here, and so a little flattered: {', '.join(names)}.")
+        who = "all models" if len(names) == len(comparison.recipes) else ", ".join(names)
+        notes.append(f"Selected on {split}, the rows reported here, and so a little flattered: {who}.")
     return notes

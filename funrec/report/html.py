@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib import resources
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from funrec.errors import InputError
-from funrec.files import write_bytes
+from funrec.files import replacing
 from funrec.report.compare import COUNTS, Comparison, compare_runs
 from funrec.report.differences import Difference
-from funrec.report.pages import figures_of, is_lower_better, measured_split, runs_of
+from funrec.report.pages import figures_of, is_lower_better, runs_of
 from funrec.report.significance import Estimate
 from funrec.report.text import sentences
 
@@ -43,7 +43,9 @@ def write_report(
     """
     script = _plotly()
     comparison = compare_runs(paths, baseline, columns=columns)
-    write_bytes(Path(output), render(comparison, script).encode())
+    page = render(comparison, script).encode("utf-8", "replace")
+    with replacing(Path(output)) as temporary:
+        temporary.write_bytes(page)
     return comparison
 
 
@@ -244,5 +246,3 @@ def _best(comparison: Comparison, metric: str) -> Any:
     pick = min if is_lower_better(metric) else max
     return pick(values, key=lambda pair: pair[0])[1]
 
-
-__all__ = ["Mapping", "measured_split", "render", "write_report"]

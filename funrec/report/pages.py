@@ -10,8 +10,18 @@ from funrec import record as records
 from funrec.errors import InputError
 from funrec.report.compare import Comparison
 from funrec.report.measuring import TEST, VALID, marked, split_of
-from funrec.report.plots import COLOURS, Figure, Line, by_epoch, curves, gate_map, matrix_map, reliability, slice_dots
-from funrec.report.plots import trade_offs
+from funrec.report.plots import (
+    COLOURS,
+    Figure,
+    Line,
+    by_epoch,
+    curves,
+    gate_map,
+    matrix_map,
+    reliability,
+    slice_dots,
+    trade_offs,
+)
 from funrec.report.recipes import Recipe, RunRecord
 
 LOWER_IS_BETTER = ("rmse_", "log_loss_", "ece_")

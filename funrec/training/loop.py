@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,7 +25,6 @@ from funrec.training.progress import TrainingProgress
 from funrec.training.scoring import ScoreNotANumber
 from funrec.training.step import TrainingStep
 from funrec.weighting.base import Weighting
-
 
 #: How a learning rate falls: a Keras schedule of the first rate, the number of steps, and the share left at the end.
 SCHEDULES: dict[str, Callable[[float, int, float], keras.optimizers.schedules.LearningRateSchedule]] = {
@@ -208,14 +207,22 @@ class Trainer:
                 progress.say(f"The weighting found weights in {solved} of {totals.steps} steps; the others' were even.")
         return totals
 
-    def _read_monitor(self, metrics: Mapping[str, float]) -> float:
-        if self.monitor is None:
-            return 0.0
-        if self.monitor not in metrics:
+    def check_monitor(self, metrics: Collection[str]) -> None:
+        """Check that `monitor` is among `metrics`, or that the last epoch is kept whatever they say.
+
+        Raises:
+            InputError: If it is not.
+        """
+        if self.monitor is not None and self.monitor not in metrics:
             raise InputError(
                 f"trainer.monitor should be a metric of the validation split. Received: {self.monitor}."
                 + did_you_mean(self.monitor, metrics)
             )
+
+    def _read_monitor(self, metrics: Mapping[str, float]) -> float:
+        if self.monitor is None:
+            return 0.0
+        self.check_monitor(metrics)
         score = float(metrics[self.monitor])
         return score if self.monitor_mode == "max" else -score
 

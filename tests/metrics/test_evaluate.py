@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from funrec.errors import InputError
+from funrec.metrics.ranking import ndcg_at_k
 from funrec.metrics.auc import auc, log_loss, pr_auc, rmse
 from funrec.metrics.calibration import expected_calibration_error, predicted_over_observed, sigmoid
 from funrec.metrics.evaluate import check_labels, evaluate, is_table_metric, table_columns
@@ -41,6 +42,7 @@ def test_every_metric_has_its_name_and_value(rows):
             f"pr_auc_{name}": pr_auc(task_labels, logits),
             f"ratio_{name}": predicted_over_observed(task_labels, sigmoid(logits)),
             f"ece_{name}": expected_calibration_error(task_labels, sigmoid(logits)),
+            f"ndcg_10_{name}": ndcg_at_k(groups, task_labels, logits, 10).value,
         }
     for metric in ("auc", "gauc"):
         expected[f"{metric}_macro"] = (expected[f"{metric}_is_click"] + expected[f"{metric}_is_like"]) / 2
@@ -155,6 +157,7 @@ def test_on_another_split_undefined_metrics_are_absent_with_reasons(rows):
         "auc_macro@random": "no auc_is_like: every label is 0",
         "gauc_is_like@random": "no group has both labels",
         "gauc_macro@random": "no gauc_is_like: no group has both labels",
+        "ndcg_10_is_like@random": "no label is 1",
         "pr_auc_is_like@random": "every label is 0",
         "ratio_is_like@random": "no label is 1",
     }
@@ -184,7 +187,7 @@ def test_the_quick_look_gives_the_same_values_for_less(rows):
     assert set(table_columns(full)) <= set(quick)
     assert set(full) - set(quick) == {
         "auc_is_like_given_is_click",
-        *(f"{metric}_{task}" for metric in ("pr_auc", "ratio", "ece") for task in ("is_click", "is_like")),
+        *(f"{metric}_{task}" for metric in ("pr_auc", "ratio", "ece", "ndcg_10") for task in ("is_click", "is_like")),
     }
 
 
