@@ -48,8 +48,8 @@ def is_popularity(config: Mapping[str, Any]) -> bool:
 class Popularity:
     """Scores a row by how its item did in training, whoever the user is.
 
-    `p = (positives + smoothing * mean rate) / (rows + smoothing)` of the item's training rows in the task's sample space,
-    each at its weight in the loss. An item that training never saw has the mean rate.
+    `p = (positives + smoothing * mean rate) / (rows + smoothing)` of the item's training rows in the task's sample
+    space, each at its weight in the loss. An item that training never saw has the mean rate.
 
     Args:
         data: The prepared data, which has an item column.

@@ -14,8 +14,9 @@ from funrec.data.repeats import count_repeats
 from funrec.data.slicing import cut
 from funrec.evaluation import SUFFIXES, Scored
 from funrec.metrics.calibration import reliability_bins, sigmoid
-from funrec.metrics.diagnosis import Finding, Rows, find_problems, head_by_label
+from funrec.metrics.diagnosis import Finding, find_problems
 from funrec.metrics.evaluate import evaluate
+from funrec.metrics.heads import Rows, head_by_label
 from funrec.schema import Task
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ def _data_problems(data: PreparedData, valid: float, train: float) -> list[Findi
             Finding(
                 "repeated_rows",
                 (),
-                f"{valid:.1%} of the validation rows stand in the training split too, labels included, while {train:.1%} "
-                "of its own rows repeat. Check the files for rows that are in two splits.",
+                f"{valid:.1%} of the validation rows stand in the training split too, labels included, while "
+                f"{train:.1%} of its own rows repeat. Check the files for rows that are in two splits.",
             )
         )
     for feature, rate in data.statistics["splits"]["valid"]["oov_rate"].items():

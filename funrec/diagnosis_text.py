@@ -14,7 +14,7 @@ NOT_RECORDED = "This run's record has none: it was made before runs were diagnos
 
 
 def render_diagnosis(record: Mapping[str, Any]) -> str:
-    """Return the head-by-label matrix, the warnings, and randomly exposed rows beside standard ones if there are any."""
+    """Return the head-by-label matrix, the warnings, and random beside standard exposure if there is any."""
     diagnosis = record.get("diagnosis")
     if not diagnosis:
         return NOT_RECORDED

@@ -46,7 +46,8 @@ def run_experiment(model: str | None = None, *overrides: str, verbose: bool = Fa
 
     Args:
         model: A model's name, such as `mmoe`; or the first override.
-        overrides: Hydra overrides, such as `trainer.epochs=2`. With `baselines=true` the baselines' runs land beside it.
+        overrides: Hydra overrides, such as `trainer.epochs=2`. With `baselines=true` the runs of the
+            baselines land beside it.
         verbose: Whether to say on standard error what is happening.
 
     Raises:
@@ -191,7 +192,7 @@ def _train(
     if is_popularity(config):
         popularity = Popularity(data, config["model"]["smoothing"])
         clock.lap("train")
-        untrained = {"rows_per_second": None, "best_epoch": None, "selected_on": None, "gates": []}
+        untrained: dict[str, Any] = {"rows_per_second": None, "best_epoch": None, "selected_on": None, "gates": []}
         return _Trained(popularity.score, POPULARITY, "independent", untrained)
 
     load_tensorflow()
@@ -231,6 +232,7 @@ def _train(
     fields = {
         "rows_per_second": result.rows_per_second,
         "best_epoch": result.best_epoch,
+        "weighting_fallbacks": result.weighting_fallbacks,
         "selected_on": "valid" if parts.trainer.monitor and len(result.history) > 1 else None,
         "gates": gates.measure(valid),
     }

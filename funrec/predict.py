@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from funrec import record as records
 from funrec.building import Scorer, build_model
 from funrec.data.arrays import SplitArrays
 from funrec.data.encoding import missing_column
-from funrec.data.files import find_files, reading_errors, scan_files
+from funrec.data.files import PARQUET, file_kind, find_files, reading_errors, scan_files
 from funrec.data.inputs import ModelInputs, load_inputs
 from funrec.errors import InputError
 from funrec.files import replacing
@@ -26,7 +27,7 @@ from funrec.training.checkpoint import load_weights
 if TYPE_CHECKING:
     import pandas as pd
 
-ROWS_PER_BATCH = 1 << 16
+ROWS_PER_BATCH = 1 << 17
 MODEL = "model"
 OUTPUTS = (".parquet", ".csv")
 
@@ -93,7 +94,7 @@ class Predictor:
         """Score the rows of a file, a folder or a glob, in their order, and return how many there are.
 
         Rows are streamed, and the next are read and encoded while the present ones are scored, so the memory taken
-        does not grow with their number.
+        does not grow with their number. Text is first copied, its needed columns alone, to a file beside `target`.
 
         Args:
             source: CSV, TSV (either also compressed) or Parquet.
@@ -127,7 +128,14 @@ class Predictor:
                 failures.append(error)
 
         schema = dict.fromkeys(self.columns, pl.Float32)
-        with reading_errors(lambda: files[0].name), replacing(target) as temporary:
+        with (
+            reading_errors(lambda: files[0].name),
+            replacing(target) as temporary,
+            TemporaryDirectory(prefix=".funrec-", dir=target.parent) as folder,
+        ):
+            if file_kind(files[0]) not in PARQUET:  # text has no places to jump to: it is gone through once
+                rows.sink_ipc(Path(folder, "rows.arrow"), compression="uncompressed")
+                rows = pl.scan_ipc(Path(folder, "rows.arrow"))
             lazy = register_io_source(scored, schema=schema)
             sink = lazy.sink_csv if target.suffix == ".csv" else lazy.sink_parquet
             sink(temporary)
@@ -136,9 +144,16 @@ class Predictor:
         return count
 
 
+def _batches(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Yield rows a bounded number at a time. (Polars' own batches are read ahead without bound when slowly taken.)"""
+    total = rows.select(pl.len()).collect(engine="streaming").item()
+    for start in range(0, total, ROWS_PER_BATCH):
+        yield rows.slice(start, ROWS_PER_BATCH).collect()
+
+
 def _encode_ahead(rows: pl.LazyFrame, inputs: ModelInputs) -> Iterator[SplitArrays]:
     """Yield encoded batches, the next one being read and encoded meanwhile."""
-    batches = iter(rows.collect_batches(chunk_size=ROWS_PER_BATCH, maintain_order=True))
+    batches = _batches(rows)
 
     def following() -> SplitArrays | None:
         frame = next(batches, None)

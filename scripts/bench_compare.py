@@ -75,11 +75,12 @@ def main() -> None:
         start = time.perf_counter()
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     print("\n".join(done.stdout.splitlines()[:8]))
     how = f"{options.bootstrap} resamples" if options.bootstrap else "influence values"
     print(f"{options.runs} runs of {options.rows:,} rows and {options.users:,} users, {len(TASKS)} tasks, {how}:")
-    print(f"  {seconds:.1f} s, {peak:.2f} GB at its peak (resident memory, start of Python included)")
+    processor, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
+    print(f"  {seconds:.1f} s ({processor:.1f} s of processors), {peak:.2f} GB resident at its peak, Python included")
 
 
 if __name__ == "__main__":

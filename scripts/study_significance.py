@@ -6,8 +6,8 @@
    recipes that are equal are called better or worse (at most 5%), how often 95% intervals cover the true difference
    (93% to 97%), and how often a difference of growing size is found.
 2. Real runs of one recipe, which differ in seed alone: how many pairs of single runs intervals over users alone call
-   different, and how many pairs of groups of seeds are called different as recipes. Give run folders, or `--train N`
-   trains small ones on synthetic data.
+   different, and how many pairs of groups of seeds are called different as recipes. Pairs share runs, so that their
+   share is less certain than its ± says. Give run folders, or `--train N` trains small ones.
 
     python scripts/study_significance.py
     python scripts/study_significance.py --comparisons 100 --train 12
@@ -37,6 +37,7 @@ TARGETS = {"click": Target("click", None, ("click",))}
 #: What the true weights are off by, from seeds that differ in nothing but their jitter to seeds that differ a lot.
 NOISES = (0.0, 0.15, 0.35, 0.8)
 JITTER = 0.3
+SHORT = ["dataset.rows=60_000", "dataset.users=2_000", "trainer.epochs=1"]
 METRICS = ("auc_click", "gauc_click")
 
 
@@ -204,11 +205,10 @@ def _join(runs: Sequence[Measured]) -> Measured:
     )
 
 
-def train(count: int) -> list[str]:
-    """Train a small model with so many seeds, under outputs/ in the working directory; return the run folders."""
+def train(count: int, overrides: Sequence[str]) -> list[str]:
+    """Train mmoe with so many seeds, under outputs/ in the working directory; return the run folders."""
     import funrec
 
-    overrides = ("dataset.rows=60_000", "dataset.users=2_000", "trainer.epochs=1")
     return [str(funrec.run_experiment("mmoe", f"seed={seed}", *overrides).path) for seed in range(count)]
 
 
@@ -218,12 +218,13 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1500, help="users of a simulated comparison")
     parser.add_argument("--runs", nargs="*", default=[], metavar="PATH", help="runs of one recipe, by seed")
     parser.add_argument("--train", type=int, default=0, metavar="N", help="train N short runs and use them")
+    parser.add_argument("--overrides", nargs="*", default=SHORT, help="of those runs, such as dataset=kuairand_pure")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulation")
     options = parser.parse_args()
     if options.comparisons:
         study_simulations(options.comparisons, options.users, options.seed)
         print()
-    if paths := [*options.runs, *(train(options.train) if options.train else [])]:
+    if paths := [*options.runs, *(train(options.train, options.overrides) if options.train else [])]:
         study_real_runs(paths, options.seed)
 
 

@@ -1,12 +1,12 @@
 """Every weighting on `synthetic_pair`: two regressions whose weight vectors have a cosine of 0.9, 0 and -0.5.
 
-One bottom of 64 units under towers of 8 units, as in MMoE's study (`experiment=mmoe_study`), on 25,000 rows. Cells are the
-mean squared error of both tasks on the validation split, as a mean over seeds (of data and of training), and its
+One bottom of 64 units under towers of 8 units, as in MMoE's study (`experiment=mmoe_study`), on 25,000 rows. Cells are
+the mean squared error of both tasks on the validation split, as a mean over seeds (of data and of training), and its
 standard error. In the last column the second task's labels are five times as large (its error is taken over 25), which
-nobody told the weighting. A star marks a scheme whose paired difference from `fixed` over the seeds is more than its 95%
-interval (Student's t, each cell by itself).
+nobody told the weighting. A star marks a scheme whose paired difference from `fixed` over the seeds is more than its
+95% interval (Student's t, each cell by itself).
 
-    python scripts/study_weighting.py [--seeds 3] [--only NAME ...]
+    python scripts/study_weighting.py [--seeds 4] [--only NAME ...]
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ COLUMNS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--only", nargs="+", help="schemes besides fixed")
     options = parser.parse_args()
     names = options.only or [name for name, _ in describe("weightings") if name != "fixed"]

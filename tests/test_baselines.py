@@ -83,7 +83,8 @@ def test_baselines_run_beside_the_run(siblings: dict[str, package.Run]) -> None:
     assert set(siblings) == {"mmoe", "logistic", "popularity", "single_task"}
     mine = siblings["mmoe"].path
     assert {run.path for run in siblings.values()} == {
-        mine, *(mine.with_name(f"{mine.name}_{name}") for name in siblings if name != "mmoe")
+        mine,
+        *(mine.with_name(f"{mine.name}_{name}") for name in siblings if name != "mmoe"),
     }
 
 

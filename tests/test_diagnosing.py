@@ -23,7 +23,10 @@ def shop(seed: int, rows: int = 4000) -> pl.DataFrame:
     """Clicks and saves that depend on different sides of a user and an item."""
     random = np.random.default_rng(seed)
     user, item = random.integers(0, 40, rows), random.integers(0, 40, rows)
-    chance = {"click": (user % 2) * 1.6 - 0.8 + (item % 2) * 1.2 - 0.6, "save": (user % 3) * 1.2 - 1.2 + item % 5 * 0.4 - 0.8}
+    chance = {
+        "click": (user % 2) * 1.6 - 0.8 + (item % 2) * 1.2 - 0.6,
+        "save": (user % 3) * 1.2 - 1.2 + item % 5 * 0.4 - 0.8,
+    }
     labels = {name: (random.random(rows) < 1 / (1 + np.exp(-logit))).astype(int) for name, logit in chance.items()}
     return pl.DataFrame({"user": user, "item": item, "place": random.random(rows), **labels})
 
@@ -68,7 +71,9 @@ def test_swapped_labels_are_named(workdir: Path) -> None:
     """The training file has its two label columns in each other's place."""
     run = run_shop(workdir, shop(0).rename({"click": "save", "save": "click"}), shop(1))
     assert ("swapped", "click", "save") in findings(run)
-    (line,) = (line for line in (run.path / "funrec.log").read_text().splitlines() if "rank each other's labels" in line)
+    (line,) = (
+        line for line in (run.path / "funrec.log").read_text().splitlines() if "rank each other's labels" in line
+    )
     assert "WARNING" in line
     assert "Check dataset.tasks" in line
 
@@ -157,7 +162,10 @@ def test_reliability_and_ndcg_are_recorded(sliced: Run) -> None:
 def test_random_exposure_stands_beside_standard_exposure(sliced: Run) -> None:
     record: dict[str, Any] = json.loads(json.dumps(sliced.record))
     assert "random" not in sliced.diagnosis()
-    record["metrics"] |= {"auc_is_click@random": record["metrics"]["auc_is_click"] - 0.05, "val_user_is_click@random": 9}
+    record["metrics"] |= {
+        "auc_is_click@random": record["metrics"]["auc_is_click"] - 0.05,
+        "val_user_is_click@random": 9,
+    }
     text = Run(sliced.path, record).diagnosis()
     assert "| -0.0500" in text.replace("     ", " ").replace("  ", " ")
     assert "val_user" not in text

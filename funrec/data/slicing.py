@@ -1,4 +1,4 @@
-"""Parts of an evaluation split to look at by themselves: users and items by how often training saw them, raw columns."""
+"""Parts of an evaluation split: users and items by how often training saw them, and the values of any raw column."""
 
 from __future__ import annotations
 

@@ -7,23 +7,15 @@ beyond four one in thirty thousand. Nobody reads a list of false alarms.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from funrec.metrics.calibration import sigmoid
-from funrec.metrics.placements import auc_influence
-from funrec.metrics.sorting import Array, UndefinedMetric
-from funrec.schema import Task
+from funrec.metrics.heads import FEWEST_UNITS, NOISE, HeadByLabel, Rows
+from funrec.metrics.sorting import Array
 
-#: Standard errors beyond which a finding is no accident.
-NOISE = 4.0
-#: Fewer users than this have no standard error to speak of: such rules stay silent.
-FEWEST_UNITS = 30
-#: Another head must rank a task's labels better by this much AUC before its own head is called out.
-LEAST_MARGIN = 0.02
 TOO_GOOD = 0.99
 #: A head whose scores (logits) all lie this close together is constant.
 CONSTANT = 1e-3
@@ -49,105 +41,6 @@ class Finding:
     kind: str
     subjects: tuple[str, ...]
     message: str
-
-
-@dataclass(frozen=True)
-class HeadByLabel:
-    """Every head's scores against every task's labels; binary tasks only.
-
-    Attributes:
-        tasks: Names, of rows (heads) and columns (labels) alike.
-        auc: AUC of head `i` on the labels of task `j`, over that task's sample space, `(tasks, tasks)`; NaN where
-            undefined.
-        gain: By how much head `i` ranks the labels of `j` better than the head of `j` does, `(tasks, tasks)`.
-        gain_error: Standard error of `gain`, users being the sampling unit.
-        own_error: Standard error of every head's own AUC, `(tasks,)`.
-        units: Users behind each column; rows where there is no group column.
-    """
-
-    tasks: tuple[str, ...]
-    auc: Array
-    gain: Array
-    gain_error: Array
-    own_error: Array
-    units: Array
-
-    def better_heads(self) -> dict[int, int]:
-        """Return, by task, the head of another that ranks its labels best, where its own is beaten beyond noise."""
-        better = {}
-        for label in range(len(self.tasks)):
-            beyond = self.gain[:, label] > np.maximum(NOISE * self.gain_error[:, label], LEAST_MARGIN)
-            beyond[label] = False
-            if beyond.any() and self.units[label] >= FEWEST_UNITS:
-                better[label] = int(np.argmax(np.where(beyond, self.auc[:, label], -np.inf)))
-        return better
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of one split with their scores.
-
-    Attributes:
-        tasks: The tasks, in the order of the columns.
-        labels: `float32 (rows, tasks)`.
-        scores: Logits of binary tasks, values of others, `(rows, tasks)`.
-        masks: Whether a row is in a task's sample space, `bool (rows, tasks)`; none if every row is in each.
-        holders: Codes from 0 of every row's `user` and `item`, `(rows,)`, where the data has them.
-        names: The raw value of every such code.
-    """
-
-    tasks: Sequence[Task]
-    labels: Array
-    scores: Array
-    masks: Array | None = None
-    holders: Mapping[str, Array] = field(default_factory=dict)
-    names: Mapping[str, Any] = field(default_factory=dict)
-
-    def of_task(self, column: int) -> Array:
-        """Return the places of the rows in a task's sample space."""
-        return np.arange(len(self.labels)) if self.masks is None else np.flatnonzero(self.masks[:, column])
-
-    def units(self, rows: Array) -> tuple[Array, int]:
-        """Return the sampling unit of rows, and the number of codes: users, or rows where there is no group column."""
-        users = self.holders.get("user")
-        if users is None:
-            return np.arange(rows.size), rows.size
-        return users[rows], int(users.max(initial=-1)) + 1
-
-    def binary(self) -> list[int]:
-        """Return the columns of binary tasks."""
-        return [column for column, task in enumerate(self.tasks) if task.kind == "binary"]
-
-
-def head_by_label(rows: Rows) -> HeadByLabel:
-    """Score every head against every task's labels.
-
-    A column compares heads on the same labels and the same rows, so that it does not matter that one task is easier to
-    rank than another, or that a like also tells a click. Differences are paired by user.
-    """
-    columns = rows.binary()
-    size = len(columns)
-    auc, gain, error = (np.full((size, size), np.nan) for _ in range(3))
-    own_error, units = np.full(size, np.nan), np.zeros(size, np.int64)
-    for place, label in enumerate(columns):
-        picked = rows.of_task(label)
-        positive = rows.labels[picked, label] == 1
-        users, codes = rows.units(picked)
-        units[place] = np.unique(users).size
-        try:
-            own, influence = auc_influence(positive, rows.scores[picked, label], users, codes)
-        except UndefinedMetric:
-            continue
-        own_error[place] = np.linalg.norm(influence)
-        for other, head in enumerate(columns):
-            value, its = (
-                (own, influence)
-                if head == label
-                else auc_influence(positive, rows.scores[picked, head], users, codes)
-            )
-            auc[other, place], gain[other, place] = value, value - own
-            error[other, place] = np.linalg.norm(its - influence)
-    return HeadByLabel(tuple(rows.tasks[column].name for column in columns), auc, gain, error, own_error, units)
 
 
 def find_problems(rows: Rows, matrix: HeadByLabel) -> list[Finding]:
@@ -183,8 +76,8 @@ def _equal(rows: Rows, constant: set[int]) -> Iterator[Finding]:
             yield Finding(
                 "equal_scores",
                 names,
-                f"the heads of {names[0]} and {names[1]} rank all rows alike. Check that the two labels differ, and that "
-                "each task has a tower of its own.",
+                f"the heads of {names[0]} and {names[1]} rank all rows alike. Check that the two labels differ, and "
+                "that each task has a tower of its own.",
             )
 
 
@@ -211,8 +104,8 @@ def _misplaced(matrix: HeadByLabel, constant: set[int]) -> Iterator[Finding]:
         yield Finding(
             "swapped",
             names,
-            f"the heads of {' and '.join(names)} rank each other's labels better than their own (AUC on {cells}). Check "
-            "dataset.tasks for labels in each other's place.",
+            f"the heads of {' and '.join(names)} rank each other's labels better than their own (AUC on {cells}). "
+            "Check dataset.tasks for labels in each other's place.",
         )
     swapped = {label for circle in circles for label in circle}
     for label, head in better.items():
@@ -222,9 +115,9 @@ def _misplaced(matrix: HeadByLabel, constant: set[int]) -> Iterator[Finding]:
         yield Finding(
             "outranked",
             (task, other),
-            f"the head of {other} ranks the labels of {task} better than its own head does (AUC "
-            f"{_auc(matrix.auc[head, label])} against {_auc(matrix.auc[label, label])}). Check dataset.tasks.{task}.label; "
-            f"if it is right, {task} has learned too little: raise its weight or train longer.",
+            f"the head of {other} ranks the labels of {task} better than its own head does "
+            f"(AUC {_auc(matrix.auc[head, label])} against {_auc(matrix.auc[label, label])}). Check "
+            f"dataset.tasks.{task}.label; if it is right, {task} has learned too little: raise its weight or train longer.",
         )
 
 
@@ -247,8 +140,8 @@ def _implausible(matrix: HeadByLabel) -> Iterator[Finding]:
             yield Finding(
                 "too_good",
                 (task,),
-                f"auc_{task} is {_auc(value)}, too good for a ranking of people's choices. Check dataset.features for a "
-                f"column that is known only after {task} has happened.",
+                f"auc_{task} is {_auc(value)}, too good for a ranking of people's choices. Check dataset.features for "
+                f"a column that is known only after {task} has happened.",
             )
         elif matrix.units[place] >= FEWEST_UNITS and value + NOISE * matrix.own_error[place] < 0.5:
             yield Finding(
@@ -272,8 +165,8 @@ def _concentrated(rows: Rows, column: int) -> Iterator[Finding]:
             yield Finding(
                 "concentrated",
                 (task,),
-                f"{holder} {rows.names[holder][most]} holds {counts[most] / picked.size:.0%} of the positives of {task}. "
-                f"Check for a default or test {holder} in the log; dataset.where leaves it out.",
+                f"{holder} {rows.names[holder][most]} holds {counts[most] / picked.size:.0%} of the positives of "
+                f"{task}. Check for a default or test {holder} in the log; dataset.where leaves it out.",
             )
 
 

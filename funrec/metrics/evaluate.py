@@ -52,7 +52,8 @@ def evaluate(
     """Compute every metric of a split from its scores.
 
     For each binary task `auc_`, `gauc_`, `val_user_` (users with both labels), `log_loss_`, and with `level="full"`
-    `pr_auc_`, `ratio_` (predicted over observed), `ece_` (10 bins of equal mass) and `ndcg_<k>_` (of each user's list); for each regression task `rmse_`;
+    `pr_auc_`, `ratio_` (predicted over observed), `ece_` (10 bins of equal mass) and `ndcg_<k>_`
+    (of each user's list); for each regression task `rmse_`;
     `auc_macro` and `gauc_macro`, the unweighted means over binary tasks, absent if any of them is; and with
     `level="full"` `auc_<task>_given_<parent>` for every binary task after a binary parent, and for every conditional
     head: on rows where the parent's label is 1 and both are in their sample space.

@@ -113,7 +113,7 @@ def delta_m(ours: Measured, base: Measured, parts: Sequence[tuple[Array, bool]])
         m, b = float(np.mean(ours.values @ part)), float(np.mean(base.values @ part))
         value += sign * (m - b) / b
         weights += sign / b * part
-        base_weights += sign / b * part
+        base_weights += sign * m / b**2 * part
     return estimate(ours, weights, base, base_weights, value)
 
 

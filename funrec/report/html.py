@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib import resources
@@ -70,7 +70,9 @@ def render(comparison: Comparison, plotly: str) -> str:
         _choice("run", "Run by run", "Run"),
         "</main>",
     ]
-    style, script = (resources.files("funrec.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
+    style, script = (
+        resources.files("funrec.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
+    )
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -109,7 +111,8 @@ def _choice(key: str, title: str, label: str) -> str:
     """Return a section whose figures `page.js` draws, for one of several choices."""
     return (
         f'<section data-choice="{key}" hidden><h2>{escape(title)}</h2><label>{escape(label)} '
-        f'<select></select></label><div class="about"></div><div class="figures"></div><div class="more"></div></section>'
+        f'<select></select></label><div class="about"></div><div class="figures"></div>'
+        '<div class="more"></div></section>'
     )
 
 
@@ -132,8 +135,9 @@ def _comparison_table(comparison: Comparison) -> str:
     best = {metric: _best(comparison, metric) for metric in metrics}
     rows = []
     for recipe in comparison.recipes:
-        cells = [f'<th scope="row">{escape(recipe.model)}</th>']
-        cells += [f"<td>{escape(recipe.settings.get(key, ''))}</td>" for key in settings]
+        short = "".join(f"<small>{escape(f'{key}={value}')}</small>" for key, value in recipe.settings.items())
+        cells = [f'<th scope="row">{escape(recipe.model)}{short}</th>']
+        cells += [f'<td class="setting">{escape(recipe.settings.get(key, ""))}</td>' for key in settings]
         cells.append(f'<td class="number" data-value="{len(recipe.runs)}">{len(recipe.runs)}</td>')
         for metric in metrics:
             values = comparison.values(recipe, metric)
@@ -145,7 +149,7 @@ def _comparison_table(comparison: Comparison) -> str:
             values = comparison.values(recipe, metric)
             cells.append(_cell(float(values.mean()) if values.size else None, None, None, None, False, digits=0))
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return _table("Metrics by recipe", ["model", *settings, "seeds", *metrics, *counts], rows)
+    return _table("Metrics by recipe", ["model", *settings, "seeds", *metrics, *counts], rows, settings)
 
 
 def _differences(title: str, comparison: Comparison, differences: Sequence[Difference]) -> str:
@@ -160,24 +164,27 @@ def _differences(title: str, comparison: Comparison, differences: Sequence[Diffe
         if not any(mine):
             continue
         cells = [f'<th scope="row">{escape(str(recipe))}</th>']
-        cells += [_difference_cell(difference, ranges[metric]) for difference, metric in zip(mine, metrics, strict=True)]
+        cells += [
+            _difference_cell(difference, ranges[metric]) for difference, metric in zip(mine, metrics, strict=True)
+        ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     against = ", ".join(dict.fromkeys(str(difference.baseline) for difference in differences))
     names = f"<p>Against {escape(against)}. Bars are plain 95% intervals; the line is zero; marks follow Holm.</p>"
     return _section(title, names, _table(title, ["model", *metrics], rows))
 
 
-def _table(caption: str, columns: Iterable[str], rows: Iterable[str]) -> str:
-    heads = "".join(f'<th scope="col"><button type="button">{_breakable(name)}</button></th>' for name in columns)
+def _table(caption: str, columns: Iterable[str], rows: Iterable[str], settings: Collection[str] = ()) -> str:
+    """Return a table that sorts; on a phone the columns of settings make way, and stand in the first column."""
+    heads = "".join(
+        f'<th scope="col"{" class=setting" * (name in settings)}><button type="button">{escape(name)}</button></th>'
+        for name in columns
+    )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table class="sortable">'
-        f'<caption class="hidden">{escape(caption)}; a heading sorts by its column</caption><thead><tr>{heads}</tr></thead>'
+        f'<caption class="hidden">{escape(caption)}; a heading sorts by its column</caption>'
+        f"<thead><tr>{heads}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
-
-
-def _breakable(name: str) -> str:
-    return escape(name).replace("_", "_<wbr>")
 
 
 def _cell(
@@ -202,9 +209,15 @@ def _difference_cell(difference: Difference | None, limits: tuple[float, float] 
         return '<td class="number"></td>'
     value, mark = difference.estimate.value, difference.mark
     return (
-        f'<td class="number {escape(mark.split()[0])}" data-value="{value!r}"><span>{value:+.4f}</span>'
-        f'<small class="mark">{MARKS.get(mark, "")} {escape(mark)}</small>{_bar(difference.estimate, limits, True)}</td>'
+        f'<td class="number {escape(mark.split()[0])}" data-value="{value!r}"><span>{_signed(value)}</span>'
+        f'<small class="mark">{MARKS.get(mark, "")} {escape(mark)}</small>'
+        f"{_bar(difference.estimate, limits, True)}</td>"
     )
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.4f}"
+    return text if float(text) else "0.0000"
 
 
 def _bar(found: Estimate, limits: tuple[float, float] | None, zero: bool = False) -> str:
@@ -220,7 +233,8 @@ def _bar(found: Estimate, limits: tuple[float, float] | None, zero: bool = False
     words = f"95% interval {found.low:.4f} to {found.high:.4f}"
     return (
         f'<span class="interval" role="img" aria-label="{words}" title="{words}">{line}'
-        f'<i class="reach" style="left:{low}%;width:{round(high - low, 1)}%"></i><i class="point" style="left:{middle}%"></i>'
+        f'<i class="reach" style="left:{low}%;width:{round(high - low, 1)}%"></i>'
+        f'<i class="point" style="left:{middle}%"></i>'
         "</span>"
     )
 
@@ -240,9 +254,12 @@ def _range(estimates: Sequence[Estimate], zero: bool = False) -> tuple[float, fl
 
 
 def _best(comparison: Comparison, metric: str) -> Any:
-    values = [(float(found.mean()), recipe) for recipe in comparison.recipes if (found := comparison.values(recipe, metric)).size]
+    values = [
+        (float(found.mean()), recipe)
+        for recipe in comparison.recipes
+        if (found := comparison.values(recipe, metric)).size
+    ]
     if len(values) < 2:
         return None
     pick = min if is_lower_better(metric) else max
     return pick(values, key=lambda pair: pair[0])[1]
-

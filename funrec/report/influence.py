@@ -113,7 +113,13 @@ class ClusteredAUC:
         self._users, self._units = rows.codes(self._rows), rows.units
         self._positives = int(self._positive.sum())
         self._negatives = self._positive.size - self._positives
-        self.count = int(np.count_nonzero(np.bincount(self._users)))
+        rows_of_user = np.bincount(self._users, minlength=self._units)
+        positives_of_user = np.bincount(self._users[self._positive], minlength=self._units)
+        self.count = int(np.count_nonzero(rows_of_user))
+        if self.is_defined:
+            # What is taken off each user's sum of placements, per unit of AUC.
+            self._expected: Array = positives_of_user / self._positives
+            self._expected += (rows_of_user - positives_of_user) / self._negatives
 
     @property
     def is_defined(self) -> bool:
@@ -121,32 +127,44 @@ class ClusteredAUC:
         return self._positives > 0 and self._negatives > 0
 
     def measure(self, scores: Array, resamples: Resamples | None = None) -> tuple[float, Array]:
-        scores = scores[self._rows]
+        if self._rows.size < scores.size:
+            scores = scores[self._rows]
         if np.isnan(scores).any():
             raise ValueError("scores should not be NaN")
         order = np.argsort(scores)
         positive, users, ascending = self._positive[order], self._users[order], scores[order]
-        is_new = np.concatenate(([True], ascending[1:] != ascending[:-1]))
-        starts = np.flatnonzero(is_new)
-        lengths = np.diff(starts, append=ascending.size)
-        # Of either label: rows that score below each distinct score, and rows that share it.
-        edges = np.append(starts, ascending.size)
-        through = np.concatenate(([0], np.cumsum(positive)))[edges]
-        positives_tied, positives_below = np.diff(through), through[:-1]
-        negatives_tied, negatives_below = lengths - positives_tied, starts - positives_below
+        beaten = self._beaten(positive, ascending)
+        pairs = self._positives * self._negatives
+        value = float(beaten[positive].sum() / pairs)
         if resamples is not None:
-            run = np.cumsum(is_new)[positive] - 1
-            below, tied = negatives_below[run], negatives_tied[run]
-            value = (below.sum() + tied.sum() / 2) / (self._positives * self._negatives)
-            return float(value), resamples.auc(users[positive], users[~positive], below, below + tied)
-        of_positive = (negatives_below + negatives_tied / 2) / self._negatives
-        of_negative = 1 - (positives_below + positives_tied / 2) / self._positives
-        value = float(np.dot(positives_tied, of_positive) / self._positives)
-        of_positive = (of_positive - value) / self._positives
-        of_negative = (of_negative - value) / self._negatives
-        placement = np.where(positive, np.repeat(of_positive, lengths), np.repeat(of_negative, lengths))
-        influence = np.bincount(users, weights=placement, minlength=self._units)
+            negative_scores, positive_scores = ascending[~positive], ascending[positive]
+            below = np.searchsorted(negative_scores, positive_scores, side="left")
+            at_or_below = np.searchsorted(negative_scores, positive_scores, side="right")
+            return value, resamples.auc(users[positive], users[~positive], below, at_or_below)
+        influence = np.bincount(users, weights=beaten, minlength=self._units) / pairs - value * self._expected
         return value, influence * _small_sample(self.count)
+
+    def _beaten(self, positive: Array, ascending: Array) -> Array:
+        """Return, of sorted rows, how many of the other label stand on the right side of each, `float64 (rows,)`.
+
+        Of a positive row the negatives below it, of a negative row the positives above it; ties count half.
+        """
+        positives_before = np.cumsum(positive)
+        positives_before -= positive
+        negatives_before = np.arange(positive.size) - positives_before
+        beaten = np.where(positive, negatives_before, self._positives - positives_before).astype(np.float64)
+        is_tied = ascending[1:] == ascending[:-1]
+        if is_tied.any():
+            # Only rows that share their score, which are few as a rule: [start, end) are runs of them.
+            change = np.diff(is_tied.astype(np.int8), prepend=0, append=0)
+            starts, ends = np.flatnonzero(change == 1), np.flatnonzero(change == -1) + 1
+            tied_positives = positives_before[ends - 1] + positive[ends - 1] - positives_before[starts]
+            of_positive = negatives_before[starts] + (ends - starts - tied_positives) / 2
+            of_negative = self._positives - positives_before[starts] - tied_positives / 2
+            run = np.repeat(np.arange(starts.size), ends - starts)
+            row = np.arange(run.size) + np.repeat(starts - np.cumsum(ends - starts) + (ends - starts), ends - starts)
+            beaten[row] = np.where(positive[row], of_positive[run], of_negative[run])
+        return beaten
 
 
 class MeanOfGroups:

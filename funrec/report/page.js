@@ -17,13 +17,13 @@
     const axis = { gridcolor: colour("--grid"), linecolor: colour("--line"), zeroline: false, automargin: true };
     const { xaxis = {}, yaxis = {}, ...rest } = figure.layout;
     return {
-      height: 300,
+      height: 290,
       margin: { l: 48, r: 12, t: 12, b: 40 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", size: 12, color: colour("--text") },
       hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--text") }, align: "left" },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: -0.22, yanchor: "top", font: { size: 11, color: colour("--soft") } },
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { size: 11, color: colour("--soft") } },
       ...rest,
       xaxis: { ...axis, ...xaxis },
       yaxis: { ...axis, ...yaxis },
@@ -32,8 +32,10 @@
   };
 
   const draw = (element, figure) => {
-    const options = { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtonsToRemove: ["lasso2d", "select2d"] };
-    return Plotly.react(element, figure.data, layoutOf(figure, element.clientWidth), options);
+    const options = { responsive: true, displaylogo: false, displayModeBar: false };
+    const text = getComputedStyle(document.documentElement).getPropertyValue("--text").trim();
+    const data = figure.data.map((trace) => (trace.type === "heatmap" ? { ...trace, textfont: { color: text } } : trace));
+    return Plotly.react(element, data, layoutOf(figure, element.clientWidth), options);
   };
 
   const drawn = [];
@@ -50,7 +52,7 @@
     }
     box.replaceChildren();
     for (const figure of choice.figures) {
-      const frame = make("figure", undefined, figure.title === "Slices" || figure.title === "Task against task" ? "wide" : "");
+      const frame = make("figure", undefined, figure.is_wide ? "wide" : "");
       const plot = make("div", undefined, "plot");
       plot.setAttribute("role", "img");
       plot.setAttribute("aria-label", `${figure.title}. ${figure.alt}`);
@@ -61,6 +63,18 @@
       draw(plot, figure);
     }
     if (section.dataset.choice === "run") describe(section, place);
+  };
+
+  const explain = (section) => {
+    const list = make("ul", undefined, "legend");
+    for (const { name, colour } of page.legend) {
+      const dot = make("i");
+      dot.style.background = colour;
+      const item = make("li");
+      item.append(dot, name);
+      list.append(item);
+    }
+    section.querySelector(".about").append(list);
   };
 
   const describe = (section, place) => {
@@ -74,7 +88,7 @@
       for (const message of run.findings) list.append(make("li", `Warning: ${message}`, "warning"));
       about.append(list);
     } else {
-      about.append(make("p", run.is_diagnosed ? "✓ The diagnosis found nothing wrong." : "This run was not diagnosed.", "fine"));
+      about.append(run.is_diagnosed ? make("p", "✓ The diagnosis found nothing wrong.", "fine") : make("p", "This run was not diagnosed."));
     }
     const facts = make("details");
     const list = make("dl");
@@ -96,6 +110,7 @@
     choices.forEach((choice, place) => select.append(new Option(choice.name, String(place))));
     if (choices.length === 1) section.querySelector("label").hidden = section.dataset.choice !== "run";
     select.addEventListener("change", () => show(section, choices[select.value], Number(select.value)));
+    if (section.dataset.choice !== "run") explain(section);
     show(section, choices[0], 0);
   }
 

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from funrec import record as records
 from funrec.errors import InputError
 from funrec.report.compare import Comparison
 from funrec.report.measuring import TEST, VALID, marked, split_of
-from funrec.report.plots import (
-    COLOURS,
-    Figure,
-    Line,
-    by_epoch,
-    curves,
-    gate_map,
-    matrix_map,
-    reliability,
-    slice_dots,
-    trade_offs,
-)
+from funrec.report.plots import COLOURS, Figure, Line, by_epoch, curves, gate_map, matrix_map, reliability, slice_dots
 from funrec.report.recipes import Recipe, RunRecord
+from funrec.report.trade_offs import trade_offs
 
 LOWER_IS_BETTER = ("rmse_", "log_loss_", "ece_")
 
@@ -31,9 +22,7 @@ MEASURES = (
     ("AUC", "auc", "validation AUC"),
     ("GAUC", "gauc", "validation GAUC"),
     ("RMSE", "rmse", "validation RMSE"),
-    ("log loss", "log_loss", "validation log loss"),
     ("training loss", "loss", "training loss"),
-    ("task weight", "weight", "task weight"),
 )
 
 
@@ -47,16 +36,26 @@ def figures_of(comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
         for place, recipe in enumerate(comparison.recipes)
     ]
     metrics = [
-        next((name for name in (marked(f"auc_{task}", split), marked(f"rmse_{task}", split)) if _is_known(recipes, name)), "")
+        next(
+            (
+                name
+                for name in (marked(f"auc_{task}", split), marked(f"rmse_{task}", split))
+                if _is_known(recipes, name)
+            ),
+            "",
+        )
         for task in tasks
     ]
     metrics = [metric for metric in metrics if metric]
     trades = trade_offs(metrics, recipes, {metric for metric in metrics if is_lower_better(metric)})
-    lines = [
-        Line(name, str(recipe), _colour(comparison.recipes.index(recipe)), _history(run)) for name, run, recipe in named
-    ]
+    lines = [Line(name, _colour(comparison.recipes.index(recipe)), _history(run)) for name, run, recipe in named]
     found_curves = [
-        {"name": name, "figures": [figure.to_json() for task in tasks if (figure := curves(task, f"{column}_{task}", axis, lines))]}
+        {
+            "name": name,
+            "figures": [
+                figure.to_json() for task in tasks if (figure := curves(task, f"{column}_{task}", axis, lines))
+            ],
+        }
         for name, column, axis in MEASURES
     ]
     by_run = [
@@ -74,11 +73,11 @@ def runs_of(comparison: Comparison) -> dict[str, Any]:
     """Return what is told of every run in words.
 
     `runs` has for each its folder, findings, versions, and the places of its configuration's lines in `lines`, which
-    most runs share; `common` says of each line whether all do.
+    most runs share; `common` says of each line whether all do. `legend` has the recipes' colours.
     """
     named = list(_named(comparison))
     places: dict[str, int] = {}
-    runs = []
+    runs: list[dict[str, Any]] = []
     for name, run, _ in named:
         mine = [places.setdefault(line, len(places)) for line in _flatten(run.record["config"])]
         diagnosis = run.record.get("diagnosis") or {}
@@ -96,7 +95,13 @@ def runs_of(comparison: Comparison) -> dict[str, Any]:
     for described in runs:
         for place in described["config"]:
             holders[place] += 1
-    return {"runs": runs, "lines": list(places), "common": [count == len(runs) for count in holders]}
+    legend = [{"name": str(recipe), "colour": _colour(place)} for place, recipe in enumerate(comparison.recipes)]
+    return {
+        "runs": runs,
+        "lines": list(places),
+        "common": [count == len(runs) for count in holders],
+        "legend": legend,
+    }
 
 
 def measured_split(comparison: Comparison) -> str:
@@ -112,12 +117,14 @@ def is_lower_better(metric: str) -> bool:
 def _figures_of_run(run: RunRecord, history: Sequence[Mapping[str, Any]], split: str) -> Iterator[Figure]:
     diagnosis = run.record.get("diagnosis") or {}
     slices = run.record.get("slices") or []
+    weights = {f"weight_{task}": task for task in run.tasks}
+    cosines = {f"gradient_cosine_{one}_{other}": f"{one} · {other}" for one, other in combinations(run.tasks, 2)}
     candidates = (
         matrix_map(diagnosis),
         reliability(run.record.get("reliability") or {}, split),
+        by_epoch("Task weights", weights, "weight in the loss", history),
+        by_epoch("Gradient cosines", cosines, "gradient cosine", history),
         gate_map(run.record.get("gates") or []),
-        by_epoch("Task weights", "weight_", "mean weight in the loss", history),
-        by_epoch("Gradient cosines", "gradient_cosine_", "cosine of two tasks' gradients", history),
         slice_dots(slices, split, run.tasks),
     )
     return (figure for figure in candidates if figure is not None)

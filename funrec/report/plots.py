@@ -1,4 +1,4 @@
-"""The report's figures, as plain Plotly descriptions: data and layout, a title, and words for those who cannot see them.
+"""The report's figures, as plain Plotly descriptions, each with a title, and words for those who cannot see it.
 
 Colours, fonts and margins are the page's business (`page.js`), since they follow the reader's light or dark mode.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,6 @@ COLOURS = (
 )
 #: From nothing to the full colour: the page's background shines through, be it light or dark.
 SHADES = [[0.0, "rgba(59,130,246,0.04)"], [1.0, "rgba(59,130,246,0.72)"]]
-#: More lines than this in a legend and it is left out; names are under the pointer.
-LONGEST_LEGEND = 14
 #: Points of a curve; longer histories are thinned.
 LONGEST_CURVE = 200
 
@@ -36,6 +33,7 @@ class Figure:
         data: Plotly traces.
         layout: Plotly layout, without the page's part.
         note: What stands below it.
+        is_wide: Whether it takes the whole width of the page.
     """
 
     title: str
@@ -43,6 +41,7 @@ class Figure:
     data: list[dict[str, Any]]
     layout: dict[str, Any]
     note: str = ""
+    is_wide: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -55,13 +54,11 @@ class Line:
 
     Attributes:
         name: The run.
-        recipe: What it shares its colour and legend with.
-        colour: The colour.
+        colour: That of its recipe.
         history: Rows of `history.parquet`.
     """
 
     name: str
-    recipe: str
     colour: str
     history: Sequence[Mapping[str, Any]]
 
@@ -80,8 +77,6 @@ def curves(title: str, column: str, axis: str, lines: Sequence[Line]) -> Figure 
     """Draw a column of every run's history by epoch; none if no run has it."""
     traces: list[dict[str, Any]] = []
     ends: list[float] = []
-    named: set[str] = set()
-    with_legend = len({line.recipe for line in lines}) <= LONGEST_LEGEND
     for line in lines:
         points = [(row["epoch"], row[column]) for row in _thin(line.history) if row.get(column) is not None]
         if not points:
@@ -93,27 +88,24 @@ def curves(title: str, column: str, axis: str, lines: Sequence[Line]) -> Figure 
                 "mode": "lines+markers" if len(points) < 40 else "lines",
                 "x": [epoch for epoch, _ in points],
                 "y": [short(value) for _, value in points],
-                "name": plain(line.recipe),
                 "text": plain(line.name),
-                "legendgroup": plain(line.recipe),
-                "showlegend": with_legend and line.recipe not in named,
-                "line": {"color": line.colour, "width": 2},
-                "marker": {"size": 5},
+                "line": {"color": line.colour},
                 "hovertemplate": "%{text}<br>epoch %{x}: %{y:.4f}<extra></extra>",
             }
         )
-        named.add(line.recipe)
     if not traces:
         return None
+    last = max(trace["x"][-1] for trace in traces)
     alt = f"{axis} by epoch, {len(traces)} runs; at the end from {min(ends):.4f} to {max(ends):.4f}."
-    return Figure(title, alt, traces, {"xaxis": _epochs(), "yaxis": {"title": {"text": plain(axis)}}})
+    return Figure(
+        title, alt, traces, {"xaxis": _epochs(last), "yaxis": {"title": {"text": plain(axis)}}, "showlegend": False}
+    )
 
 
-def by_epoch(title: str, prefix: str, axis: str, history: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Draw all columns of a run's history that begin with `prefix`, a line each; none if there are none."""
+def by_epoch(title: str, columns: Mapping[str, str], axis: str, history: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Draw columns of a run's history, a line each under the name given; none if the history has none of them."""
     rows = _thin(history)
-    names = [name for name in (rows[0] if rows else {}) if name.startswith(prefix)]
-    lines = [(name.removeprefix(prefix), [short(row.get(name)) for row in rows]) for name in names]
+    lines = [(name, [short(row.get(column)) for row in rows]) for column, name in columns.items()]
     lines = [(name, values) for name, values in lines if any(value is not None for value in values)]
     if not lines:
         return None
@@ -132,7 +124,7 @@ def by_epoch(title: str, prefix: str, axis: str, history: Sequence[Mapping[str, 
         for place, (name, values) in enumerate(lines)
     ]
     ends = ", ".join(f"{name} {_last(values)}" for name, values in lines)
-    layout = {"xaxis": _epochs(), "yaxis": {"title": {"text": axis}}}
+    layout = {"xaxis": _epochs(epochs[-1]), "yaxis": {"title": {"text": axis}}}
     return Figure(title, f"{axis} by epoch; at the end {ends}.", traces, layout)
 
 
@@ -154,8 +146,13 @@ def gate_map(gates: Sequence[Mapping[str, Any]]) -> Figure | None:
     )
     unused = sum(share > 0.99 for gate in gates for share in gate["unused"])
     note = f"{unused} of {sum(len(gate['experts']) for gate in gates)} gate weights are unused in nearly every row."
-    layout = {"height": 130 + 34 * len(rows), "yaxis": {"autorange": "reversed"}, "xaxis": {"side": "bottom"}}
-    return Figure("Gate utilisation", f"Mean expert weight by gate: {peaks}.", [trace], layout, note)
+    layout = {
+        "height": 130 + 34 * len(rows),
+        "yaxis": {"autorange": "reversed", "showgrid": False},
+        "xaxis": {"showgrid": False},
+    }
+    is_wide = len(experts) > 6
+    return Figure("Gate utilisation", f"Mean expert weight by gate: {peaks}.", [trace], layout, note, is_wide)
 
 
 def matrix_map(diagnosis: Mapping[str, Any]) -> Figure | None:
@@ -172,17 +169,21 @@ def matrix_map(diagnosis: Mapping[str, Any]) -> Figure | None:
     )
     layout = {
         "height": 150 + 44 * len(tasks),
-        "xaxis": {"title": {"text": "labels"}},
-        "yaxis": {"title": {"text": "head"}, "autorange": "reversed"},
+        "xaxis": {"title": {"text": "labels"}, "showgrid": False},
+        "yaxis": {"title": {"text": "head"}, "autorange": "reversed", "showgrid": False},
     }
     note = "A head should rank its own labels best: compare the cells of a column."
-    return Figure("Every head on every task's labels", f"AUC of each head on its own labels: {own}.", [trace], layout, note)
+    return Figure(
+        "Every head on every task's labels", f"AUC of each head on its own labels: {own}.", [trace], layout, note
+    )
 
 
 def reliability(bins: Mapping[str, Mapping[str, Sequence[float]]], split: str) -> Figure | None:
-    """Draw observed rate against predicted probability, per task, on logarithmic axes; none if there are no bins."""
+    """Draw observed rate against predicted probability, a line per task; none if there are no bins."""
     suffix = "" if split == "valid" else f"@{split}"
-    chosen = {name.partition("@")[0]: value for name, value in bins.items() if f"@{name.partition('@')[2]}" == (suffix or "@")}
+    chosen = {
+        name.partition("@")[0]: value for name, value in bins.items() if f"@{name.partition('@')[2]}" == (suffix or "@")
+    }
     traces: list[dict[str, Any]] = []
     worst: list[str] = []
     values: list[float] = []
@@ -203,7 +204,8 @@ def reliability(bins: Mapping[str, Mapping[str, Sequence[float]]], split: str) -
                 "name": plain(task),
                 "text": plain(task),
                 "line": {"color": COLOURS[place % len(COLOURS)], "width": 2},
-                "hovertemplate": "%{text}<br>predicted %{x:.4f}, observed %{y:.4f}<br>%{customdata:,} rows<extra></extra>",
+                "hovertemplate": "%{text}<br>predicted %{x:.4f}, observed %{y:.4f}<br>"
+                "%{customdata:,} rows<extra></extra>",
             }
         )
         p, o, _ = max(pairs, key=lambda pair: abs(math.log(pair[0] / pair[1])))
@@ -220,7 +222,8 @@ def reliability(bins: Mapping[str, Mapping[str, Sequence[float]]], split: str) -
         "hoverinfo": "skip",
         "line": {"dash": "dot", "width": 1, "color": "#94a3b8"},
     }
-    axis: dict[str, Any] = {"type": "log", "nticks": 6}
+    # A tick per power of ten, where there are several.
+    axis: dict[str, Any] = {"type": "log", "dtick": 1, "tickformat": "~g"} if high > 20 * low else {}
     layout = {
         "xaxis": {**axis, "title": {"text": "predicted probability"}},
         "yaxis": {**axis, "title": {"text": "observed rate"}},
@@ -238,7 +241,9 @@ def slice_dots(slices: Sequence[Mapping[str, Any]], split: str, tasks: Sequence[
     traces: list[dict[str, Any]] = []
     lowest: list[str] = []
     for place, task in enumerate(tasks):
-        metric = next((name for name in (f"auc_{task}", f"rmse_{task}") if any(name in p["metrics"] for p in parts)), None)
+        metric = next(
+            (name for name in (f"auc_{task}", f"rmse_{task}") if any(name in p["metrics"] for p in parts)), None
+        )
         if metric is None:
             continue
         known = [(name, part) for name, part in zip(names, parts, strict=True) if metric in part["metrics"]]
@@ -261,101 +266,8 @@ def slice_dots(slices: Sequence[Mapping[str, Any]], split: str, tasks: Sequence[
     layout = {
         "height": 110 + 27 * len(parts),
         "yaxis": {"autorange": "reversed", "type": "category", "categoryorder": "array", "categoryarray": names},
-        "xaxis": {"side": "top"},
     }
-    return Figure("Slices", f"Lowest: {'; '.join(lowest)}.", traces, layout, "Rows of a slice in brackets.")
-
-
-def trade_offs(
-    metrics: Sequence[str], recipes: Sequence[tuple[str, str, Sequence[Mapping[str, float]]]], lower_is_better: set[str]
-) -> dict[str, Figure]:
-    """Draw one task's metric against another's, for every pair, with the recipes that no other beats in both.
-
-    Args:
-        metrics: A metric per task.
-        recipes: Name, colour and every run's metrics.
-        lower_is_better: Those of the metrics where less is better.
-    """
-    found: dict[str, Figure] = {}
-    for across, up in combinations(metrics, 2):
-        points = [
-            (name, colour, [(run[across], run[up]) for run in runs if across in run and up in run])
-            for name, colour, runs in recipes
-        ]
-        points = [point for point in points if point[2]]
-        if points:
-            found[f"{across} × {up}"] = _trade_off(across, up, points, lower_is_better)
-    return found
-
-
-def pareto_front(points: Sequence[tuple[float, float]], signs: tuple[int, int] = (1, 1)) -> list[int]:
-    """Return the places of the points that no other is at least as good as in both and better in one, left to right.
-
-    Args:
-        points: Two metrics per point.
-        signs: 1 where more is better, -1 where less is.
-    """
-    values = np.asarray(points, np.float64) * signs
-    front = [
-        place
-        for place, value in enumerate(values)
-        if not np.any((values >= value).all(axis=1) & (values > value).any(axis=1))
-    ]
-    return sorted(front, key=lambda place: points[place])
-
-
-def _trade_off(
-    across: str, up: str, points: Sequence[tuple[str, str, list[tuple[float, float]]]], lower_is_better: set[str]
-) -> Figure:
-    means = [(float(np.mean([x for x, _ in runs])), float(np.mean([y for _, y in runs]))) for _, _, runs in points]
-    signs = (-1 if across in lower_is_better else 1, -1 if up in lower_is_better else 1)
-    front = pareto_front(means, signs)
-    hover = "%{text}<br>" + plain(across) + " %{x:.4f}<br>" + plain(up) + " %{y:.4f}<extra></extra>"
-    traces: list[dict[str, Any]] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": [short(means[place][0]) for place in front],
-            "y": [short(means[place][1]) for place in front],
-            "name": "Pareto front",
-            "hoverinfo": "skip",
-            "line": {"width": 1.5, "dash": "dash", "color": "#94a3b8"},
-        }
-    ]
-    with_legend = len(points) <= LONGEST_LEGEND
-    for (name, colour, runs), (x, y) in zip(points, means, strict=True):
-        if len(runs) > 1:
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "x": [short(value) for value, _ in runs],
-                    "y": [short(value) for _, value in runs],
-                    "text": plain(f"{name}, one seed"),
-                    "legendgroup": plain(name),
-                    "showlegend": False,
-                    "marker": {"size": 6, "color": colour, "opacity": 0.45},
-                    "hovertemplate": hover,
-                }
-            )
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": [short(x)],
-                "y": [short(y)],
-                "name": plain(name),
-                "text": plain(name),
-                "legendgroup": plain(name),
-                "showlegend": with_legend,
-                "marker": {"size": 13, "color": colour, "line": {"width": 1, "color": "rgba(148,163,184,0.8)"}},
-                "hovertemplate": hover,
-            }
-        )
-    layout = {"height": 440, "xaxis": {"title": {"text": plain(across)}}, "yaxis": {"title": {"text": plain(up)}}}
-    best = ", ".join(points[place][0] for place in front)
-    note = "Large points are recipes, small ones their seeds. On the front no other recipe is better in both."
-    return Figure("Task against task", f"On the Pareto front of {across} and {up}: {best}.", traces, layout, note)
+    return Figure("Slices", f"Lowest: {'; '.join(lowest)}.", traces, layout, "Rows of a slice in brackets.", True)
 
 
 def _heat_map(
@@ -387,5 +299,7 @@ def _last(values: Iterable[float | None]) -> str:
     return f"{known[-1]:.4f}" if known else "unknown"
 
 
-def _epochs() -> dict[str, Any]:
-    return {"title": {"text": "epoch"}, "tickformat": "d", "nticks": 8}
+def _epochs(last: int) -> dict[str, Any]:
+    """Return an axis with whole epochs alone."""
+    step = max(1, math.ceil(last / 8))
+    return {"title": {"text": "epoch"}, "tick0": step, "dtick": step, "range": [1 - 0.06 * last, last + 0.06 * last]}

@@ -53,6 +53,12 @@ class TrainingResult:
     seconds: float = 0.0
     rows_per_second: float = 0.0
 
+    @property
+    def weighting_fallbacks(self) -> int | None:
+        """Steps whose weights were even for want of a solution; none for a weighting that solves nothing."""
+        counts = [row["weighting_fallbacks"] for row in self.history if "weighting_fallbacks" in row]
+        return sum(counts) if counts else None
+
 
 class Trainer:
     """How a model is trained.

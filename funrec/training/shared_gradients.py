@@ -82,9 +82,10 @@ class SharedGradients:
         backbone = model.backbone
         shared, _ = backbone.share(model.embed(model.layout.empty_batch(rows=2)).x)
         if shared is None:
+            name = type(backbone).__module__.rpartition(".")[2]
             raise InputError(
                 "weighting should be one that reads losses, such as fixed or uncertainty: the tasks share nothing in "
-                f"model.backbone={backbone.name} at which their gradients could be compared. Change either."
+                f"model.backbone={name} at which their gradients could be compared. Change either."
             )
         self.shared = _values(backbone.shared_variables)
         known = {id(variable) for variable in backbone.shared_variables}

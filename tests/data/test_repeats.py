@@ -1,4 +1,4 @@
-"""Validation rows that stand in the training split too are counted, and rows that are merely alike are not taken for it."""
+"""Validation rows that stand in the training split too are counted; rows that are alike by nature tell how many."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ FEATURES = {
 def leak(table: pl.DataFrame, share: float) -> pl.DataFrame:
     """Put a share of the validation rows among the training rows, a day of training on them."""
     valid = table.filter(pl.col("day") >= 20220508)
-    copies = valid.head(round(share * valid.height)).with_columns(pl.lit(20220501).cast(valid["day"].dtype).alias("day"))
+    copies = valid.head(round(share * valid.height)).with_columns(
+        pl.lit(20220501).cast(valid["day"].dtype).alias("day")
+    )
     return pl.concat([table, copies])
 
 

@@ -61,7 +61,9 @@ def test_a_raw_column_is_read_for_the_rows_that_are_scored(tmp_path: Path, chang
     table = log_table()
     dataset = tabular(tmp_path, table, **changes)
     data = prepare(dataset, tmp_path / "cache")
-    kept = table.filter(pl.col("price") > 9) if "where" in changes else table.head(changes.get("max_rows", table.height))
+    kept = (
+        table.filter(pl.col("price") > 9) if "where" in changes else table.head(changes.get("max_rows", table.height))
+    )
     hours = kept.filter(LATE)["hours-per-week"]
     (found,) = columns_of(dataset, data, "hours-per-week").values()
     assert found.to_list() == hours.to_list()

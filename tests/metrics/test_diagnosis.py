@@ -9,7 +9,8 @@ import pytest
 
 from funrec.metrics import auc
 from funrec.metrics.calibration import sigmoid
-from funrec.metrics.diagnosis import Finding, HeadByLabel, Rows, find_problems, head_by_label
+from funrec.metrics.diagnosis import Finding, find_problems
+from funrec.metrics.heads import HeadByLabel, Rows, head_by_label
 from funrec.metrics.placements import auc_influence
 from funrec.schema import Task
 
@@ -125,7 +126,10 @@ def test_two_constant_heads_are_two_constant_heads() -> None:
     scores = rows.scores.copy()
     scores[:, [CLICK, VIEW]] = [0.0, 0.0]
     found = kinds(replace(rows, scores=scores))
-    assert [finding for finding in found if finding[0] == "constant"] == [("constant", "is_click"), ("constant", "long_view")]
+    assert [finding for finding in found if finding[0] == "constant"] == [
+        ("constant", "is_click"),
+        ("constant", "long_view"),
+    ]
     assert "equal_scores" not in {kind for kind, *_ in found}
 
 

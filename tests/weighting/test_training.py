@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,7 @@ def test_the_history_shows_what_a_scheme_did(funrec: Command) -> None:
     cosines = history[[f"gradient_cosine_{a}_{b}" for a, b in combinations(tasks, 2)]]
     assert (cosines.abs() <= 1).all(axis=None) and (cosines != 0).all(axis=None)
     assert history["weighting_fallbacks"].tolist() == [0]
+    assert json.loads((_runs()[0] / "record.json").read_text())["weighting_fallbacks"] == 0
     assert all(f"loss_{task}" in history for task in tasks)
 
 

@@ -1,0 +1,117 @@
+"""Every head's scores against every task's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from funrec.metrics.placements import auc_influence
+from funrec.metrics.sorting import Array, UndefinedMetric
+from funrec.schema import Task
+
+#: Standard errors beyond which a finding is no accident.
+NOISE = 4.0
+#: Fewer users than this have no standard error to speak of: rules that need one stay silent.
+FEWEST_UNITS = 30
+#: Another head must rank a task's labels better by this much AUC before its own head is called out.
+LEAST_MARGIN = 0.02
+
+
+@dataclass(frozen=True)
+class HeadByLabel:
+    """Every head's scores against every task's labels; binary tasks only.
+
+    Attributes:
+        tasks: Names, of rows (heads) and columns (labels) alike.
+        auc: AUC of head `i` on the labels of task `j`, over that task's sample space, `(tasks, tasks)`; NaN where
+            undefined.
+        gain: By how much head `i` ranks the labels of `j` better than the head of `j` does, `(tasks, tasks)`.
+        gain_error: Standard error of `gain`, users being the sampling unit.
+        own_error: Standard error of every head's own AUC, `(tasks,)`.
+        units: Users behind each column; rows where there is no group column.
+    """
+
+    tasks: tuple[str, ...]
+    auc: Array
+    gain: Array
+    gain_error: Array
+    own_error: Array
+    units: Array
+
+    def better_heads(self) -> dict[int, int]:
+        """Return, by task, the head of another that ranks its labels best, where its own is beaten beyond noise."""
+        better = {}
+        for label in range(len(self.tasks)):
+            beyond = self.gain[:, label] > np.maximum(NOISE * self.gain_error[:, label], LEAST_MARGIN)
+            beyond[label] = False
+            if beyond.any() and self.units[label] >= FEWEST_UNITS:
+                better[label] = int(np.argmax(np.where(beyond, self.auc[:, label], -np.inf)))
+        return better
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one split with their scores.
+
+    Attributes:
+        tasks: The tasks, in the order of the columns.
+        labels: `float32 (rows, tasks)`.
+        scores: Logits of binary tasks, values of others, `(rows, tasks)`.
+        masks: Whether a row is in a task's sample space, `bool (rows, tasks)`; none if every row is in each.
+        holders: Codes from 0 of every row's `user` and `item`, `(rows,)`, where the data has them.
+        names: The raw value of every such code.
+    """
+
+    tasks: Sequence[Task]
+    labels: Array
+    scores: Array
+    masks: Array | None = None
+    holders: Mapping[str, Array] = field(default_factory=dict)
+    names: Mapping[str, Any] = field(default_factory=dict)
+
+    def of_task(self, column: int) -> Array:
+        """Return the places of the rows in a task's sample space."""
+        return np.arange(len(self.labels)) if self.masks is None else np.flatnonzero(self.masks[:, column])
+
+    def units(self, rows: Array) -> tuple[Array, int]:
+        """Return the sampling unit of rows, and the number of codes: users, or rows where there is no group column."""
+        users = self.holders.get("user")
+        if users is None:
+            return np.arange(rows.size), rows.size
+        return users[rows], int(users.max(initial=-1)) + 1
+
+    def binary(self) -> list[int]:
+        """Return the columns of binary tasks."""
+        return [column for column, task in enumerate(self.tasks) if task.kind == "binary"]
+
+
+def head_by_label(rows: Rows) -> HeadByLabel:
+    """Score every head against every task's labels.
+
+    A column compares heads on the same labels and the same rows, so that it does not matter that one task is easier to
+    rank than another, or that a like also tells a click. Differences are paired by user.
+    """
+    columns = rows.binary()
+    size = len(columns)
+    auc, gain, error = (np.full((size, size), np.nan) for _ in range(3))
+    own_error, units = np.full(size, np.nan), np.zeros(size, np.int64)
+    for place, label in enumerate(columns):
+        picked = rows.of_task(label)
+        positive = rows.labels[picked, label] == 1
+        users, codes = rows.units(picked)
+        units[place] = np.unique(users).size
+        try:
+            own, influence = auc_influence(positive, rows.scores[picked, label], users, codes)
+        except UndefinedMetric:
+            continue
+        own_error[place] = np.linalg.norm(influence)
+        for other, head in enumerate(columns):
+            value, its = (
+                (own, influence) if head == label else auc_influence(positive, rows.scores[picked, head], users, codes)
+            )
+            auc[other, place], gain[other, place] = value, value - own
+            error[other, place] = np.linalg.norm(its - influence)
+    return HeadByLabel(tuple(rows.tasks[column].name for column in columns), auc, gain, error, own_error, units)

@@ -1,0 +1,351 @@
+"""The report: one file that opens offline, in a real browser, with every name as text."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Command
+from runs import noisy, planted, write_run
+
+from funrec import record
+from funrec.errors import InputError
+from funrec.report.html import write_report
+from funrec.report.plots import plain
+from funrec.report.trade_offs import pareto_front
+
+pytest.importorskip("plotly", reason='needs Plotly: pip install "funrec[report]"')
+
+ROGUE = "<script>alert('x')</script>"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+
+
+def history(epochs: int, seed: int) -> list[dict[str, Any]]:
+    random = np.random.default_rng(seed)
+    return [
+        {
+            "epoch": epoch,
+            **{
+                f"{name}_{task}": float(random.random()) for name in ("auc", "gauc", "loss", "weight") for task in TASKS
+            },
+            "gradient_cosine_click_like": float(random.normal()),
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+TASKS = ("click", "like")
+GATES = [
+    {
+        "gate": "",
+        "reader": task,
+        "experts": ["expert_1", "expert_2"],
+        "weight": [0.3, 0.7],
+        "unused": [0.0, 0.0],
+        "entropy": 0.9,
+    }
+    for task in TASKS
+]
+BINS = {"predicted": [0.1, 0.4, 0.8], "observed": [0.12, 0.35, 0.85], "rows": [100, 100, 100]}
+
+
+def write_full_run(
+    folder: Path, rows: dict[str, Any], seed: int, epochs: int = 4, noise: float = 1.0, **changes: Any
+) -> Path:
+    """Write a run with all that a report draws."""
+    diagnosis = {
+        "split": "valid",
+        "tasks": list(TASKS),
+        "auc": [[0.8, 0.6], [0.55, None]],
+        "findings": [
+            {"kind": "constant", "subjects": ["like"], "message": f"the head of {ROGUE} is constant. Check it."}
+        ],
+    }
+    slices = [
+        {
+            "split": "valid",
+            "slice": "tab",
+            "value": f"{place} {ROGUE}",
+            "rows": 50,
+            "metrics": {"auc_click": 0.7, "auc_like": 0.6},
+        }
+        for place in range(12)
+    ]
+    fields = {
+        "diagnosis": diagnosis,
+        "slices": slices,
+        "gates": GATES,
+        "reliability": dict.fromkeys(TASKS, BINS),
+        "versions": {"python": "3.11", "tensorflow": "2.21"},
+    }
+    run = write_run(folder, rows, noisy(rows, noise, seed), seed=seed, **{**fields, **changes})
+    record.write_history(run, history(epochs, seed))
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three recipes of two seeds; one of them has a name that would be markup, another no history."""
+    folder = tmp_path_factory.mktemp("runs")
+    rows = planted()
+    for seed in (1, 2):
+        write_full_run(folder / f"mmoe_{seed}", rows, seed)
+        write_full_run(folder / f"rogue_{seed}", rows, seed, noise=0.7, model=f"{ROGUE} <b>bold</b> %{{x}}")
+        write_run(folder / f"popularity_{seed}", rows, noisy(rows, 3, seed), model="popularity", seed=seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(runs: Path) -> Path:
+    write_report([runs], runs / "report.html", baseline="popularity")
+    return runs / "report.html"
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+# The file
+
+
+def test_names_are_text_never_markup(page: Path) -> None:
+    from plotly.offline import get_plotlyjs
+
+    text = page.read_text().replace(get_plotlyjs(), "")
+    assert ROGUE not in text
+    assert "<b>bold</b>" not in text
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in text
+    assert len(re.findall(r"</script", text)) == 3
+
+
+def test_nothing_is_asked_of_the_network(page: Path) -> None:
+    text = page.read_text()
+    assert "default-src 'none'" in text
+    assert not re.search(r"<(script|link|img|iframe)[^>]*\s(src|href)=", text)
+
+
+def test_every_figure_has_words_and_data(page: Path) -> None:
+    figures = [
+        figure for choices in data_of(page)["figures"].values() for choice in choices for figure in choice["figures"]
+    ]
+    assert all(figure["data"] and len(figure["alt"]) > 20 and figure["title"] for figure in figures)
+    titles = {figure["title"] for figure in figures}
+    assert {"Every head on every task's labels", "Reliability", "Gate utilisation", "Task weights", "Slices"} <= titles
+    assert {"Gradient cosines", "auc_like against auc_click", "click", "like"} <= titles
+
+
+def test_each_run_has_its_whole_configuration_and_versions(page: Path, runs: Path) -> None:
+    data = data_of(page)
+    (run,) = (run for run in data["runs"] if run["folder"] == str(runs / "mmoe_1"))
+    shown = dict(data["lines"][place].split(": ", 1) for place in run["config"])
+    assert {key: json.loads(value) for key, value in shown.items()} == leaves(record.read(runs / "mmoe_1")["config"])
+    assert (run["facts"]["tensorflow"], run["facts"]["python"]) == ("2.21", "3.11")
+
+
+def leaves(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found = {}
+    for key, value in config.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return found
+
+
+def test_a_number_that_is_none_is_no_number(page: Path) -> None:
+    (matrix,) = (f for f in data_of(page)["figures"]["run"][0]["figures"] if f["title"].startswith("Every head"))
+    assert matrix["data"][0]["z"] == [[0.8, 0.6], [0.55, None]]
+
+
+def test_fifty_runs_fit_into_six_megabytes(tmp_path: Path) -> None:
+    rows = planted(users=30)
+    for seed in range(50):
+        write_full_run(tmp_path / str(seed), rows, seed, epochs=30, weighting=f"w{seed % 10}")
+    write_report([tmp_path], tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 6_000_000
+
+
+def test_an_older_record_draws_what_it_has(tmp_path: Path) -> None:
+    rows = planted()
+    write_run(tmp_path / "run", rows, noisy(rows, 1, 0))
+    write_report([tmp_path], tmp_path / "report.html")
+    data = data_of(tmp_path / "report.html")
+    assert data["figures"]["curves"] == []
+    assert not data["runs"][0]["is_diagnosed"]
+
+
+def test_the_pareto_front_is_what_nothing_beats_in_both() -> None:
+    points = [(1.0, 5.0), (2.0, 4.0), (2.0, 3.0), (3.0, 3.0), (0.0, 0.0), (3.0, 1.0)]
+    assert pareto_front(points) == [0, 1, 3]
+    assert pareto_front(points, (-1, 1)) == [4, 0]
+    assert pareto_front([(1.0, 1.0), (1.0, 1.0)]) == [0, 1]
+
+
+def test_plotly_would_read_markup_and_is_given_none() -> None:
+    assert plain("<b>a</b> & b") == "&lt;b&gt;a&lt;/b&gt; &amp; b"
+
+
+# The command
+
+
+def test_the_command_writes_the_file_and_says_where(runs: Path, workdir: Path, funrec: Command) -> None:
+    done = funrec("report", str(runs), "-o", "out.html")
+    assert done.code == 0, done.err
+    assert done.out == "out.html\n"
+    assert (workdir / "out.html").stat().st_size > 1_000_000
+
+
+def test_without_plotly_one_line_says_what_to_install(
+    runs: Path, workdir: Path, funrec: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
+    done = funrec("report", str(runs))
+    assert done.code == 2
+    assert done.err == 'funrec: funrec report should find Plotly. It is missing: pip install "funrec[report]".\n'
+
+
+def test_no_run_and_no_folder_are_refused(workdir: Path, runs: Path) -> None:
+    with pytest.raises(InputError, match="nothing there"):
+        write_report(["nowhere"], "report.html")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report([runs], workdir / "missing" / "report.html")
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason='needs Selenium: pip install "funrec[dev]"')
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"):
+        options.add_argument(f"--{flag}")
+    options.add_argument("--disable-background-networking")
+    options.add_argument("--disable-component-update")
+    options.add_argument("--window-size=1280,900")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        yield driver
+        driver.quit()
+
+
+@pytest.fixture
+def opened(browser: Any, page: Path) -> Any:
+    browser.get_log("performance")
+    browser.get_log("browser")
+    browser.get(page.as_uri())
+    return browser
+
+
+def test_it_opens_without_an_error_or_a_request(opened: Any) -> None:
+    assert opened.get_log("browser") == []
+    sent = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+    urls = [entry["params"]["request"]["url"] for entry in sent if entry["method"] == "Network.requestWillBeSent"]
+    assert [url for url in urls if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert len([url for url in urls if url.startswith("file:")]) == 1
+
+
+def test_a_click_on_a_heading_sorts(opened: Any) -> None:
+    column = """
+        const table = document.querySelector("table.sortable");
+        const heads = [...table.tHead.rows[0].cells].map((head) => head.textContent);
+        const place = heads.indexOf(arguments[0]);
+        if (arguments[1]) table.tHead.rows[0].cells[place].firstElementChild.click();
+        return [...table.tBodies[0].rows].map((row) => row.cells[place].textContent.trim());
+    """
+
+    def values(name: str, click: bool = True) -> list[str]:
+        return opened.execute_script(column, name, click)
+
+    numbers = [float(text.split("±")[0]) for text in values("auc_click")]
+    assert numbers == sorted(numbers, reverse=True)
+    assert len(set(numbers)) == 3
+    assert [float(text.split("±")[0]) for text in values("auc_click")] == sorted(numbers)
+    names = values("model")
+    assert names == sorted(names, key=str.lower)
+    assert values("model") == names[::-1]
+
+
+CONTENT = """
+    return [...document.querySelectorAll("figure")].map((figure) => ({
+      title: figure.querySelector("h3").textContent,
+      label: figure.querySelector("[role=img]").getAttribute("aria-label"),
+      marks: figure.querySelectorAll(".scatterlayer path, .heatmaplayer image").length,
+      wide: figure.getBoundingClientRect().width,
+    }));
+"""
+
+
+def test_each_figure_of_each_choice_has_content_and_words(opened: Any) -> None:
+    counts = {}
+    for section in ("trade", "curves", "run"):
+        select = f'document.querySelector("[data-choice={section}] select")'
+        for place in range(opened.execute_script(f"return {select}.options.length")):
+            opened.execute_script(f"{select}.value = '{place}'; {select}.dispatchEvent(new Event('change'));")
+            figures = opened.execute_script(CONTENT)
+            counts[section, place] = len(figures)
+            for figure in figures:
+                assert figure["marks"] > 0, figure
+                assert figure["label"].startswith(figure["title"])
+                assert len(figure["label"]) > len(figure["title"]) + 20
+    assert len(counts) >= 1 + 3 + 6
+    assert opened.get_log("browser") == []
+
+
+def test_a_rogue_name_is_shown_as_it_is(opened: Any) -> None:
+    shown = opened.execute_script("return document.body.innerText")
+    assert ROGUE in shown
+    assert "%{x}" in shown
+    assert opened.execute_script("return document.querySelectorAll('td b, th b, li b, option b').length") == 0
+    ticks = opened.execute_script(
+        "return [...document.querySelectorAll('.ytick text')].map((tick) => tick.textContent)"
+    )
+    assert any(ROGUE in tick for tick in ticks)
+
+
+@pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
+def test_colours_follow_the_reader(browser: Any, page: Path, scheme: str, is_dark: bool) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.get(page.as_uri())
+    back, text, tick = browser.execute_script(
+        """const of = (element, name) => getComputedStyle(element)[name];
+        return [of(document.body, "backgroundColor"), of(document.querySelector("h2"), "color"),
+                of(document.querySelector(".xtick text"), "fill")];"""
+    )
+    assert (luminance(back) < 0.2) == is_dark
+    for colour in (text, tick):
+        bright, dim = sorted((luminance(colour), luminance(back)), reverse=True)
+        assert (bright + 0.05) / (dim + 0.05) > 7  # WCAG 2.2's enhanced contrast
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(browser: Any, page: Path) -> None:
+    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        browser.get(page.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+        assert all(figure["wide"] <= 360 for figure in browser.execute_script(CONTENT))
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(r, g, b)`, as WCAG defines it."""
+    red, green, blue = (int(value) / 255 for value in re.findall(r"\d+", colour)[:3])
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in (red, green, blue)]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
