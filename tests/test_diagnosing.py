@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from commands import Command
+from tables import write_kuairand
 
 import funrec as package
 from funrec.metrics import auc
@@ -169,6 +170,29 @@ def test_random_exposure_stands_beside_standard_exposure(sliced: Run) -> None:
     text = Run(sliced.path, record).diagnosis()
     assert "| -0.0500" in text.replace("     ", " ").replace("  ", " ")
     assert "val_user" not in text
+
+
+def test_a_run_with_random_exposure_has_slices_of_both_and_their_difference(workdir: Path, funrec: Command) -> None:
+    write_kuairand(workdir / "archive")
+    done = funrec(
+        "run",
+        "model=logistic",
+        "trainer=smoke",
+        "dataset=kuairand_pure",
+        "dataset.root=archive",
+        "dataset.split.valid_from=20220506",
+        "dataset.random_exposure=true",
+        "dataset.drop=[is_live_streamer,is_video_author,follow_user_num_range,fans_user_num_range,upload_type,music_type,"
+        "friend_user_num_range,register_days_range,visible_status]",
+        "report.diagnosis=true",
+    )
+    assert done.code == 0, done.err
+    (path,) = workdir.rglob("record.json")
+    record = json.loads(path.read_text())
+    assert {part["split"] for part in record["slices"]} == {"valid", "random"}
+    difference = record["metrics"]["auc_is_click@random"] - record["metrics"]["auc_is_click"]
+    (line,) = (line for line in done.out.splitlines() if line.startswith("| auc_is_click ") and line.count("|") == 5)
+    assert line.split("|")[4].strip() == f"{difference:+.4f}"
 
 
 def test_a_run_of_before_says_that_it_has_none(sliced: Run) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from funrec.data.randomness import mix
 #: Rows looked at, spread evenly over the split: a share of 2% is then known to a tenth of itself.
 MOST_ROWS = 100_000
 ROWS_PER_BATCH = 1 << 17
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def count_repeats(data: PreparedData) -> Repeats:
     known = np.unique(np.concatenate(hashes))
     counts = np.zeros(known.size, np.int64)
     for start in range(0, len(train), ROWS_PER_BATCH):
-        batch = _hash_rows(train, np.arange(start, min(start + ROWS_PER_BATCH, len(train))))
+        batch = _hash_rows(train, slice(start, start + ROWS_PER_BATCH))
         place = np.minimum(np.searchsorted(known, batch), known.size - 1)
         counts += np.bincount(place[known[place] == batch], minlength=known.size)
     in_valid, in_train = (counts[np.searchsorted(known, values)] for values in hashes)
@@ -52,26 +52,23 @@ def _sample(split: SplitArrays) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, len(split) - 1, min(len(split), MOST_ROWS)).astype(np.int64))
 
 
-def _hash_rows(split: SplitArrays, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+def _hash_rows(split: SplitArrays, rows: NDArray[np.int64] | slice) -> NDArray[np.uint64]:
     """Return a hash of all that is known of each row, `(rows,)`; rows rise."""
-    state = np.zeros(rows.size, np.uint64)
-
-    def add(values: NDArray[Any]) -> None:
-        nonlocal state
-        state = mix(state ^ values.astype(np.uint32, copy=False).astype(np.uint64))
-
-    for matrix in (split.ids, split.labels, split.numeric):
-        if matrix is not None and matrix.shape[1]:
-            # +0.0 turns a negative zero, which equals zero, into one of the same bits.
-            part = np.asarray(matrix[rows])
-            bits = part if part.dtype == np.int32 else (part + np.float32(0)).view(np.uint32)
-            for column in range(bits.shape[1]):
-                add(bits[:, column])
-    for codes in (split.groups, split.items):
-        if codes is not None:
-            add(np.asarray(codes[rows]))
+    parts = [np.asarray(split.labels[rows])]
+    parts += [np.asarray(matrix[rows]) for matrix in (split.ids, split.numeric) if matrix is not None]
+    parts += [np.asarray(codes[rows])[:, None] for codes in (split.groups, split.items) if codes is not None]
+    state = np.zeros(len(parts[0]), np.uint64)
+    for part in parts:
+        # +0.0 turns a negative zero, which equals zero, into one of the same bits.
+        bits = part if part.dtype.kind == "i" else (part + np.float32(0)).view(np.int32)
+        for column in range(bits.shape[1]):
+            # In place, and a fraction of `mix`: a multiplication carries bits up, and the shift brings them down again.
+            state ^= bits[:, column].astype(np.uint32).astype(np.uint64)
+            state *= _ODD
+            state ^= state >> np.uint64(29)
+    places = np.arange(len(split))[rows] if split.sequences else np.zeros(0, np.int64)
     for sequence in split.sequences.values():
-        starts, ends = np.asarray(sequence.offsets[rows]), np.asarray(sequence.offsets[rows + 1])
+        starts, ends = np.asarray(sequence.offsets[places]), np.asarray(sequence.offsets[places + 1])
         lengths = ends - starts
         first = np.concatenate(([0], np.cumsum(lengths)))
         inside = np.arange(first[-1]) - np.repeat(first[:-1], lengths)
@@ -79,4 +76,4 @@ def _hash_rows(split: SplitArrays, rows: NDArray[np.int64]) -> NDArray[np.uint64
         # A sum of hashes of value and place; it wraps around, so that differences of running sums are exact.
         mixed = np.concatenate((np.zeros(1, np.uint64), np.cumsum(mix(values ^ mix(inside.astype(np.uint64))))))
         state = mix(state ^ (mixed[first[1:]] - mixed[first[:-1]]))
-    return state
+    return mix(state)

@@ -117,7 +117,8 @@ def _misplaced(matrix: HeadByLabel, constant: set[int]) -> Iterator[Finding]:
             (task, other),
             f"the head of {other} ranks the labels of {task} better than its own head does "
             f"(AUC {_auc(matrix.auc[head, label])} against {_auc(matrix.auc[label, label])}). Check "
-            f"dataset.tasks.{task}.label; if it is right, {task} has learned too little: raise its weight or train longer.",
+            f"dataset.tasks.{task}.label; if it is right, {task} has learned too little: "
+            "raise its weight or train longer.",
         )
 
 

@@ -103,7 +103,7 @@ def compare(
     listed = [paths] if isinstance(paths, str | os.PathLike) or hasattr(paths, "path") else list(paths)
     comparison = compare_runs(listed, baseline, bootstrap, columns, sort)
     for note in comparison.notes:
-        log.info("%s", note)
+        log.log(logging.WARNING if note.startswith("Skipped") else logging.INFO, "%s", note)
     frame = pd.DataFrame(rows(comparison))
     frame.attrs["notes"] = list(comparison.notes)
     return frame

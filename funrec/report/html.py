@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -135,10 +136,10 @@ def _comparison_table(comparison: Comparison) -> str:
     best = {metric: _best(comparison, metric) for metric in metrics}
     rows = []
     for recipe in comparison.recipes:
-        short = "".join(f"<small>{escape(f'{key}={value}')}</small>" for key, value in recipe.settings.items())
-        cells = [f'<th scope="row">{escape(recipe.model)}{short}</th>']
+        short = "".join(f"<small>{_breakable(f'{key}={value}')}</small>" for key, value in recipe.settings.items())
+        cells = [f'<th scope="row">{_breakable(recipe.model)}{short}</th>']
         cells += [f'<td class="setting">{escape(recipe.settings.get(key, ""))}</td>' for key in settings]
-        cells.append(f'<td class="number" data-value="{len(recipe.runs)}">{len(recipe.runs)}</td>')
+        cells.append(f'<td data-value="{len(recipe.runs)}">{len(recipe.runs)}</td>')
         for metric in metrics:
             values = comparison.values(recipe, metric)
             mean = float(values.mean()) if values.size else None
@@ -163,7 +164,7 @@ def _differences(title: str, comparison: Comparison, differences: Sequence[Diffe
         mine = [found.get((id(recipe), metric)) for metric in metrics]
         if not any(mine):
             continue
-        cells = [f'<th scope="row">{escape(str(recipe))}</th>']
+        cells = [f'<th scope="row">{_breakable(str(recipe))}</th>']
         cells += [
             _difference_cell(difference, ranges[metric]) for difference, metric in zip(mine, metrics, strict=True)
         ]
@@ -185,6 +186,11 @@ def _table(caption: str, columns: Iterable[str], rows: Iterable[str], settings: 
         f"<thead><tr>{heads}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _breakable(name: str) -> str:
+    """Return a name that a narrow column may break after `_`, `.` and `=`."""
+    return re.sub(r"([_.=])", r"\1<wbr>", escape(name))
 
 
 def _cell(

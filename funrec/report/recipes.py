@@ -14,7 +14,9 @@ from funrec.errors import InputError, did_you_mean
 
 #: Where the same data lies says nothing about the recipe, so that of a path only its last part counts.
 PATHS = ("root", "path", "train", "valid", "test")
-NOT_THE_RECIPE = ("seed", "report")
+NOT_THE_RECIPE = ("seed", "report", "baselines")
+#: Keys of `metrics` that ask for a closer look at the same scores.
+CLOSER_LOOKS = ("slices", "ndcg_k")
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,8 @@ def _problem(record: Mapping[str, Any]) -> str | None:
 def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a configuration that makes a recipe."""
     recipe = {key: value for key, value in config.items() if key not in NOT_THE_RECIPE}
+    if isinstance(metrics := recipe.get("metrics"), Mapping):
+        recipe["metrics"] = {key: value for key, value in metrics.items() if key not in CLOSER_LOOKS}
     dataset = recipe.get("dataset")
     if isinstance(dataset, Mapping):
         recipe["dataset"] = {key: _last_part(value) if key in PATHS else value for key, value in dataset.items()}
@@ -228,6 +232,7 @@ def _tell_apart(recipes: Sequence[Recipe]) -> None:
     configs = [_recipe(recipe.runs[0].record["config"]) for recipe in recipes]
     asked = [_overrides(recipe.runs[0].record.get("overrides") or []) for recipe in recipes]
     skipped = {"model", *NOT_THE_RECIPE, *(f"dataset.{key}" for key in PATHS)}
+    skipped |= {f"metrics.{key}" for key in CLOSER_LOOKS}
     keys = [key for key in dict.fromkeys(key for overrides in asked for key in overrides) if key not in skipped]
     for key in keys:
         values = [

@@ -172,6 +172,19 @@ def test_fifty_runs_fit_into_six_megabytes(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size < 6_000_000
 
 
+def test_a_closer_look_makes_no_other_recipe(tmp_path: Path) -> None:
+    """Slices asked for in one seed alone leave three seeds of one recipe."""
+    rows = planted()
+    for seed in range(3):
+        run = write_full_run(tmp_path / str(seed), rows, seed)
+        saved = record.read(run)
+        saved["config"]["metrics"] = {"gauc_weight": "impressions", "slices": ["tab"] if seed else []}
+        saved["overrides"] = ["metrics.slices=[tab]"] if seed else []
+        record.write(run, saved)
+    found = write_report([tmp_path], tmp_path / "report.html")
+    assert [(recipe.model, len(recipe.runs), recipe.settings) for recipe in found.recipes] == [("mmoe", 3, {})]
+
+
 def test_an_older_record_draws_what_it_has(tmp_path: Path) -> None:
     rows = planted()
     write_run(tmp_path / "run", rows, noisy(rows, 1, 0))
