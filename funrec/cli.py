@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +292,7 @@ def _verify_data(arguments: Sequence[str]) -> int:
 def _config_folders(arguments: Sequence[str]) -> list[Path]:
     """Return the folders of configuration files that the arguments bring along."""
     flags = ("--config-dir", "-cd", "--config-path", "-cp")
-    values = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag in flags]
+    values = [value for flag, value in pairwise(arguments) if flag in flags]
     values += [value for flag, _, value in (argument.partition("=") for argument in arguments) if flag in flags]
     return [Path(value) for value in values if value]
 

@@ -70,8 +70,10 @@ def check_folder(folder: Path) -> None:
         InputError: If a file names a `_target_` outside the allowed packages, or a factory for logging.
     """
     for file in sorted(folder.rglob("*.y*ml")):
-        with one_line_errors():
+        try:
             loaded = OmegaConf.load(file)
+        except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError):
+            continue  # it cannot be composed either, and Hydra says so if it is chosen
         for key, value in _leaves(OmegaConf.to_container(loaded, resolve=False)):
             package = str(value).partition(".")[0]
             is_target = key == "_target_" and package not in (*allowed_packages(), "hydra_plugins")

@@ -32,7 +32,9 @@ DROPOUT = 0.1
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, nargs="+", default=[7_583, 4_371_900])
-    parser.add_argument("--steps", type=int, default=100, help="steps per turn; fewer for variants slower than 10k rows/s")
+    parser.add_argument(
+        "--steps", type=int, default=100, help="steps per turn; fewer for variants slower than 10k rows/s"
+    )
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--peer-python", help="a Python with torch and torch-rechub")
     parser.add_argument("--variant", choices=["peer"], help=argparse.SUPPRESS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def _sample(split: SplitArrays) -> NDArray[np.int64]:
 
 def _hash_rows(split: SplitArrays, rows: NDArray[np.int64] | slice) -> NDArray[np.uint64]:
     """Return a hash of all that is known of each row, `(rows,)`; rows rise."""
-    parts = [np.asarray(split.labels[rows])]
+    parts: list[NDArray[Any]] = [np.asarray(split.labels[rows])]
     parts += [np.asarray(matrix[rows]) for matrix in (split.ids, split.numeric) if matrix is not None]
     parts += [np.asarray(codes[rows])[:, None] for codes in (split.groups, split.items) if codes is not None]
     state = np.zeros(len(parts[0]), np.uint64)

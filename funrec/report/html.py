@@ -17,6 +17,7 @@ from funrec.files import replacing
 from funrec.report.compare import COUNTS, Comparison, compare_runs
 from funrec.report.differences import Difference
 from funrec.report.pages import figures_of, is_lower_better, runs_of
+from funrec.report.recipes import Recipe
 from funrec.report.significance import Estimate
 from funrec.report.text import sentences
 
@@ -136,8 +137,7 @@ def _comparison_table(comparison: Comparison) -> str:
     best = {metric: _best(comparison, metric) for metric in metrics}
     rows = []
     for recipe in comparison.recipes:
-        short = "".join(f"<small>{_breakable(f'{key}={value}')}</small>" for key, value in recipe.settings.items())
-        cells = [f'<th scope="row">{_breakable(recipe.model)}{short}</th>']
+        cells = [_name_cell(recipe, 'class="phone"')]
         cells += [f'<td class="setting">{escape(recipe.settings.get(key, ""))}</td>' for key in settings]
         cells.append(f'<td data-value="{len(recipe.runs)}">{len(recipe.runs)}</td>')
         for metric in metrics:
@@ -164,7 +164,7 @@ def _differences(title: str, comparison: Comparison, differences: Sequence[Diffe
         mine = [found.get((id(recipe), metric)) for metric in metrics]
         if not any(mine):
             continue
-        cells = [f'<th scope="row">{_breakable(str(recipe))}</th>']
+        cells = [_name_cell(recipe)]
         cells += [
             _difference_cell(difference, ranges[metric]) for difference, metric in zip(mine, metrics, strict=True)
         ]
@@ -186,6 +186,12 @@ def _table(caption: str, columns: Iterable[str], rows: Iterable[str], settings: 
         f"<thead><tr>{heads}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _name_cell(recipe: Recipe, kind: str = "") -> str:
+    """Return the heading of a row: the model, and in small what tells it from others."""
+    small = "".join(f"<small {kind}>{_breakable(f'{key}={value}')}</small>" for key, value in recipe.settings.items())
+    return f'<th scope="row">{_breakable(recipe.model)}{small}</th>'
 
 
 def _breakable(name: str) -> str:

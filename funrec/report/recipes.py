@@ -233,7 +233,11 @@ def _tell_apart(recipes: Sequence[Recipe]) -> None:
     asked = [_overrides(recipe.runs[0].record.get("overrides") or []) for recipe in recipes]
     skipped = {"model", *NOT_THE_RECIPE, *(f"dataset.{key}" for key in PATHS)}
     skipped |= {f"metrics.{key}" for key in CLOSER_LOOKS}
-    keys = [key for key in dict.fromkeys(key for overrides in asked for key in overrides) if key not in skipped]
+    keys = [
+        key
+        for key in dict.fromkeys(key for overrides in asked for key in overrides)
+        if key not in skipped and key.partition(".")[0] not in NOT_THE_RECIPE
+    ]
     for key in keys:
         values = [
             overrides[key] if key in overrides else _configured(config, key)

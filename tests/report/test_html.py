@@ -179,7 +179,7 @@ def test_a_closer_look_makes_no_other_recipe(tmp_path: Path) -> None:
         run = write_full_run(tmp_path / str(seed), rows, seed)
         saved = record.read(run)
         saved["config"]["metrics"] = {"gauc_weight": "impressions", "slices": ["tab"] if seed else []}
-        saved["overrides"] = ["metrics.slices=[tab]"] if seed else []
+        saved["overrides"] = ["metrics.slices=[tab]", "report.slices=true"] if seed else []
         record.write(run, saved)
     found = write_report([tmp_path], tmp_path / "report.html")
     assert [(recipe.model, len(recipe.runs), recipe.settings) for recipe in found.recipes] == [("mmoe", 3, {})]
