@@ -6,8 +6,8 @@
 
 16 features of width 8, 3 tasks (esmm: 2, as the peer's), batches of 1024, dropout 0.1, Adam, the papers' linear gates,
 towers [128, 64]; backbones of about 100,000 parameters where their shape allows it: 4 experts [128, 64], two levels of
-2 + 2 experts [64] per tower, and so on. Models take turns, and the best of each one's turns enters a ratio; a peer takes
-its turns between two of ours.
+2 + 2 experts [64] per tower, and so on. Models take turns, and the best of each one's turns enters a ratio; a peer
+takes its turns between two of ours.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Run it in an environment of its own:
 
-    python -m venv torchjd && torchjd/bin/pip install torch==2.13.0 torchjd==0.18.0 quadprog qpsolvers cvxpy clarabel ecos
+    python -m venv torchjd
+    torchjd/bin/pip install torch==2.13.0 torchjd==0.18.0 quadprog qpsolvers cvxpy clarabel ecos
     torchjd/bin/python scripts/make_torchjd_fixture.py
 
 Gramians of 2 to 6 tasks, of the kinds named in `KINDS`, in float64. TorchJD regularises some problems and stops some

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
-import time
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -157,24 +157,23 @@ def test_a_build_that_fails_leaves_nothing_and_a_killed_ones_rest_is_swept(tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["name.lock"]
 
 
-def _slow_build(folder: Path) -> None:
+BUILD_SLOWLY = """
+import os, sys, time
+from pathlib import Path
+from funrec.data.cache import obtain
+
+def build(folder):
     (folder.parent / f"built-{os.getpid()}").touch()
     time.sleep(0.5)
     (folder / "content").write_text("x")
 
-
-def _obtain(cache: Path) -> None:
-    obtain(cache, "name", _slow_build)
+obtain(Path(sys.argv[1]), "name", build)
+"""
 
 
 def test_two_processes_at_the_same_moment_build_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_obtain, args=(tmp_path,)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
+    processes = [subprocess.Popen([sys.executable, "-c", BUILD_SLOWLY, str(tmp_path)]) for _ in range(2)]
+    assert [process.wait(60) for process in processes] == [0, 0]
     assert len(list(tmp_path.glob("built-*"))) == 1 and (tmp_path / "name" / "content").exists()
 
 

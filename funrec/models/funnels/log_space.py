@@ -1,8 +1,8 @@
 """Products and mixtures of probabilities, kept as logarithms of both sides.
 
 Both `p` and `1 - p` of a product or a mixture are sums of products of the parts' two sides, with no subtraction
-anywhere: `1 - ab = (1 - a) + a (1 - b)`. So the smaller side keeps its digits, however small; the other, whose logarithm
-is near 0, is then found from it. Every gradient is a share, between 0 and 1, of what comes in.
+anywhere: `1 - ab = (1 - a) + a (1 - b)`. So the smaller side keeps its digits, however small; the other, whose
+logarithm is near 0, is then found from it. Every gradient is a share, between 0 and 1, of what comes in.
 """
 
 from __future__ import annotations
