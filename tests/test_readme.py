@@ -16,7 +16,8 @@ README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return [text for found, text in fenced if found == language]
 
 
 def run_commands() -> list[str]:
