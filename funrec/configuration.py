@@ -1,6 +1,6 @@
 """Hydra at arm's length: configurations composed, resolved to plain values, their errors in one line.
 
-Only this module and `funrec.cli` know Hydra and OmegaConf; every other room takes plain typed values.
+Only this module and `funrec.commands.run` know Hydra and OmegaConf; every other room takes plain typed values.
 """
 
 from __future__ import annotations

@@ -1,0 +1,29 @@
+"""`funrec report`: finished runs in one page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write finished runs into one HTML file that opens offline; 1 if a record or predictions are damaged."""
+    parser = argparse.ArgumentParser(
+        prog="funrec report",
+        description="Draw finished runs in one HTML file that opens offline: comparison, curves, gates, diagnosis.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders, sweep folders, or globs of them")
+    parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="by default report.html")
+    parser.add_argument("--baseline", metavar="NAME", help="a model, a setting (weighting=fixed) or a run's folder")
+    parser.add_argument("--columns", metavar="METRICS", help="such as auc_macro,gauc_* or auc_*@random")
+    options = parser.parse_args(arguments)
+    from funrec.report.html import write_report
+
+    columns = options.columns.split(",") if options.columns else None
+    found = write_report(options.paths, options.output, options.baseline, columns)
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    print(options.output)
+    return 1 if found.damaged else 0
