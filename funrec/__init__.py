@@ -6,18 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from funrec.errors import InputError
-    from funrec.experiment import load_run, run_experiment
+    from funrec.experiment import load_run, resume, run_experiment
+    from funrec.interruption import Interrupted
     from funrec.report.compare import compare
     from funrec.run import Run
+    from funrec.tuning.api import Study, tune
 
-__all__ = ["InputError", "Run", "compare", "load_run", "run_experiment"]
+__all__ = ["InputError", "Interrupted", "Run", "Study", "compare", "load_run", "resume", "run_experiment", "tune"]
 
 _HOMES = {
     "InputError": "funrec.errors",
+    "Interrupted": "funrec.interruption",
     "Run": "funrec.run",
+    "Study": "funrec.tuning.api",
     "compare": "funrec.report.compare",
     "load_run": "funrec.experiment",
+    "resume": "funrec.experiment",
     "run_experiment": "funrec.experiment",
+    "tune": "funrec.tuning.api",
 }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from funrec.configuration import compose
 from funrec.data.arrays import PreparedData, SplitArrays
+from funrec.run_folder import is_run, new_run_folder
 
 BASELINES = ("logistic", "popularity", "single_task")
 POPULARITY = "popularity"
@@ -31,18 +33,28 @@ def baseline_configs(config: Mapping[str, Any], overrides: Sequence[str]) -> Ite
     """
     kept = [override for override in overrides if override.lstrip("+").startswith("experiment=")]
     for name in BASELINES:
-        sibling = copy.deepcopy(dict(config)) | {"baselines": False}
+        sibling = copy.deepcopy(dict(config)) | {"baselines": False, "tuned_on": None}
         if name == POPULARITY:
-            sibling["model"] = {"_target_": POPULARITY, "smoothing": SMOOTHING}
+            sibling["model"] = {"_target_": f"{__name__}.{Popularity.__name__}", "smoothing": SMOOTHING}
         else:
             sibling["model"] = compose([*kept, f"model={name}"])["model"]
         sibling["weighting"] = compose(["weighting=fixed"])["weighting"]
         yield name, sibling
 
 
+def baseline_folder(folder: Path, name: str, is_resumed: bool) -> Path:
+    """Return the folder of a run's baseline, beside the run's own: made now, unless a resumed run has it already.
+
+    Raises:
+        InputError: If it cannot be made.
+    """
+    place = folder.parent / f"{folder.name}_{name}"
+    return place if is_resumed and is_run(place) else new_run_folder(place.parent, place.name)
+
+
 def is_popularity(config: Mapping[str, Any]) -> bool:
     """Whether a configuration's model is an item's popularity, which needs no training."""
-    return bool(config["model"].get("_target_") == POPULARITY)
+    return bool(config["model"].get("_target_") == f"{__name__}.{Popularity.__name__}")
 
 
 class Popularity:

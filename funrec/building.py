@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import keras
 import numpy as np
+from tensorflow.python.eager import context
 
 from funrec.errors import InputError
 from funrec.models.backbones.base import Backbone
@@ -19,12 +22,14 @@ from funrec.schema import InputLayout, Task
 from funrec.targets import build
 from funrec.training.gates import GateMeter, gate_columns
 from funrec.training.loop import Trainer
+from funrec.training.saving import CheckpointFile
 from funrec.training.scoring import Scorer
 from funrec.weighting.base import Weighting
 
 log = logging.getLogger("funrec")
 
 __all__ = [
+    "CheckpointFile",
     "GateMeter",
     "Parts",
     "Scorer",
@@ -33,9 +38,15 @@ __all__ = [
     "build_parts",
     "check_parts",
     "count_lookups",
+    "forget_former_models",
     "gate_columns",
     "part_name",
 ]
+
+
+#: Bytes of models that are not needed any more and may wait for Python to notice.
+MAY_WAIT = 1 << 26
+_models: WeakSet[MultiTaskModel] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ def build_model(
     config = dict(config)
     backbone = build(config.pop("backbone"), Backbone, "model.backbone", dtype=precision)
     funnel = build(config.pop("funnel"), Funnel, "model.funnel")
-    return build(
+    model = build(
         config,
         MultiTaskModel,
         "model",
@@ -112,6 +123,19 @@ def build_model(
         tasks=tasks,
         precision=precision,
     )
+    _models.add(model)
+    return model
+
+
+def forget_former_models() -> None:
+    """Free what the runs before this one left in the process.
+
+    Keras' layers refer to themselves, so that gigabytes of a model wait for Python's collector, which looks at the
+    number of objects and not at their size. And TensorFlow keeps about a megabyte for every graph that ever ran.
+    """
+    if sum(4 * model.count_params() for model in _models if model.built) > MAY_WAIT:
+        gc.collect()
+    context.context().clear_kernel_cache()
 
 
 def part_name(target: str) -> str:

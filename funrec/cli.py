@@ -11,17 +11,20 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from funrec.commands.console import reason
 from funrec.errors import InputError, did_you_mean
 
-from funrec.commands.console import reason
-
-COMMANDS = ("run", "list", "data", "predict", "compare", "report")
+COMMANDS = ("run", "tune", "resume", "status", "clean", "list", "data", "predict", "compare", "report")
 
 HELP = """\
 usage: funrec COMMAND ...
 
   funrec run [OVERRIDE ...]              run one experiment: funrec run model=mmoe trainer.epochs=2
   funrec run -m [OVERRIDE ...]           run every combination: funrec run -m model=shared_bottom,mmoe
+  funrec tune [OVERRIDE ...]             search with Optuna: funrec tune model=mmoe search.trials=50
+  funrec resume PATH                     go on with a run, sweep or search that was stopped
+  funrec status PATH...                  what is finished, what runs, what stopped
+  funrec clean PATH...                   remove what interrupted and failed runs left behind
   funrec list [models|datasets|...]      what there is to choose from
   funrec compare PATH... [--baseline X]  runs side by side, and which differences are real
   funrec report PATH... -o report.html   the same drawn, with curves and diagnosis, in one file
@@ -57,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (InputError, OSError) as error:
         print(f"funrec: {reason(error)}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("funrec: interrupted.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"funrec: {str(stop) or 'Interrupted.'}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -1,10 +1,13 @@
 """Hydra at arm's length: configurations composed, resolved to plain values, their errors in one line.
 
-Only this module and `funrec.commands.run` know Hydra and OmegaConf; every other room takes plain typed values.
+Only this module, `funrec.commands.run` and `funrec.launchers` know Hydra and OmegaConf; every other room takes plain
+typed values.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,28 +19,68 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from funrec.errors import InputError, did_you_mean
+from funrec.files import one_line, replacing
 from funrec.targets import allowed_packages
 
 CONFIG_MODULE = "funrec.conf"
+
+#: Folders of configuration files beside funrec's own, for this process and those that it starts.
+FOLDERS_VARIABLE = "FUNREC_CONFIG_DIR"
+
+#: What to install for a launcher that is not ours.
+LAUNCHER_PACKAGES = {
+    "joblib": "'funrec[joblib]'",
+    "ray": "'funrec[ray]'",
+    "submitit": "hydra-submitit-launcher",
+}
 
 # Two runs that start within one second land in folders of their own.
 OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 
 
-def compose(overrides: Sequence[str]) -> dict[str, Any]:
+def compose(overrides: Sequence[str], folders: Sequence[Path] = (), name: str = "config") -> dict[str, Any]:
     """Return the configuration that `overrides` ask for, as plain values.
+
+    Args:
+        overrides: Hydra overrides.
+        folders: Folders of configuration files of one's own, as `--config-dir` names them; those that the
+            environment variable `FUNREC_CONFIG_DIR` lists count too.
+        name: The file to begin with.
 
     Raises:
         InputError: If an override does not parse, or names something that is not there.
     """
+    return compose_with_choices(overrides, folders, name)[0]
+
+
+def compose_with_choices(
+    overrides: Sequence[str], folders: Sequence[Path] = (), name: str = "config"
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what `compose` does, and the file chosen in every group: `{"model": "mmoe", ...}`."""
     with one_line_errors(overrides), _own_hydra():
-        return to_plain(hydra_compose("config", list(overrides)))
+        config = hydra_compose(name, [*overrides, *_search_path(folders)], return_hydra_config=True)
+        chosen = {str(group): str(choice) for group, choice in config.hydra.runtime.choices.items()}
+        return to_plain(config), {group: choice for group, choice in chosen.items() if not group.startswith("hydra")}
+
+
+def parse_override(override: str) -> tuple[str, Any, bool]:
+    """Return an override's key, its value as plain data, and whether it deletes.
+
+    Raises:
+        InputError: If it does not parse, or lists values to sweep over.
+    """
+    with one_line_errors():
+        parsed = OverridesParser.create().parse_override(override)
+        if parsed.is_sweep_override():
+            raise InputError(f"{override} should give one value. Received: several. Put a list in brackets.")
+        return parsed.key_or_group, parsed.value(), parsed.is_delete()
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
@@ -46,18 +89,49 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
     Raises:
         InputError: If a value that must be given is not.
     """
+    plain = {}
     with one_line_errors():
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    if not isinstance(plain, dict):
-        raise TypeError("A configuration is a mapping.")
-    return {str(key): value for key, value in plain.items() if key != "hydra"}
+        for key in map(str, config):
+            if key != "hydra":
+                value = config[key]
+                is_node = OmegaConf.is_config(value)
+                plain[key] = OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if is_node else value
+    return plain
 
 
 def save(config: Mapping[str, Any], overrides: Sequence[str], folder: Path) -> None:
-    """Write a configuration and its overrides into `folder`, as Hydra does for a run of its own."""
+    """Write a configuration and its overrides into `folder`, as Hydra does for a run of its own.
+
+    Raises:
+        InputError: If the folder cannot be written or the disk is full.
+    """
     folder.mkdir(exist_ok=True)
-    OmegaConf.save(OmegaConf.create(dict(config)), folder / "config.yaml")
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / "overrides.yaml")
+    # The configuration last: where there is one, all is there.
+    for name, content in (("overrides.yaml", list(overrides)), ("config.yaml", dict(config))):
+        with replacing(folder / name) as temporary:
+            OmegaConf.save(OmegaConf.create(content), temporary)
+
+
+def load(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the configuration and the overrides that `save` wrote.
+
+    Raises:
+        InputError: If there are none, or they are damaged.
+    """
+    config, overrides = _load(folder / "config.yaml"), _load(folder / "overrides.yaml")
+    if not isinstance(config, dict) or not isinstance(overrides, list):
+        raise InputError(f"{folder} is damaged: a mapping and a list should be in it. Run it again in a new folder.")
+    return {str(key): value for key, value in config.items()}, [str(override) for override in overrides]
+
+
+def _load(path: Path) -> Any:
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (FileNotFoundError, NotADirectoryError):
+        run = path.parent.parent
+        raise InputError(f"{run} should be a run's folder. Received: one without .hydra/{path.name}.") from None
+    except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
+        raise InputError(f"{path} is damaged: {one_line(error)}. Run it again in a new folder.") from error
 
 
 def check_folder(folder: Path) -> None:
@@ -122,6 +196,12 @@ def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
         raise InputError(f"A choice should be the name of a configuration, as in model=mmoe. {error}.") from error
 
 
+def _search_path(folders: Sequence[Path]) -> list[str]:
+    known = [Path(folder) for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if folder]
+    places = [f"file://{folder}" for folder in dict.fromkeys(folder.resolve() for folder in (*folders, *known))]
+    return [f"hydra.searchpath={json.dumps(places)}"] if places else []
+
+
 @contextmanager
 def _own_hydra() -> Iterator[None]:
     """Compose with our configuration, and give a caller who uses Hydra too their own back."""
@@ -142,6 +222,8 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     if unknown := re.search(r"In '[^']+': Could not find '([^']+)'", text):
         group, _, name = unknown[1].rpartition("/")
         options = [option for option in re.findall(r"^\t([^_\s]\S*)", text, flags=re.MULTILINE) if "=" not in option]
+        if group == "hydra/launcher" and (package := LAUNCHER_PACKAGES.get(name.partition("_")[0])):
+            return f"{group}={name} needs a package of its own. Received: none. Run pip install {package}."
         return f"{group}: there is no {name}.{did_you_mean(name, options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
         return f"{unknown[1]}: no such key.{_nearest_key(unknown[1], overrides)}"
@@ -169,7 +251,7 @@ def _nearest_key(key: str, overrides: Sequence[str]) -> str:
     kept = [override for override in overrides if key not in override]
     try:
         with _own_hydra():
-            keys = list(_flatten(hydra_compose("config", kept)))
+            keys = list(_flatten(hydra_compose("config", [*kept, *_search_path([])])))
     except (HydraException, OmegaConfBaseException):
         return ""
     # The name is looked for among its neighbours first: a typo rarely changes the path to it.

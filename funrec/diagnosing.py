@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from funrec.evaluation import SUFFIXES, Scored
 from funrec.metrics.calibration import reliability_bins, sigmoid
 from funrec.metrics.diagnosis import Finding, find_problems
 from funrec.metrics.evaluate import evaluate
-from funrec.metrics.heads import Rows, head_by_label
+from funrec.metrics.heads import HeadByLabel, Rows, head_by_label
+from funrec.metrics.leaks import auc_of_codes, auc_of_numbers
 from funrec.schema import Task
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ MOST_REPEATS = 0.02
 #: A feature most of whose validation values training never saw says little.
 MOST_UNKNOWN = 0.5
 RELIABILITY_BINS = 15
+#: A feature that ranks a label so well by itself has seen it. Only tasks ranked as well are searched for one.
+GIVES_AWAY = 0.95
 
 
 def diagnose(data: PreparedData, scored: Sequence[Scored]) -> dict[str, Any]:
@@ -42,7 +45,8 @@ def diagnose(data: PreparedData, scored: Sequence[Scored]) -> dict[str, Any]:
     rows = _rows(data, valid)
     matrix = head_by_label(rows)
     repeats = count_repeats(data)
-    findings = [*find_problems(rows, matrix), *_data_problems(data, repeats.valid, repeats.train)]
+    findings = _name_leaks(data, rows, matrix, find_problems(rows, matrix))
+    findings += _data_problems(data, repeats.valid, repeats.train)
     for finding in findings:
         log.warning("Warning: %s", finding.message)
     return {
@@ -111,6 +115,45 @@ def measure_reliability(data: PreparedData, scored: Sequence[Scored]) -> dict[st
             bins = reliability_bins(labels, sigmoid(logits), RELIABILITY_BINS)
             found[f"{data.tasks[column].name}{suffix}"] = asdict(bins)
     return found
+
+
+def _name_leaks(data: PreparedData, rows: Rows, matrix: HeadByLabel, findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings, with the feature that gives a well ranked label away by itself, where one does."""
+    found = list(findings)
+    for place, task in enumerate(matrix.tasks):
+        if not matrix.auc[place, place] >= GIVES_AWAY:
+            continue
+        feature, value = _best_alone(data, rows, next(i for i, each in enumerate(data.tasks) if each.name == task))
+        if value < GIVES_AWAY:
+            continue
+        told = f"{feature} alone ranks {task} with an AUC of {value:.4f}"
+        for index, finding in enumerate(found):
+            if finding.kind == "too_good" and finding.subjects == (task,):
+                message = f"{finding.message} {told}: dataset.drop=[{feature}] leaves it out."
+                found[index] = replace(finding, message=message)
+                break
+        else:
+            message = (
+                f"{told}. Check whether it is known before {task} happens; dataset.drop=[{feature}] leaves it out."
+            )
+            found.append(Finding("leak", (task, feature), message))
+    return found
+
+
+def _best_alone(data: PreparedData, rows: Rows, task: int) -> tuple[str, float]:
+    """Return the feature that ranks a task's validation labels best by itself, and its AUC."""
+    train, valid = data.splits["train"], data.splits["valid"]
+    known = np.arange(len(train)) if train.masks is None else np.flatnonzero(train.masks[:, task])
+    picked = rows.of_task(task)
+    train_labels, labels = np.asarray(train.labels[known, task]), rows.labels[picked, task]
+    best, value = "", 0.0
+    for place, name in enumerate(data.id_features):
+        alone = auc_of_codes(train.ids[known, place], train_labels, valid.ids[picked, place], labels)
+        best, value = max((best, value), (name, alone), key=lambda pair: pair[1])
+    for place, name in enumerate(data.numeric_features):
+        alone = auc_of_numbers(valid.numeric[picked, place], labels)
+        best, value = max((best, value), (name, alone), key=lambda pair: pair[1])
+    return best, value
 
 
 def _data_problems(data: PreparedData, valid: float, train: float) -> list[Finding]:

@@ -29,6 +29,20 @@ def render_diagnosis(record: Mapping[str, Any]) -> str:
     return "\n".join([*parts, *_exposures(record["metrics"])])
 
 
+def selection_note(record: Mapping[str, Any]) -> str:
+    """Return a line on the rows that chose what they report, and on those that did not; empty if nothing was chosen."""
+    split = record.get("selected_on")
+    if not split:
+        return ""
+    others = [name for name in record["row_fingerprint"] if name != split]
+    if others:
+        return f"Selected on {split}, which is a little flattered; nothing was chosen on {' and '.join(others)}."
+    return (
+        f"Selected on {split}, the rows reported, and so a little flattered: dataset.split.test_from or "
+        "dataset.split.test hold others back."
+    )
+
+
 def render_slices(record: Mapping[str, Any]) -> str:
     """Return the default table's metrics by slice, without the macros; blank where a slice has none."""
     slices = record.get("slices")

@@ -1,9 +1,9 @@
-"""The one kind of error a user can mend, and the words to say it in."""
+"""The one kind of error a user can mend, the words to say it in, and what stops a run without being an error."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class InputError(ValueError):
@@ -12,6 +12,20 @@ class InputError(ValueError):
     The message is one line that says what should hold, what came, and what to do. The command line
     prints it without a traceback and exits with code 2; every other exception is a bug in funrec.
     """
+
+
+class Pruned(Exception):
+    """Raised by an `on_epoch` hook to say that a run is not worth going on with.
+
+    It is nobody's mistake: the run's folder says "pruned", and the one who raised it gets it back.
+    """
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def did_you_mean(name: object, candidates: Iterable[object]) -> str:

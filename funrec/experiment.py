@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from funrec import record
-from funrec.data.arrays import PreparedData, SplitArrays
 from funrec.data.base import Dataset
-from funrec.data.inputs import save_inputs
-from funrec.data.nesting import check_nesting
 from funrec.data.prepare import prepare
 from funrec.data.slicing import read_columns
 from funrec.diagnosing import diagnose, measure_reliability, measure_slices
-from funrec.errors import InputError
+from funrec.errors import InputError, Pruned
 from funrec.evaluation import (
     Scored,
     evaluate_oracle,
     evaluate_scored,
-    measure_validation,
-    validation_metrics,
     write_scored,
 )
-from funrec.quiet import load_tensorflow
+from funrec.fitting import Attempt, EpochHook, check_parts, train
+from funrec.interruption import Interrupted, Interruption
+from funrec.leftovers import drop_temporary_files, drop_weights
+from funrec.memory import memory_errors_in_one_line
+from funrec.messages import messages
+from funrec.provenance import running_code
+from funrec.resuming import check_origin
 from funrec.run import Run
-from funrec.schema import InputLayout
 from funrec.settings import check_settings
 from funrec.table import label
 from funrec.targets import build
@@ -58,7 +54,7 @@ def run_experiment(model: str | None = None, *overrides: str, verbose: bool = Fa
     chosen = [] if model is None else [model if "=" in model else f"model={model}"]
     config = compose([*chosen, *overrides])
     folder = record.new_run_folder(Path("outputs", "runs"), f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
-    with _messages(folder, verbose):
+    with messages(folder, verbose):
         return run_with_baselines(config, folder, overrides=[*chosen, *overrides])[0]
 
 
@@ -71,7 +67,41 @@ def load_run(path: str | Path) -> Run:
     return Run(Path(path), record.read(path))
 
 
-def run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str] = (), live: bool = False) -> Run:
+def resume(folder: str | Path, force: bool = False, live: bool = False, verbose: bool = False) -> list[Run]:
+    """Go on with a run that was interrupted or failed, and with its baselines, from their last checkpoints.
+
+    It ends with the table of a run that was never stopped, to the last digit. What is finished is kept as it is.
+
+    Args:
+        folder: The run's folder.
+        force: Whether to go on even if the code, the data or the configuration are not those of the checkpoint.
+        live: Whether to draw progress on the terminal.
+        verbose: Whether to say on standard error what is happening.
+
+    Returns:
+        The run, then its baselines.
+
+    Raises:
+        InputError: If there is no run to go on with, or it would not go on as it began.
+    """
+    from funrec.configuration import load
+
+    folder = Path(folder)
+    config, overrides = load(folder / ".hydra")
+    with messages(folder, verbose):
+        return run_with_baselines(config, folder, overrides, live, resume=True, force=force)
+
+
+def run(
+    config: Mapping[str, Any],
+    folder: Path,
+    overrides: Sequence[str] = (),
+    live: bool = False,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    on_epoch: EpochHook | None = None,
+) -> Run:
     """Run what `config` describes, in `folder`; leave a record there, or the reason why not.
 
     Args:
@@ -79,16 +109,46 @@ def run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str] = (), 
         folder: The run's folder, which exists and holds no finished run.
         overrides: What was asked for on top of the defaults.
         live: Whether to draw progress on the terminal.
+        resume: Whether to go on from the checkpoint in `folder`, if there is one.
+        force: Whether to go on even if the code, the data or the configuration are not those of the checkpoint.
+        on_epoch: Called after every epoch with its row of the history: losses, validation metrics. A resumed run
+            first calls it for the epochs behind it. What it raises ends the run and comes out of it; after a
+            `funrec.errors.Pruned` the folder says "pruned", else "failed".
 
     Raises:
-        InputError: If the configuration or the data is not what it should be.
+        InputError: If the configuration or the data is not what it should be, or not what it was.
+        Interrupted: If the run was stopped from outside (Ctrl-C, SIGTERM): it can be resumed.
     """
     from funrec.configuration import save
 
-    with record.RunLock(folder):
+    if resume:
+        check_origin(config, folder, force)
+    epochs: list[int] = []
+
+    def tell(row: Mapping[str, Any]) -> None:
+        epochs.append(row["epoch"])
+        if on_epoch is not None:
+            on_epoch(row)
+
+    with record.RunLock(folder), Interruption() as interruption:
         try:
+            drop_temporary_files(folder)
+            if not resume:
+                drop_weights(folder, keep="none")
             save(config, overrides, folder / ".hydra")
-            record.write(folder, _run(config, folder, overrides, live))
+            with memory_errors_in_one_line():
+                done = _run(config, overrides, Attempt(folder, live, tell, interruption))
+            record.write(folder, done)
+            drop_weights(folder, config["trainer"].get("keep", "best"))
+        except KeyboardInterrupt:
+            if record.is_finished(folder):
+                raise
+            raise Interrupted(folder, record.progress(folder)) from None
+        except Pruned:
+            with suppress(InputError):
+                record.write_failure(folder, f"pruned at epoch {epochs[-1]}", "pruned")
+            drop_weights(folder, keep="none")
+            raise
         except BaseException as error:
             with suppress(InputError):  # a full disk has no room for the reason either
                 record.write_failure(folder, f"{type(error).__name__}: {error}")
@@ -97,56 +157,62 @@ def run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str] = (), 
 
 
 def run_with_baselines(
-    config: Mapping[str, Any], folder: Path, overrides: Sequence[str] = (), live: bool = False
+    config: Mapping[str, Any],
+    folder: Path,
+    overrides: Sequence[str] = (),
+    live: bool = False,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    on_epoch: EpochHook | None = None,
 ) -> list[Run]:
     """Run what `config` describes, and with `baselines: true` its baselines, each in a folder beside its own.
 
-    Args and errors are those of `run`. The run itself comes first.
+    Args and errors are those of `run`, except that `resume` takes a run that is finished as it is. The run itself
+    comes first; `on_epoch` hears of that one alone.
     """
-    from funrec.baselines import baseline_configs, is_popularity
+    from funrec.baselines import baseline_configs, baseline_folder, is_popularity
 
-    runs = [run(config, folder, overrides, live)]
+    def start(config: Mapping[str, Any], place: Path, overrides: Sequence[str], hook: EpochHook | None = None) -> Run:
+        if resume and record.is_finished(place):
+            return load_run(place)
+        return run(config, place, overrides, live, resume=resume, force=force, on_epoch=hook)
+
+    runs = [start(config, folder, overrides, on_epoch)]
     for name, sibling in baseline_configs(config, overrides) if config["baselines"] else ():
         if name == runs[0].record["label"]:
             continue
         if is_popularity(sibling) and sibling["dataset"].get("item") is None:
             log.info("No popularity baseline: the dataset names no item column (dataset.item).")
             continue
-        place = record.new_run_folder(folder.parent, f"{folder.name}_{name}")
+        place = baseline_folder(folder, name, resume)
         kept = [asked for asked in overrides if not asked.lstrip("+~").startswith(("model", "weighting", "baselines"))]
         log.info("Baseline %s.", name)
         try:
-            runs.append(run(sibling, place, [*kept, f"model={name}"], live))
+            runs.append(start(sibling, place, [*kept, f"model={name}"]))
         except InputError as error:  # the run itself is done, and stands
             log.error("No %s baseline: %s", name, error)
+        except Interrupted as stop:  # whoever resumes the run resumes its baselines
+            raise Interrupted(folder, stop.position) from None
     return runs
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """What can score rows, and what its training left for the record."""
-
-    score: Callable[[SplitArrays], dict[str, np.ndarray]]
-    backbone: str
-    funnel: str
-    fields: dict[str, Any]
-
-
-def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live: bool) -> dict[str, Any]:
-    started, clock = datetime.now(UTC), _Clock()
+def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) -> dict[str, Any]:
+    """Prepare, train, evaluate and diagnose; return the record."""
+    started, clock = datetime.now(UTC), attempt.clock
     check_settings(config)
     gauc_weight = config["metrics"]["gauc_weight"]
     dataset = build(config["dataset"], Dataset, "dataset")
-    _check_parts(config, dataset)
+    check_parts(config, dataset)
     data = prepare(dataset, cache_folder())
     slices = read_columns(dataset, data, config["metrics"]["slices"])
     clock.lap("prepare")
 
-    trained = _train(config, dataset, data, folder, live, clock)
+    trained = train(config, dataset, data, attempt)
 
     scored = [Scored(name, rows, trained.score(rows)) for name, rows in data.splits.items() if name != "train"]
     evaluation = evaluate_scored(data.tasks, scored, gauc_weight, config["metrics"]["ndcg_k"])
-    write_scored(folder, data, scored)
+    write_scored(attempt.folder, data, scored)
     clock.lap("evaluate")
     for name, reason in evaluation.absent.items():
         log.debug("no %s: %s", name, reason)
@@ -168,8 +234,7 @@ def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live
         "seed": config["seed"],
         "started": started,
         "finished": datetime.now(UTC),
-        "git_commit": record.git_commit(),
-        "source_hash": record.source_hash(),
+        **running_code(),
         "versions": record.versions(),
         "data_fingerprint": data.fingerprint,
         "row_fingerprint": {name: data.row_fingerprints[name] for name in data.splits if name != "train"},
@@ -183,118 +248,6 @@ def _run(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live
     }
 
 
-def _train(
-    config: Mapping[str, Any], dataset: Dataset, data: PreparedData, folder: Path, live: bool, clock: _Clock
-) -> _Trained:
-    """Build and train what `config` names; its weights and its history go to `folder`."""
-    from funrec.baselines import POPULARITY, Popularity, is_popularity
-
-    if is_popularity(config):
-        popularity = Popularity(data, config["model"]["smoothing"])
-        clock.lap("train")
-        untrained: dict[str, Any] = {"rows_per_second": None, "best_epoch": None, "selected_on": None, "gates": []}
-        return _Trained(popularity.score, POPULARITY, "independent", untrained)
-
-    load_tensorflow()
-    from funrec import building
-
-    train, valid = data.splits["train"], data.splits["valid"]
-    parts = building.build_parts(config, data.tasks, _layout(data))
-    backbone, funnel = (building.part_name(config["model"][part]["_target_"]) for part in ("backbone", "funnel"))
-    if parts.model.funnel.needs_nesting:
-        check_nesting(dataset, data, funnel)
-    parts.model.initialise(
-        config["seed"],
-        building.base_rates(train, data.tasks, data.logit_offsets),
-        building.count_lookups(train, parts.model.layout) if parts.model.has_penalty else None,
-    )
-    scorer = building.Scorer(parts.model, parts.trainer.eval_batch_size)
-    gates = building.GateMeter(parts.model)
-    clock.lap("build")
-
-    result = parts.trainer.fit(
-        parts.model,
-        train,
-        parts.weighting,
-        parts.optimizer,
-        validate=lambda: (
-            measure_validation(data.tasks, valid, scorer.score(valid), config["metrics"]["gauc_weight"])
-            | building.gate_columns(gates.measure(valid))
-        ),
-        folder=folder / "model",
-        seed=config["seed"],
-        offsets=data.logit_offsets,
-        live=live,
-    )
-    record.write_history(folder, result.history)
-    save_inputs(data, folder / "model")
-    clock.lap("train")
-    fields = {
-        "rows_per_second": result.rows_per_second,
-        "best_epoch": result.best_epoch,
-        "weighting_fallbacks": result.weighting_fallbacks,
-        "selected_on": "valid" if parts.trainer.monitor and len(result.history) > 1 else None,
-        "gates": gates.measure(valid),
-    }
-    return _Trained(scorer.score, backbone, funnel, fields)
-
-
-def _check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:
-    """Refuse what cannot train before the data is prepared, which may take long; a missing file comes first."""
-    from funrec.baselines import is_popularity
-
-    dataset.sources()
-    if not is_popularity(config):
-        load_tensorflow()
-        from funrec import building
-
-        building.check_parts(config, dataset.tasks, validation_metrics(dataset.tasks, dataset.group is not None))
-
-
 def cache_folder() -> Path:
     """Return where prepared data is kept: `FUNREC_CACHE`, else `outputs/.cache`."""
     return Path(os.environ.get("FUNREC_CACHE") or Path("outputs", ".cache"))
-
-
-def _layout(data: Any) -> InputLayout:
-    return InputLayout(data.features, data.id_features, data.numeric_features, data.cardinalities)
-
-
-class _Clock:
-    """Seconds by phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.seconds[phase] = now - self._last
-        self._last = now
-
-
-@contextmanager
-def _messages(folder: Path, verbose: bool) -> Iterator[None]:
-    """Send what funrec says to the run's log, and to standard error if asked, and leave logging as it was."""
-    logger = logging.getLogger("funrec")
-    level, propagate = logger.level, logger.propagate
-    handlers: list[logging.Handler] = [logging.FileHandler(folder / "funrec.log")]
-    handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    if verbose:
-        handlers.append(console := logging.StreamHandler())
-        console.setLevel(logging.INFO)
-    for handler in handlers:
-        logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    try:
-        yield
-    except Exception:
-        logger.debug("The run failed.", exc_info=True)
-        raise
-    finally:
-        logger.setLevel(level)
-        logger.propagate = propagate
-        for handler in handlers:
-            logger.removeHandler(handler)
-            handler.close()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 #: Names under which a library is distributed, by the name that a record gives it.
 DISTRIBUTIONS = {
@@ -18,6 +22,11 @@ DISTRIBUTIONS = {
     "polars": ("polars", "polars-lts-cpu"),
     "hydra": ("hydra-core",),
 }
+
+#: Libraries whose versions decide what a training computes.
+NUMERICAL = ("python", "tensorflow", "keras", "numpy")
+#: Settings that do not change what a training computes.
+IRRELEVANT = ("baselines", "report.", "trainer.checkpoint_minutes", "trainer.keep", "tuned_on")
 
 PACKAGE = Path(__file__).parent
 
@@ -34,6 +43,48 @@ def git_commit(folder: str | Path = PACKAGE) -> str | None:
     if not commit:
         return None
     return commit.strip() + ("+dirty" if _git(folder, "status", "--porcelain") != "" else "")
+
+
+@cache
+def running_code() -> dict[str, str | None]:
+    """Return `git_commit` and `source_hash` of the code as a process first saw it, which is the code it runs."""
+    return {"git_commit": git_commit(), "source_hash": source_hash()}
+
+
+def origin(config: Mapping[str, Any], data_fingerprint: str) -> dict[str, Any]:
+    """Return what a training stands on, as JSON has it: what should be the same where it is gone on with."""
+    settings = {
+        key: value for key, value in _settings(json.loads(json.dumps(config))) if not key.startswith(IRRELEVANT)
+    }
+    return {
+        "settings": settings,
+        "data": data_fingerprint,
+        "code": running_code()["source_hash"],
+        "versions": {name: version for name, version in versions().items() if name in NUMERICAL},
+    }
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say in what two origins differ; empty where they do not."""
+    found = []
+    for kind in ("settings", "versions"):
+        before, after = then.get(kind, {}), now[kind]
+        changed = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+        found += [f"{key} was {before.get(key)} and is {after.get(key)}" for key in changed]
+    if then.get("code") != now["code"]:
+        found.append("funrec's code has changed")
+    if then.get("data") != now["data"] and not any(text.startswith("dataset.") for text in found):
+        found.append("the raw files have changed")
+    return found
+
+
+def _settings(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of a configuration by its dotted key."""
+    if isinstance(node, dict) and node:
+        for name, child in node.items():
+            yield from _settings(child, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
 
 
 def versions() -> dict[str, str | None]:

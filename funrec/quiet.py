@@ -6,8 +6,13 @@ import os
 import sys
 
 
-def load_tensorflow() -> None:
-    """Import TensorFlow without the notes on drivers and instruction sets it writes past Python to standard error."""
+def load_tensorflow(look_for_devices: bool = True) -> None:
+    """Import TensorFlow without the notes on drivers and instruction sets it writes past Python to standard error.
+
+    Args:
+        look_for_devices: Whether to have it look for devices right away, which it comments on too. A process that has
+            done so should not be forked where there is a GPU.
+    """
     if "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,7 +22,8 @@ def load_tensorflow() -> None:
         os.dup2(nowhere, 2)
         import tensorflow as tf
 
-        tf.config.list_physical_devices()  # looks for drivers, and says so, when first called
+        if look_for_devices:
+            tf.config.list_physical_devices()
     finally:
         os.dup2(kept, 2)
         os.close(kept)

@@ -6,9 +6,11 @@ A run is a folder:
     funrec.log            everything the run said
     history.parquet       one row per epoch: losses, task weights, metrics, seconds
     predictions.parquet   one row per evaluation row: ids, labels, logits
-    model/                configuration and weights of the best epoch
+    checkpoint.npz        where the training stands: weights, optimizer, weighting, history, and what it stands on;
+                          gone when the run finishes, unless trainer.keep=all
+    model/                how rows are read, and the weights of the best epoch
     record.json           what ran, on what, and how well; written last
-    failure.json          why it stopped, when it did
+    failure.json          why it failed or was pruned
     .lock                 held by the kernel for as long as the run's process lives
 
 `record.json` alone means "finished". `status` derives every state from what cannot lie: a kernel lock dies
@@ -19,12 +21,13 @@ with its process, and files appear whole or not at all.
     label, backbone, funnel        what ran
     overrides, swept               what was asked for; what a sweep varied, by override key
     config                         the resolved configuration
-    seed, started, finished        ISO 8601 timestamps
+    seed, started, finished        ISO 8601 timestamps of the run, or of its last attempt
     git_commit, source_hash        the code that ran; see `funrec.provenance`
     versions                       of Python and the libraries
     data_fingerprint               raw files and data configuration
     row_fingerprint                by evaluation split: which rows were scored
     seconds, rows_per_second       seconds by phase; training speed
+    resumed_at                     steps of the training at which a checkpoint was gone on from
     tasks, selected_on             task names; the split that chose the epoch, if any
     metrics, absent                values by name; the reason by name where there is none
     gates                          per gate: its mean expert weights, entropy, how often an expert is nearly unused
@@ -45,12 +48,15 @@ from funrec.errors import InputError
 from funrec.files import read_json, read_parquet, to_plain, write_json, write_parquet
 from funrec.provenance import git_commit, source_hash, versions
 from funrec.run_folder import (
+    CHECKPOINT,
     RECORD,
     RunLock,
     Status,
     find_runs,
+    is_finished,
     is_run,
     new_run_folder,
+    progress,
     status,
     write_failure,
 )
@@ -59,12 +65,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "CHECKPOINT",
     "RunLock",
     "Status",
     "find_runs",
     "git_commit",
+    "is_finished",
     "is_run",
     "new_run_folder",
+    "progress",
     "read",
     "read_history",
     "read_predictions",

@@ -8,19 +8,22 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from funrec.errors import InputError
-from funrec.files import one_line, read_json, write_json
+from funrec.files import one_line, read_json, read_notes, write_json
 
 RECORD = "record.json"
 FAILURE = "failure.json"
 LOCK = ".lock"
+CHECKPOINT = "checkpoint.npz"
+
+State = Literal["absent", "running", "interrupted", "failed", "pruned", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +31,15 @@ class Status:
     """The state of a run folder.
 
     Attributes:
-        state: `absent` (no run here), `running`, `interrupted` (its process died without a word), `failed`
-            or `finished`.
-        reason: Why it failed; empty in every other state.
+        state: `absent` (no run here), `running`, `interrupted` (stopped from outside, or its process died without a
+            word), `failed`, `pruned` (a tuner gave it up) or `finished`.
+        reason: Why it failed or was given up; empty in every other state.
+        progress: How far its last checkpoint is, such as `after epoch 2 of 4`; empty where there is none to go on from.
     """
 
-    state: Literal["absent", "running", "interrupted", "failed", "finished"]
+    state: State
     reason: str = ""
+    progress: str = ""
 
 
 def new_run_folder(parent: str | Path, name: str) -> Path:
@@ -101,28 +106,69 @@ class RunLock:
             self._descriptor = None
 
 
+@contextmanager
+def locked(run: str | Path) -> Iterator[None]:
+    """Keep everybody from running in a folder.
+
+    Raises:
+        BlockingIOError: If somebody does.
+        OSError: If its lock cannot be opened.
+    """
+    descriptor = os.open(Path(run) / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def status(run: str | Path) -> Status:
     """Derive the state of a run folder. Reads only, so that it works on other people's runs too."""
     run = Path(run)
     if (run / RECORD).is_file():
         return Status("finished")
     if _is_locked(run):
-        return Status("running")
+        return Status("running", progress=progress(run))
     if (run / RECORD).is_file():  # it finished between the two looks
         return Status("finished")
     if (run / FAILURE).is_file():
-        return Status("failed", _failure_reason(run))
-    return Status("interrupted" if (run / LOCK).is_file() else "absent")
+        state, reason = read_failure(run)
+        return Status(state, reason, progress(run))
+    return Status("interrupted", progress=progress(run)) if (run / LOCK).is_file() else Status("absent")
 
 
-def write_failure(run: str | Path, reason: str) -> None:
+def write_failure(run: str | Path, reason: str, state: Literal["failed", "pruned"] = "failed") -> None:
     """Leave a note that says why the run stopped, in one line.
 
     Raises:
         InputError: If the folder cannot be written.
     """
-    note = {"reason": one_line(reason), "time": datetime.now(UTC).isoformat(timespec="seconds")}
+    note = {"state": state, "reason": one_line(reason), "time": datetime.now(UTC).isoformat(timespec="seconds")}
     write_json(Path(run) / FAILURE, note)
+
+
+def read_failure(run: str | Path) -> tuple[Literal["failed", "pruned"], str]:
+    """Return what `write_failure` wrote: the state and its reason."""
+    try:
+        note = read_json(Path(run) / FAILURE)
+    except (OSError, InputError):
+        note = None
+    if not isinstance(note, dict):
+        return "failed", f"{FAILURE} cannot be read"
+    return "pruned" if note.get("state") == "pruned" else "failed", str(note.get("reason", ""))
+
+
+def checkpoint_notes(run: str | Path) -> dict[str, Any] | None:
+    """Return what a run's checkpoint says of itself; none if there is none, or it is damaged."""
+    try:
+        return read_notes(Path(run) / CHECKPOINT)
+    except (OSError, InputError):
+        return None
+
+
+def progress(run: str | Path) -> str:
+    """Return how far a run's last checkpoint is, such as `after epoch 2 of 4`; empty where there is none."""
+    return str((checkpoint_notes(run) or {}).get("position", ""))
 
 
 def find_runs(path: str | Path) -> list[Path]:
@@ -141,6 +187,11 @@ def find_runs(path: str | Path) -> list[Path]:
         raise InputError(f"{path} should hold at least one run. Received: none with a {RECORD} or a {LOCK} in it.")
     # `**` also matches what is inside a run.
     return sorted((run for run in runs if runs.isdisjoint(run.parents)), key=_natural_order)
+
+
+def is_finished(folder: str | Path) -> bool:
+    """Whether a run finished in this folder."""
+    return (Path(folder) / RECORD).is_file()
 
 
 def is_run(folder: str | Path) -> bool:
@@ -185,11 +236,3 @@ def _is_locked(run: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _failure_reason(run: Path) -> str:
-    try:
-        note = read_json(run / FAILURE)
-    except (OSError, InputError):
-        note = None
-    return str(note.get("reason", "")) if isinstance(note, dict) else f"{FAILURE} cannot be read"

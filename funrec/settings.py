@@ -8,7 +8,7 @@ from typing import Any
 from funrec.errors import InputError, did_you_mean
 from funrec.metrics.gauc import check_gauc_weight
 
-KEYS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "seed", "baselines")
+KEYS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "seed", "baselines", "tuned_on")
 METRIC_KEYS = ("gauc_weight", "ndcg_k", "slices")
 REPORT_KEYS = ("gates", "diagnosis", "slices")
 
@@ -35,6 +35,8 @@ def check_settings(config: Mapping[str, Any]) -> None:
         raise InputError(f"seed should be a whole number from 0 to {2**31 - 1}. Received: {seed}.")
     if not isinstance(config["baselines"], bool):
         raise InputError(f"baselines should be true or false. Received: {config['baselines']}.")
+    if (split := config.get("tuned_on")) is not None and not (isinstance(split, str) and split.isidentifier()):
+        raise InputError(f"tuned_on should be null or the name of a split, such as valid. Received: {split}.")
     check_gauc_weight(config["metrics"]["gauc_weight"])
     if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
         raise InputError(f"metrics.ndcg_k should be a positive whole number. Received: {depth}.")

@@ -132,3 +132,15 @@ def test_a_sweep_makes_each_baseline_once(workdir: Path, funrec: Command) -> Non
     assert done.code == 0, done.err
     assert len(find_runs(workdir)) == 3
     assert "No popularity baseline: the dataset names no item column" in done.err
+
+
+def test_baselines_know_an_experiment_of_ones_own_whichever_side_of_the_flag_it_is_named(
+    workdir: Path, funrec: Command
+) -> None:
+    Path("mine/experiment").mkdir(parents=True)
+    Path("mine/experiment/tiny.yaml").write_text(
+        "# @package _global_\ndefaults: [{override /trainer: smoke}, _self_]\ndataset: {rows: 3000}\n"
+    )
+    done = funrec("run", "baselines=true", "--config-dir", "mine", "experiment=tiny", "model=shared_bottom")
+    models = [line.split("|")[1].strip() for line in done.out.splitlines() if line.startswith("| ")]
+    assert models == ["model", "shared_bottom", "logistic", "popularity", "single_task", "oracle"]

@@ -232,7 +232,7 @@ def _read(end: int) -> str:
     return content.decode()
 
 
-def test_an_interrupted_run_ends_with_130_and_is_no_record(workdir: Path) -> None:
+def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(workdir: Path) -> None:
     command = [*FUNREC, "run", "model=logistic", "dataset.rows=3000", "trainer.epochs=100000", "trainer.patience=null"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None and child.stdout is not None
@@ -244,9 +244,10 @@ def test_an_interrupted_run_ends_with_130_and_is_no_record(workdir: Path) -> Non
         out, err = child.stdout.read(), child.stderr.read()
     assert child.returncode == 130, err
     assert out == ""
-    assert err.strip().splitlines()[-1] == "funrec: interrupted."
-    assert "Traceback" not in err
     (folder,) = (workdir / "outputs" / "runs").iterdir()
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("funrec: Interrupted.")
+    assert last.endswith(f"funrec resume {folder}")
+    assert "Traceback" not in err
     assert not (folder / "record.json").exists()
-    assert status(folder).state == "failed"
-    assert "KeyboardInterrupt" in status(folder).reason
+    assert status(folder).state == "interrupted"

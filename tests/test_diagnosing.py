@@ -13,6 +13,7 @@ from commands import Command
 from tables import write_kuairand
 
 import funrec as package
+from funrec.diagnosis_text import selection_note
 from funrec.metrics import auc
 from funrec.run import Run
 
@@ -82,8 +83,38 @@ def test_swapped_labels_are_named(workdir: Path) -> None:
 def test_a_leaked_label_is_named(workdir: Path) -> None:
     leaky = [table.with_columns((pl.col("save") * 7 + 3).alias("badge")) for table in (shop(0), shop(1))]
     run = run_shop(workdir, *leaky, "+dataset.features.badge={}")
-    assert ("too_good", "save") in findings(run)
-    assert ("too_good", "click") not in findings(run)
+    (found,) = run.record["diagnosis"]["findings"]
+    assert (found["kind"], found["subjects"]) == ("too_good", ["save"])
+    assert found["message"].endswith(
+        "badge alone ranks save with an AUC of 1.0000: dataset.drop=[badge] leaves it out."
+    )
+
+
+def test_a_leak_with_noise_is_named_too(workdir: Path) -> None:
+    """A number that tells nearly all saves: the AUC stays below what nobody would believe."""
+    random = np.random.default_rng(5)
+    leaky = [
+        table.with_columns(delay=pl.col("save") * -2.6 + random.normal(size=table.height))
+        for table in (shop(0), shop(1))
+    ]
+    run = run_shop(workdir, *leaky, "+dataset.features.delay={kind:numeric}")
+    assert findings(run) == [("leak", "save", "delay")]
+    assert 0.95 < run.metrics["auc_save"] < 0.99
+
+
+def test_tasks_of_one_label_are_named(workdir: Path) -> None:
+    copied = [table.with_columns(save=pl.col("click")) for table in (shop(0), shop(1))]
+    assert findings(run_shop(workdir, *copied)) == [("equal_labels", "click", "save")]
+
+
+def test_a_user_who_holds_most_positives_and_a_rate_that_changes_are_named(workdir: Path) -> None:
+    """In validation a robot saves everything, and clicks are half as many as in training."""
+    train, valid = shop(0), shop(1)
+    robot = (pl.col("user") == 7).cast(pl.Int64)
+    valid = valid.with_columns(save=robot, click=pl.col("click") * (pl.int_range(pl.len()) % 2))
+    found = findings(run_shop(workdir, train, valid))
+    assert ("concentrated", "save") in found
+    assert {("off_in_mean", "save"), ("off_in_mean", "click")} <= set(found)
 
 
 def test_a_constant_head_is_named(workdir: Path) -> None:
@@ -199,6 +230,16 @@ def test_a_run_of_before_says_that_it_has_none(sliced: Run) -> None:
     old = {key: value for key, value in sliced.record.items() if key not in ("diagnosis", "slices")}
     assert "was made before" in Run(sliced.path, old).diagnosis()
     assert "was made before" in Run(sliced.path, old).slices()
+
+
+def test_a_table_of_rows_that_chose_the_epoch_says_so() -> None:
+    rows = {"valid": "a"}
+    assert selection_note({"selected_on": None, "row_fingerprint": rows}) == ""
+    alone = selection_note({"selected_on": "valid", "row_fingerprint": rows})
+    assert alone.startswith("Selected on valid, the rows reported, and so a little flattered:")
+    assert "dataset.split.test_from" in alone
+    held_back = selection_note({"selected_on": "valid", "row_fingerprint": rows | {"test": "b", "random": "c"}})
+    assert held_back == "Selected on valid, which is a little flattered; nothing was chosen on test and random."
 
 
 # The command line

@@ -78,3 +78,10 @@ def test_an_installed_wheel_runs_from_an_empty_folder(installed, tmp_path):
     assert "auc_is_click" in table or "| is_click" in table
     assert "mmoe" in table
     assert len(list((tmp_path / "outputs").rglob("record.json"))) == 1
+
+
+def test_an_installed_wheel_brings_its_launcher(installed, tmp_path):
+    command = "-m funrec.cli run -m hydra/launcher=process model=logistic seed=1,2 dataset.rows=3000 trainer=smoke"
+    table = run(sys.executable, *command.split(), cwd=tmp_path, env=installed)
+    assert table.count("| logistic ") == 2
+    assert len(list((tmp_path / "outputs").rglob("record.json"))) == 2

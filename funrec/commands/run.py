@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from funrec.commands.arguments import config_folders, take_allowed
+from funrec.commands.arguments import (
+    MULTIRUN,
+    bring_folders,
+    config_folders,
+    flags_in,
+    overrides_in,
+    take_allowed,
+    take_flag,
+)
 from funrec.commands.console import is_live, reason, width
 from funrec.errors import InputError
 
@@ -18,90 +26,83 @@ log = logging.getLogger("funrec")
 
 def main(arguments: Sequence[str]) -> int:
     """Run one experiment, or with `-m` every combination; print a table each, and one for a sweep."""
+    from funrec.launchers.sweeper import Request
+
+    arguments, fail_fast = take_flag(arguments, "--fail-fast")
+    command, arguments = arguments, take_allowed(arguments)
+    return start(arguments, Request(command, overrides_in(arguments), fail_fast, show=show))
+
+
+def start(arguments: Sequence[str], request: Any) -> int:
+    """Hand a command line to Hydra, and return the exit code.
+
+    Args:
+        arguments: Of `funrec run`.
+        request: What it asks for if it is a sweep: a `funrec.launchers.sweeper.Request`.
+    """
     import hydra
-    from hydra.core.hydra_config import HydraConfig
 
-    from funrec import experiment
-    from funrec.configuration import CONFIG_MODULE, check_folder, one_line_errors, to_plain
-    from funrec.metrics import table_columns
-    from funrec.table import render, rows_from_records
+    from funrec import launchers
+    from funrec.configuration import CONFIG_MODULE, one_line_errors
+    from funrec.launchers.sweeper import for_all_jobs
+    from funrec.sweeping.outcome import has_failed, not_started, render_sweep
+    from funrec.sweeping.plan import resume_command
 
-    arguments = take_allowed(arguments)
-    for folder in config_folders(arguments):
-        check_folder(folder)
-    finished: list[Any] = []
-    failed: list[tuple[list[str], str]] = []
-    with_baselines: list[dict[str, Any]] = []
-
-    def is_first(config: dict[str, Any]) -> bool:
-        """Whether no job of the sweep has made the same baselines yet."""
-        data = {key: value for key, value in config.items() if key not in ("model", "weighting", "report")}
-        if data in with_baselines:
-            return False
-        with_baselines.append(data)
-        return True
-
-    @hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")
-    def job(config: Any) -> None:
-        settings = HydraConfig.get()
-        overrides = list(settings.overrides.task)
-        try:
-            plain = to_plain(config)
-            if plain["baselines"] is True:
-                plain["baselines"] = is_first(plain)
-            runs = experiment.run_with_baselines(plain, Path(settings.runtime.output_dir), overrides, live=is_live())
-        except (InputError, OSError) as error:
-            why = reason(error)
-            log.debug("The run failed.", exc_info=True)
-            log.error("funrec: %s", why)
-            failed.append((overrides, why))
-        else:
-            finished.extend(runs)
-            print(render(rows_from_records(done.record for done in runs), width=width()), flush=True)
-            wanted = runs[0].record["config"]["report"]
-            if wanted["gates"]:
-                print(runs[0].gates(), flush=True)
-            if wanted["diagnosis"]:
-                print(runs[0].diagnosis(), flush=True)
-            if wanted["slices"]:
-                print(runs[0].slices(), flush=True)
-            for done in runs:
-                log.info("%s", done.path)
-
+    bring_folders(config_folders(arguments))
+    launchers.register()
+    run = _Single(request)
     logging.raiseExceptions = False  # a log that finds the disk full should not bury the one line that says so
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, in several lines, and exits 1
-    sys.argv = ["funrec run", *arguments]
-    with one_line_errors([argument for argument in arguments if "=" in argument]):
-        job()
-    is_sweep = bool({"-m", "--multirun"} & set(arguments))
-    if is_sweep and len(finished) + len(failed) > 1:
-        swept = _swept([done.record["overrides"] for done in finished] + [overrides for overrides, _ in failed])
-        rows = rows_from_records(
-            done.record | {"swept": {key: _overrides(done.record["overrides"]).get(key, "") for key in swept}}
-            for done in finished
-        )
-        rows += [
-            {
-                "model": _overrides(overrides).get("model", ""),
-                **{key: _overrides(overrides).get(key, "") for key in swept},
-            }
-            | {"failed": why}
-            for overrides, why in failed
-        ]
-        metrics = table_columns({name for row in rows for name in row} - {"model", "failed", *swept})
-        columns = ["model", *swept, *metrics, *(["failed"] if failed else [])]
-        print(render(rows, columns=columns, width=width()), flush=True)
-    if failed:
-        return 1 if is_sweep else 2
-    return 0
+    is_sweep = not MULTIRUN.isdisjoint(arguments)
+    with one_line_errors(request.overrides):
+        left_out = set(request.overrides) - set(for_all_jobs(request.overrides)) if is_sweep else set()
+        # Flags first: Hydra's parser takes overrides in one piece only.
+        kept = [override for override in overrides_in(arguments) if override not in left_out]
+        sys.argv = ["funrec run", *flags_in(arguments), *kept]
+        hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")(run)()
+    if request.sweep is None:
+        return 2 if run.has_failed else 0
+    if len(request.sweep.jobs) > 1 or request.resumed or not request.is_watched:
+        print(render_sweep(request.sweep, width()), flush=True)
+    if (left := not_started(request.sweep)) > 0:
+        print(f"{left} jobs were not started. To go on: {resume_command(request.sweep.path)}", file=sys.stderr)
+    return 1 if has_failed(request.sweep) else 0
 
 
-def _overrides(overrides: Sequence[str]) -> dict[str, str]:
-    return {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
+class _Single:
+    """What Hydra calls with the configuration of a single run; a sweep finds what was asked of it here."""
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        self.has_failed = False
+
+    def __call__(self, config: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        from funrec import experiment
+        from funrec.configuration import to_plain
+
+        settings = HydraConfig.get()
+        folder = Path(settings.runtime.output_dir)
+        try:
+            show(experiment.run_with_baselines(to_plain(config), folder, list(settings.overrides.task), is_live()))
+        except (InputError, OSError) as error:
+            log.debug("The run failed.", exc_info=True)
+            log.error("funrec: %s", reason(error))
+            self.has_failed = True
 
 
-def _swept(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """Return the keys whose value differs between jobs; the model is the row's label and needs no column."""
-    values = [_overrides(job) for job in jobs]
-    keys = dict.fromkeys(key for job in values for key in job)
-    return [key for key in keys if key != "model" and len({job.get(key) for job in values}) > 1]
+def show(runs: Sequence[Any]) -> None:
+    """Print a run and its baselines in one table, and what its configuration asks for beside."""
+    from funrec.diagnosis_text import selection_note
+    from funrec.table import render, rows_from_records
+
+    print(render(rows_from_records(done.record for done in runs), width=width()), flush=True)
+    wanted = runs[0].record["config"]["report"]
+    for part in ("gates", "diagnosis", "slices"):
+        if wanted[part]:
+            print(getattr(runs[0], part)(), flush=True)
+    if note := selection_note(runs[0].record):
+        log.info("%s", note)
+    for done in runs:
+        log.info("%s", done.path)

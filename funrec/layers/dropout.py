@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from funrec.layers.randomness import current_sites
@@ -22,13 +20,10 @@ def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
 def relu_dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
     """Return `dropout(relu(x))` with one saved tensor: the result is positive just where a gradient flows."""
     keep, scale = _draw_mask(tf.shape(x), rate)
-
-    @tf.custom_gradient
-    def rectify(x: tf.Tensor) -> Any:
-        y = tf.nn.relu(x) * (tf.cast(keep, x.dtype) * tf.cast(scale, x.dtype))
-        return y, lambda dy: tf.raw_ops.ReluGrad(gradients=dy, features=y) * tf.cast(scale, dy.dtype)
-
-    return rectify(x)
+    # Dropped units are made 0 ahead of the rectifier, whose own gradient then stops there. (A `tf.custom_gradient` says
+    # so too, but TensorFlow keeps its graph, and with it the model's, for as long as the process lives.)
+    kept = x - tf.stop_gradient(tf.where(keep, tf.zeros([], x.dtype), x))
+    return tf.nn.relu(kept) * tf.cast(scale, x.dtype)
 
 
 def _draw_mask(shape: tf.Tensor, rate: float) -> tuple[tf.Tensor, float]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from funrec.metrics.calibration import sigmoid
-from funrec.metrics.heads import FEWEST_UNITS, NOISE, HeadByLabel, Rows
+from funrec.metrics.heads import FEWEST_UNITS, LEAST_MARGIN_EACH_WAY, NOISE, HeadByLabel, Rows
 from funrec.metrics.sorting import Array
 
 TOO_GOOD = 0.99
@@ -21,6 +21,8 @@ TOO_GOOD = 0.99
 CONSTANT = 1e-3
 #: Two heads whose scores correlate at least so well rank alike.
 EQUAL = 0.99999
+#: Where noise moves an AUC by more than this, one close to 0.5 tells nothing.
+TELLING = 0.05
 #: Predicted over observed may be off by so much.
 OFF_IN_MEAN = 0.1
 #: Nobody should hold more than this share of a task's positives, once there are at least so many.
@@ -32,8 +34,8 @@ class Finding:
     """One thing that looks wrong.
 
     Attributes:
-        kind: `swapped`, `outranked`, `too_good`, `worse_than_chance`, `equal_scores`, `constant`, `concentrated`,
-            `off_in_mean`, `repeated_rows` or `out_of_vocabulary`.
+        kind: `swapped`, `outranked`, `too_good`, `leak`, `worse_than_chance`, `chance`, `equal_labels`, `equal_scores`,
+            `constant`, `concentrated`, `off_in_mean`, `repeated_rows` or `out_of_vocabulary`.
         subjects: The tasks (or features) it is about.
         message: One line: what was seen, and what to check.
     """
@@ -50,7 +52,7 @@ def find_problems(rows: Rows, matrix: HeadByLabel) -> list[Finding]:
     found += _equal(rows, constant)
     names = {rows.tasks[column].name for column in constant}
     found += _misplaced(matrix, {place for place, task in enumerate(matrix.tasks) if task in names})
-    found += _implausible(matrix)
+    found += _implausible(matrix, names)
     for column in rows.binary():
         found += _concentrated(rows, column)
         found += _off_in_mean(rows, column)
@@ -67,18 +69,27 @@ def _constant(task: str) -> Finding:
 
 
 def _equal(rows: Rows, constant: set[int]) -> Iterator[Finding]:
-    columns = [column for column in rows.binary() if column not in constant]
+    """Call out pairs of tasks with one label, and pairs of heads with one ranking."""
+    columns = rows.binary()
     for place, one in enumerate(columns):
         for other in columns[place + 1 :]:
-            if _correlation(rows.scores[:, one], rows.scores[:, other]) < EQUAL:
-                continue
             names = (rows.tasks[one].name, rows.tasks[other].name)
-            yield Finding(
-                "equal_scores",
-                names,
-                f"the heads of {names[0]} and {names[1]} rank all rows alike. Check that the two labels differ, and "
-                "that each task has a tower of its own.",
-            )
+            if np.array_equal(rows.of_task(one), rows.of_task(other)) and np.array_equal(
+                rows.labels[:, one], rows.labels[:, other]
+            ):
+                yield Finding(
+                    "equal_labels",
+                    names,
+                    f"{names[0]} and {names[1]} have the same label in every validation row. Check "
+                    f"dataset.tasks.{names[0]}.label and dataset.tasks.{names[1]}.label: one of them is likely a copy.",
+                )
+            elif not {one, other} & constant and _correlation(rows.scores[:, one], rows.scores[:, other]) >= EQUAL:
+                yield Finding(
+                    "equal_scores",
+                    names,
+                    f"the heads of {names[0]} and {names[1]} rank all rows alike. Check that each task has a tower of "
+                    "its own, and its weight.",
+                )
 
 
 def _correlation(one: Array, other: Array) -> float:
@@ -92,14 +103,14 @@ def _misplaced(matrix: HeadByLabel, constant: set[int]) -> Iterator[Finding]:
     A circle of such heads (a's labels are ranked better by b's head, and b's by a's) has no innocent reason: labels or
     heads are in each other's place. A single one may also have learned too little.
     """
-    better = {label: head for label, head in matrix.better_heads().items() if label not in constant}
-    circles = _circles(better)
+    circles = _circles(_without(constant, matrix.better_heads(LEAST_MARGIN_EACH_WAY)))
+    better = _without(constant, matrix.better_heads())
     for circle in circles:
         names = tuple(matrix.tasks[label] for label in circle)
         cells = ", ".join(
-            f"the labels of {matrix.tasks[label]}: {_auc(matrix.auc[better[label], label])} by the head of "
-            f"{matrix.tasks[better[label]]}, {_auc(matrix.auc[label, label])} by its own"
-            for label in circle
+            f"the labels of {matrix.tasks[label]}: {_auc(matrix.auc[head, label])} by the head of "
+            f"{matrix.tasks[head]}, {_auc(matrix.auc[label, label])} by its own"
+            for label, head in zip(circle, [*circle[1:], circle[0]], strict=True)
         )
         yield Finding(
             "swapped",
@@ -122,6 +133,10 @@ def _misplaced(matrix: HeadByLabel, constant: set[int]) -> Iterator[Finding]:
         )
 
 
+def _without(labels: set[int], better: Mapping[int, int]) -> dict[int, int]:
+    return {label: head for label, head in better.items() if label not in labels}
+
+
 def _circles(better: Mapping[int, int]) -> list[list[int]]:
     """Return the circles of a map, each from its lowest number on."""
     circles = []
@@ -134,9 +149,11 @@ def _circles(better: Mapping[int, int]) -> list[list[int]]:
     return circles
 
 
-def _implausible(matrix: HeadByLabel) -> Iterator[Finding]:
+def _implausible(matrix: HeadByLabel, constant: set[str]) -> Iterator[Finding]:
     for place, task in enumerate(matrix.tasks):
         value = matrix.auc[place, place]
+        if task in constant:
+            continue
         if value >= TOO_GOOD:
             yield Finding(
                 "too_good",
@@ -150,6 +167,13 @@ def _implausible(matrix: HeadByLabel) -> Iterator[Finding]:
                 (task,),
                 f"auc_{task} is {_auc(value)}, below 0.5 by more than noise. Check dataset.tasks.{task}.label for a "
                 "reversed label or another task's, and the split for a change between training and validation.",
+            )
+        elif matrix.units[place] >= FEWEST_UNITS and value - 0.5 < NOISE * matrix.own_error[place] < TELLING:
+            yield Finding(
+                "chance",
+                (task,),
+                f"auc_{task} is {_auc(value)}, which chance would do. Check dataset.tasks.{task}.weight, the "
+                f"learning rate, and whether the features know anything of {task}.",
             )
 
 

@@ -8,16 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from funrec.metrics.placements import auc_influence
-from funrec.metrics.sorting import Array, UndefinedMetric
+from funrec.metrics.placements import Placements
+from funrec.metrics.sorting import Array
 from funrec.schema import Task
 
 #: Standard errors beyond which a finding is no accident.
 NOISE = 4.0
 #: Fewer users than this have no standard error to speak of: rules that need one stay silent.
 FEWEST_UNITS = 30
-#: Another head must rank a task's labels better by this much AUC before its own head is called out.
+#: Another head must rank a task's labels better by this much AUC before its own head is called out: by less, one may
+#: simply have learned more than the other.
 LEAST_MARGIN = 0.02
+#: Of heads that rank each other's labels better: tasks that are much alike (clicks and long views) cost a swapped head
+#: little, and two heads that learned too little do not do each other's work.
+LEAST_MARGIN_EACH_WAY = 0.005
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,15 @@ class HeadByLabel:
     own_error: Array
     units: Array
 
-    def better_heads(self) -> dict[int, int]:
-        """Return, by task, the head of another that ranks its labels best, where its own is beaten beyond noise."""
+    def better_heads(self, margin: float = LEAST_MARGIN) -> dict[int, int]:
+        """Return, by task, the head of another that ranks its labels best, where its own is beaten beyond noise.
+
+        Args:
+            margin: The least gain in AUC that counts.
+        """
         better = {}
         for label in range(len(self.tasks)):
-            beyond = self.gain[:, label] > np.maximum(NOISE * self.gain_error[:, label], LEAST_MARGIN)
+            beyond = self.gain[:, label] > np.maximum(NOISE * self.gain_error[:, label], margin)
             beyond[label] = False
             if beyond.any() and self.units[label] >= FEWEST_UNITS:
                 better[label] = int(np.argmax(np.where(beyond, self.auc[:, label], -np.inf)))
@@ -101,17 +109,14 @@ def head_by_label(rows: Rows) -> HeadByLabel:
     for place, label in enumerate(columns):
         picked = rows.of_task(label)
         positive = rows.labels[picked, label] == 1
-        users, codes = rows.units(picked)
-        units[place] = np.unique(users).size
-        try:
-            own, influence = auc_influence(positive, rows.scores[picked, label], users, codes)
-        except UndefinedMetric:
+        placements = Placements(positive, *rows.units(picked))
+        units[place] = placements.count
+        if placements.undefined is not None:
             continue
+        own, influence = placements.measure(rows.scores[picked, label])
         own_error[place] = np.linalg.norm(influence)
         for other, head in enumerate(columns):
-            value, its = (
-                (own, influence) if head == label else auc_influence(positive, rows.scores[picked, head], users, codes)
-            )
+            value, its = (own, influence) if head == label else placements.measure(rows.scores[picked, head])
             auc[other, place], gain[other, place] = value, value - own
             error[other, place] = np.linalg.norm(its - influence)
     return HeadByLabel(tuple(rows.tasks[column].name for column in columns), auc, gain, error, own_error, units)

@@ -16,8 +16,9 @@ from funrec.errors import InputError, did_you_mean
 from funrec.metrics import table_columns
 from funrec.report.differences import DELTA_M, Difference, Family, is_higher_better, is_macro, measure_all
 from funrec.report.measuring import TEST, VALID, Meter, marked, split_of
+from funrec.report.notes import warnings_of
 from funrec.report.recipes import Recipe, RunRecord, check_comparable, find, group, match_baseline, runs_at
-from funrec.report.significance import CANNOT_TELL, WORSE, Estimate
+from funrec.report.significance import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,9 @@ log = logging.getLogger("funrec")
 
 #: Metrics that are properties of the rows, the same for every run.
 COUNTS = "val_user_"
+
+#: Of a sweep that was killed, or tuned with pruning, hundreds may be unfinished.
+MOST_NAMED = 10
 
 SINGLE_TASK, LOGISTIC, POPULARITY = "single_task", "logistic", "popularity"
 
@@ -38,7 +42,8 @@ class Comparison:
         recipes: Runs grouped by what differs in seed alone, in the order to show them.
         metrics: The metrics to show.
         measured: By recipe and metric, the mean over seeds with its interval, where there is one.
-        users: Users behind each metric that has an interval; rows where the data has no group column.
+        users: Users behind each metric that has an interval, of a macro those behind the task with the fewest and
+            with the most; rows where the data has no group column.
         unit: `user`, or `row`.
         against_baseline: Differences from the baseline that was asked for.
         against_single_task: Likewise from single_task, where it is compared and is not the baseline.
@@ -51,7 +56,7 @@ class Comparison:
     recipes: list[Recipe]
     metrics: list[str]
     measured: dict[tuple[int, str], Estimate] = field(default_factory=dict)
-    users: dict[str, int] = field(default_factory=dict)
+    users: dict[str, tuple[int, int]] = field(default_factory=dict)
     unit: str = "user"
     against_baseline: list[Difference] = field(default_factory=list)
     against_single_task: list[Difference] = field(default_factory=list)
@@ -84,7 +89,8 @@ def compare(
         paths: Run folders, sweep folders or globs of either; also `Run` objects.
         baseline: What to compare with: a model (`shared_bottom`), a setting (`weighting=fixed`) or a run's folder.
         bootstrap: Number of resamples of users; none for influence values, which give the same intervals sooner.
-        columns: Metrics or patterns such as `gauc_*`; by default those of a run's table, on the test split if all have.
+        columns: Metrics or patterns such as `gauc_*`; by default those of a run's table, on the test split if all have,
+            and `delta_m` where single_task is compared.
         sort: A metric, best first, or another column.
 
     Returns:
@@ -132,7 +138,9 @@ def compare_runs(
     problems = list(found.damaged)
     if found.unfinished:
         runs = "1 unfinished run" if len(found.unfinished) == 1 else f"{len(found.unfinished)} unfinished runs"
-        notes.append(f"Skipped {runs}: {', '.join(found.unfinished)}.")
+        more = len(found.unfinished) - MOST_NAMED
+        named = ", ".join(found.unfinished[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        notes.append(f"Skipped {runs}: {named}.")
     if not found.runs:
         raise InputError(f"There should be a finished run. {' '.join([*problems, *notes]) or 'Received: none.'}")
     check_comparable(found.runs)
@@ -140,10 +148,12 @@ def compare_runs(
     comparison = Comparison(recipes, _choose_columns(found.runs, columns), resamples=bootstrap, notes=notes)
     if sort is not None:
         comparison.recipes = sort_recipes(comparison, sort)
-    problems += _measure(comparison, found.runs, baselines, bootstrap)
+    problems += _measure(comparison, found.runs, baselines, bootstrap, columns is None or DELTA_M in columns)
+    if baselines and not comparison.against_baseline and not comparison.notes:
+        comparison.notes.append(f"Nothing to compare with {baselines[0]}: there is no other run, or no interval.")
     comparison.damaged = bool(problems)
     comparison.notes += [f"Skipped: {problem}" for problem in problems]
-    comparison.notes += _notes(comparison)
+    comparison.notes += warnings_of(comparison, LOGISTIC)
     return comparison
 
 
@@ -216,6 +226,8 @@ def _choose_columns(runs: Sequence[RunRecord], patterns: Sequence[str] | None) -
         return [name for name in table_columns(known) if split_of(name) == split]
     chosen: dict[str, None] = {}
     for pattern in patterns:
+        if pattern == DELTA_M:
+            continue
         on_split = [name for name in known if split_of(name) == split_of(pattern)]
         matching = [name for name in on_split if fnmatch.fnmatchcase(name, pattern)]
         if not matching:
@@ -225,12 +237,16 @@ def _choose_columns(runs: Sequence[RunRecord], patterns: Sequence[str] | None) -
 
 
 def _measure(
-    comparison: Comparison, runs: Sequence[RunRecord], baselines: list[Recipe], bootstrap: int | None
+    comparison: Comparison,
+    runs: Sequence[RunRecord],
+    baselines: list[Recipe],
+    bootstrap: int | None,
+    with_delta_m: bool,
 ) -> list[str]:
     """Fill a comparison with intervals and differences; return why the predictions of some runs cannot be read."""
     split = TEST if any(split_of(metric) == TEST for metric in comparison.metrics) else VALID
     gains = [marked(f"{kind}_{task}", split) for task in runs[0].tasks for kind in ("auc", "rmse")]
-    gains = [metric for metric in gains if metric in runs[0].record["metrics"]]
+    gains = [metric for metric in gains if with_delta_m and metric in runs[0].record["metrics"]]
     meter = Meter(runs, [*comparison.metrics, *gains], bootstrap)
     gains = [metric for metric in gains if meter.is_measured(metric)]
     tested = [metric for metric in comparison.metrics if meter.is_measured(metric)]
@@ -262,25 +278,3 @@ def _measure(
     for recipe in asked.unpaired:
         comparison.notes.append(f"{recipe} is compared with nothing: several baselines are equally close to it.")
     return meter.damaged
-
-
-def _notes(comparison: Comparison) -> list[str]:
-    """Return what to warn of: a model that does not beat logistic, and selection on the rows that are reported."""
-    notes = []
-    for recipe in comparison.recipes:
-        found = [difference for difference in comparison.against_logistic if difference.recipe is recipe]
-        verdicts = [
-            f"{verdict} in {', '.join(metrics)}"
-            for verdict in (WORSE, CANNOT_TELL)
-            if (metrics := [difference.metric for difference in found if difference.mark == verdict])
-        ]
-        if verdicts:
-            notes.append(f"Warning: {recipe} does not beat {LOGISTIC} everywhere: {'; '.join(verdicts)}.")
-    selected: dict[str, list[str]] = {}
-    for recipe in comparison.recipes:
-        if on := comparison.selected_on(recipe):
-            selected.setdefault(on, []).append(str(recipe))
-    for split, names in selected.items():
-        who = "all models" if len(names) == len(comparison.recipes) else ", ".join(names)
-        notes.append(f"Selected on {split}, the rows reported here, and so a little flattered: {who}.")
-    return notes

@@ -19,6 +19,7 @@ import numpy as np
 
 from funrec.metrics import per_group_auc
 from funrec.metrics.gauc import PerGroupAUC
+from funrec.metrics.placements import Placements
 from funrec.metrics.sorting import Array, check_rows
 from funrec.report.bootstrap import Resamples
 
@@ -93,12 +94,7 @@ class Statistic(Protocol):
 
 
 class ClusteredAUC:
-    """The AUC, with DeLong's placement values summed per user.
-
-    `influence_u = sum over u's positives (V10 - AUC) / P + sum over u's negatives (V01 - AUC) / N`, where a positive's
-    placement V10 is the share of negatives below it and a negative's V01 the share of positives above it, ties counting
-    half (DeLong et al., Biometrics 1988; by cluster: Obuchowski, Biometrics 1997, whose three terms S10, S01 and S11
-    these squares expand to). One sort per run. With one row per user the variance is DeLong's.
+    """The AUC, with its placement values summed per user; see `Placements`. With a row per user it is DeLong's.
 
     Args:
         rows: The split.
@@ -110,61 +106,27 @@ class ClusteredAUC:
         self.heads = heads
         self._rows: Array = np.flatnonzero(~np.isnan(labels))
         self._positive, _ = check_rows(labels[self._rows], self._rows)
-        self._users, self._units = rows.codes(self._rows), rows.units
-        self._positives = int(self._positive.sum())
-        self._negatives = self._positive.size - self._positives
-        rows_of_user = np.bincount(self._users, minlength=self._units)
-        positives_of_user = np.bincount(self._users[self._positive], minlength=self._units)
-        self.count = int(np.count_nonzero(rows_of_user))
-        if self.is_defined:
-            # What is taken off each user's sum of placements, per unit of AUC.
-            self._expected: Array = positives_of_user / self._positives
-            self._expected += (rows_of_user - positives_of_user) / self._negatives
+        self._users = rows.codes(self._rows)
+        self._placements = Placements(self._positive, self._users, rows.units)
+        self.count = self._placements.count
 
     @property
     def is_defined(self) -> bool:
         """Whether both labels occur."""
-        return self._positives > 0 and self._negatives > 0
+        return self._placements.undefined is None
 
     def measure(self, scores: Array, resamples: Resamples | None = None) -> tuple[float, Array]:
         if self._rows.size < scores.size:
             scores = scores[self._rows]
-        if np.isnan(scores).any():
-            raise ValueError("scores should not be NaN")
+        value, influence = self._placements.measure(scores)
+        if resamples is None:
+            return value, influence * _small_sample(self.count)
         order = np.argsort(scores)
         positive, users, ascending = self._positive[order], self._users[order], scores[order]
-        beaten = self._beaten(positive, ascending)
-        pairs = self._positives * self._negatives
-        value = float(beaten[positive].sum() / pairs)
-        if resamples is not None:
-            negative_scores, positive_scores = ascending[~positive], ascending[positive]
-            below = np.searchsorted(negative_scores, positive_scores, side="left")
-            at_or_below = np.searchsorted(negative_scores, positive_scores, side="right")
-            return value, resamples.auc(users[positive], users[~positive], below, at_or_below)
-        influence = np.bincount(users, weights=beaten, minlength=self._units) / pairs - value * self._expected
-        return value, influence * _small_sample(self.count)
-
-    def _beaten(self, positive: Array, ascending: Array) -> Array:
-        """Return, of sorted rows, how many of the other label stand on the right side of each, `float64 (rows,)`.
-
-        Of a positive row the negatives below it, of a negative row the positives above it; ties count half.
-        """
-        positives_before = np.cumsum(positive)
-        positives_before -= positive
-        negatives_before = np.arange(positive.size) - positives_before
-        beaten = np.where(positive, negatives_before, self._positives - positives_before).astype(np.float64)
-        is_tied = ascending[1:] == ascending[:-1]
-        if is_tied.any():
-            # Only rows that share their score, which are few as a rule: [start, end) are runs of them.
-            change = np.diff(is_tied.astype(np.int8), prepend=0, append=0)
-            starts, ends = np.flatnonzero(change == 1), np.flatnonzero(change == -1) + 1
-            tied_positives = positives_before[ends - 1] + positive[ends - 1] - positives_before[starts]
-            of_positive = negatives_before[starts] + (ends - starts - tied_positives) / 2
-            of_negative = self._positives - positives_before[starts] - tied_positives / 2
-            run = np.repeat(np.arange(starts.size), ends - starts)
-            row = np.arange(run.size) + np.repeat(starts - np.cumsum(ends - starts) + (ends - starts), ends - starts)
-            beaten[row] = np.where(positive[row], of_positive[run], of_negative[run])
-        return beaten
+        negative_scores, positive_scores = ascending[~positive], ascending[positive]
+        below = np.searchsorted(negative_scores, positive_scores, side="left")
+        at_or_below = np.searchsorted(negative_scores, positive_scores, side="right")
+        return value, resamples.auc(users[positive], users[~positive], below, at_or_below)
 
 
 class MeanOfGroups:

@@ -92,9 +92,10 @@ class Meter:
         weights[[self.metrics.index(part) for part in parts]] = 1 / len(parts)
         return weights
 
-    def users(self, metric: str) -> int:
-        """Return the number of users behind a metric that is measured; of a macro, the smallest of its tasks'."""
-        return min(self._statistics[part].count for part in self._parts(metric))
+    def users(self, metric: str) -> tuple[int, int]:
+        """Return the users behind a metric that is measured; of a macro, the fewest and the most of a task."""
+        counts = [self._statistics[part].count for part in self._parts(metric)]
+        return min(counts), max(counts)
 
     def measure(self, runs: Sequence[RunRecord]) -> tuple[list[RunRecord], Measured | None]:
         """Measure the runs of a recipe one after the other, keeping no more than their mean.

@@ -26,7 +26,7 @@
       legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { size: 11, color: colour("--soft") } },
       ...rest,
       xaxis: { ...axis, ...xaxis },
-      yaxis: { ...axis, ...yaxis },
+      yaxis: { ...axis, ...yaxis, ...(yaxis.title ? { title: { standoff: 12, ...yaxis.title } } : {}) },
       ...(width < 480 ? { dragmode: false } : {}),
     };
   };
@@ -51,6 +51,7 @@
       }
     }
     box.replaceChildren();
+    const added = [];
     for (const figure of choice.figures) {
       const frame = make("figure", undefined, figure.is_wide ? "wide" : "");
       const plot = make("div", undefined, "plot");
@@ -59,9 +60,11 @@
       frame.append(make("h3", figure.title), plot);
       if (figure.note) frame.append(make("figcaption", figure.note));
       box.append(frame);
-      drawn.push([plot, figure]);
-      draw(plot, figure);
+      added.push([plot, figure]);
     }
+    // Not before all of them are there: a figure takes the width that its neighbours leave it.
+    for (const [plot, figure] of added) draw(plot, figure);
+    drawn.push(...added);
     if (section.dataset.choice === "run") describe(section, place);
   };
 
@@ -107,10 +110,14 @@
     if (!choices.length) continue;
     section.hidden = false;
     const select = section.querySelector("select");
-    choices.forEach((choice, place) => select.append(new Option(choice.name, String(place))));
+    choices.forEach((choice, place) => {
+      const count = section.dataset.choice === "run" ? page.runs[place].findings.length : 0;
+      const warnings = count ? ` (${count} warning${count > 1 ? "s" : ""})` : "";
+      select.append(new Option(choice.name + warnings, String(place)));
+    });
     if (choices.length === 1) section.querySelector("label").hidden = section.dataset.choice !== "run";
     select.addEventListener("change", () => show(section, choices[select.value], Number(select.value)));
-    if (section.dataset.choice !== "run") explain(section);
+    if (!["run", "tuning"].includes(section.dataset.choice)) explain(section);
     show(section, choices[0], 0);
   }
 

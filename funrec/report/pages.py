@@ -10,10 +10,12 @@ from typing import Any
 from funrec import record as records
 from funrec.errors import InputError
 from funrec.report.compare import Comparison
+from funrec.report.curves import Line, by_epoch, curves
 from funrec.report.measuring import TEST, VALID, marked, split_of
-from funrec.report.plots import COLOURS, Figure, Line, by_epoch, curves, gate_map, matrix_map, reliability, slice_dots
+from funrec.report.plots import COLOURS, Figure, gate_map, matrix_map, reliability, slice_dots
 from funrec.report.recipes import Recipe, RunRecord
 from funrec.report.trade_offs import trade_offs
+from funrec.report.tuning import studies_of
 
 LOWER_IS_BETTER = ("rmse_", "log_loss_", "ece_")
 
@@ -48,7 +50,9 @@ def figures_of(comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
     ]
     metrics = [metric for metric in metrics if metric]
     trades = trade_offs(metrics, recipes, {metric for metric in metrics if is_lower_better(metric)})
-    lines = [Line(name, _colour(comparison.recipes.index(recipe)), _history(run)) for name, run, recipe in named]
+    lines = [
+        Line(name, str(recipe), _colour(comparison.recipes.index(recipe)), _history(run)) for name, run, recipe in named
+    ]
     found_curves = [
         {
             "name": name,
@@ -64,6 +68,7 @@ def figures_of(comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
     ]
     return {
         "trade": [{"name": name, "figures": [figure.to_json()]} for name, figure in trades.items()],
+        "tuning": studies_of(comparison),
         "curves": [choice for choice in found_curves if choice["figures"]],
         "run": by_run,
     }

@@ -6,7 +6,7 @@ Colours, fonts and margins are the page's business (`page.js`), since they follo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,8 +19,6 @@ COLOURS = (
 )
 #: From nothing to the full colour: the page's background shines through, be it light or dark.
 SHADES = [[0.0, "rgba(59,130,246,0.04)"], [1.0, "rgba(59,130,246,0.72)"]]
-#: Points of a curve; longer histories are thinned.
-LONGEST_CURVE = 200
 
 
 @dataclass(frozen=True)
@@ -48,21 +46,6 @@ class Figure:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Line:
-    """A run's history under a name and in a colour.
-
-    Attributes:
-        name: The run.
-        colour: That of its recipe.
-        history: Rows of `history.parquet`.
-    """
-
-    name: str
-    colour: str
-    history: Sequence[Mapping[str, Any]]
-
-
 def plain(text: object) -> str:
     """Return text that Plotly shows as it is: it would take `<b>` for markup."""
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -71,61 +54,6 @@ def plain(text: object) -> str:
 def short(value: float | None, digits: int = 5) -> float | None:
     """Return a number with few digits: a page of fifty runs has a hundred thousand of them."""
     return None if value is None or not math.isfinite(value) else round(float(value), digits)
-
-
-def curves(title: str, column: str, axis: str, lines: Sequence[Line]) -> Figure | None:
-    """Draw a column of every run's history by epoch; none if no run has it."""
-    traces: list[dict[str, Any]] = []
-    ends: list[float] = []
-    for line in lines:
-        points = [(row["epoch"], row[column]) for row in _thin(line.history) if row.get(column) is not None]
-        if not points:
-            continue
-        ends.append(points[-1][1])
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers" if len(points) < 40 else "lines",
-                "x": [epoch for epoch, _ in points],
-                "y": [short(value) for _, value in points],
-                "text": plain(line.name),
-                "line": {"color": line.colour},
-                "hovertemplate": "%{text}<br>epoch %{x}: %{y:.4f}<extra></extra>",
-            }
-        )
-    if not traces:
-        return None
-    last = max(trace["x"][-1] for trace in traces)
-    alt = f"{axis} by epoch, {len(traces)} runs; at the end from {min(ends):.4f} to {max(ends):.4f}."
-    return Figure(
-        title, alt, traces, {"xaxis": _epochs(last), "yaxis": {"title": {"text": plain(axis)}}, "showlegend": False}
-    )
-
-
-def by_epoch(title: str, columns: Mapping[str, str], axis: str, history: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Draw columns of a run's history, a line each under the name given; none if the history has none of them."""
-    rows = _thin(history)
-    lines = [(name, [short(row.get(column)) for row in rows]) for column, name in columns.items()]
-    lines = [(name, values) for name, values in lines if any(value is not None for value in values)]
-    if not lines:
-        return None
-    epochs = [row["epoch"] for row in rows]
-    traces = [
-        {
-            "type": "scatter",
-            "mode": "lines+markers" if len(epochs) < 40 else "lines",
-            "x": epochs,
-            "y": values,
-            "name": plain(name),
-            "text": plain(name),
-            "line": {"color": COLOURS[place % len(COLOURS)], "width": 2},
-            "hovertemplate": "%{text}<br>epoch %{x}: %{y:.4f}<extra></extra>",
-        }
-        for place, (name, values) in enumerate(lines)
-    ]
-    ends = ", ".join(f"{name} {_last(values)}" for name, values in lines)
-    layout = {"xaxis": _epochs(epochs[-1]), "yaxis": {"title": {"text": axis}}}
-    return Figure(title, f"{axis} by epoch; at the end {ends}.", traces, layout)
 
 
 def gate_map(gates: Sequence[Mapping[str, Any]]) -> Figure | None:
@@ -151,7 +79,7 @@ def gate_map(gates: Sequence[Mapping[str, Any]]) -> Figure | None:
         "yaxis": {"autorange": "reversed", "showgrid": False},
         "xaxis": {"showgrid": False},
     }
-    is_wide = len(experts) > 6
+    is_wide = len(experts) > 8
     return Figure("Gate utilisation", f"Mean expert weight by gate: {peaks}.", [trace], layout, note, is_wide)
 
 
@@ -286,20 +214,3 @@ def _heat_map(
         "ygap": 3,
         "texttemplate": f"%{{z:{digits}}}" if len(x) <= 12 else "",
     }
-
-
-def _thin(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    if len(history) <= LONGEST_CURVE:
-        return list(history)
-    return [history[place] for place in np.linspace(0, len(history) - 1, LONGEST_CURVE).astype(int)]
-
-
-def _last(values: Iterable[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{known[-1]:.4f}" if known else "unknown"
-
-
-def _epochs(last: int) -> dict[str, Any]:
-    """Return an axis with whole epochs alone."""
-    step = max(1, math.ceil(last / 8))
-    return {"title": {"text": "epoch"}, "tick0": step, "dtick": step, "range": [1 - 0.06 * last, last + 0.06 * last]}

@@ -14,7 +14,7 @@ from funrec.errors import InputError, did_you_mean
 
 #: Where the same data lies says nothing about the recipe, so that of a path only its last part counts.
 PATHS = ("root", "path", "train", "valid", "test")
-NOT_THE_RECIPE = ("seed", "report", "baselines")
+NOT_THE_RECIPE = ("seed", "report", "baselines", "tuned_on")
 #: Keys of `metrics` that ask for a closer look at the same scores.
 CLOSER_LOOKS = ("slices", "ndcg_k")
 
@@ -205,9 +205,7 @@ def _setting(text: str) -> tuple[str, str]:
 def _problem(record: Mapping[str, Any]) -> str | None:
     if not isinstance(record.get("row_fingerprint"), dict) or not record["row_fingerprint"]:
         return "it does not say which rows were scored (row_fingerprint)"
-    if not record["tasks"]:
-        return "it has no task"
-    return None
+    return None if record["tasks"] else "it has no task"
 
 
 def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:

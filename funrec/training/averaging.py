@@ -33,6 +33,19 @@ class WeightAverage:
         steps = min(self.steps, last_step - first_step)
         return sorted({last_step - k * steps // self.snapshots for k in range(self.snapshots)})
 
+    @property
+    def count(self) -> int:
+        """Snapshots taken so far of the mean under way."""
+        return self._count
+
+    def totals(self) -> list[np.ndarray]:
+        """Return copies of their sums, by variable; empty where there is no mean under way."""
+        return [total.copy() for total in self._totals]
+
+    def go_on(self, totals: Sequence[np.ndarray], count: int) -> None:
+        """Go on with a mean as `totals` and `count` had it."""
+        self._totals, self._count = list(totals), count
+
     def take_snapshot(self) -> None:
         """Add the present weights to the mean."""
         values = [variable.numpy() for variable in self.variables]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,6 +83,34 @@ class BatchStream:
             dtype = np.int32 if len(self.rows) < 2**31 else np.int64
             self._orders[epoch] = generator.permutation(np.arange(len(self.rows), dtype=dtype))
         return self._orders[epoch]
+
+
+def cut_epoch(first: int, last: int, size: int, stops: Sequence[int], done: int = 0) -> list[tuple[int, int]]:
+    """Cut an epoch's steps into blocks, and return those that are left.
+
+    Blocks begin where they would if none were done, so that a resumed epoch adds its sums up in the same order.
+
+    Args:
+        first: The epoch's first step.
+        last: The next epoch's first step.
+        size: Most steps in a block.
+        stops: Steps that blocks end at whatever their size.
+        done: Steps that are behind.
+    """
+    edges = sorted({*range(first, last, size), *(stop for stop in stops if first < stop), last})
+    return [(max(start, done), stop) for start, stop in pairwise(edges) if stop > done]
+
+
+def read_ahead(stream: BatchStream, blocks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Yield every block with its batches, the next one's rows being gathered while the present one trains."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="funrec-batches") as pool:
+        pending = [pool.submit(stream.block, start, stop - start) for start, stop in blocks[:1]]
+        for i, (start, stop) in enumerate(blocks):
+            block = pending.pop().result()
+            if i + 1 < len(blocks):
+                following, until = blocks[i + 1]
+                pending.append(pool.submit(stream.block, following, until - following))
+            yield start, stop, block
 
 
 def take_features(rows: Rows, layout: InputLayout, index: np.ndarray | slice) -> dict[str, Any]:

@@ -48,6 +48,20 @@ class EpochTotals:
         self._cosines += (gramians / np.where(is_known, products, 1) * is_known).sum(0)
         self._with_cosine += is_known.sum(0)
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as what JSON has; floats survive that to the last bit."""
+        sums = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+        return {name.lstrip("_"): value for name, value in sums.items()}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> EpochTotals:
+        """Return what `to_plain` was called on."""
+        totals = cls(plain["tasks"])
+        for name, value in vars(totals).items():
+            known = plain[name.lstrip("_")]
+            setattr(totals, name, np.asarray(known) if isinstance(value, np.ndarray) else known)
+        return totals
+
     @property
     def losses(self) -> np.ndarray:
         """Mean losses, `(tasks,)`; 0 for a task that had no valid row."""

@@ -45,6 +45,11 @@ class TrainingProgress:
         if self._live:
             self._live.stop()
 
+    def skip(self, steps: int) -> None:
+        """Show steps that were taken before: no speed and no time left follow from them."""
+        if self._live and steps:
+            self._live.reset(self._bar, completed=steps)
+
     def advance(self, epoch: int, steps: int, rows_per_second: float, losses: np.ndarray, weights: np.ndarray) -> None:
         """Show a finished block: its mean losses and weights `(tasks,)`."""
         if self._live:

@@ -11,7 +11,6 @@ from funrec.metrics import auc
 from funrec.metrics.calibration import sigmoid
 from funrec.metrics.diagnosis import Finding, find_problems
 from funrec.metrics.heads import HeadByLabel, Rows, head_by_label
-from funrec.metrics.placements import auc_influence
 from funrec.schema import Task
 
 CLICK, LIKE, VIEW = 0, 1, 2
@@ -66,12 +65,13 @@ def test_small_clean_runs_are_not_accused_either() -> None:
     assert not [seed for seed in range(150) if kinds(log_of_choices(seed, rows=900, users=60))]
 
 
-def test_heads_that_know_nothing_are_not_accused() -> None:
+def test_heads_that_know_nothing_are_accused_of_that_alone() -> None:
     for seed in range(100):
         rows = log_of_choices(seed)
         random = np.random.default_rng(seed + 1000)
         noise = random.normal(0, 0.1, rows.scores.shape) + np.log(rows.labels.mean(0) / (1 - rows.labels.mean(0)))
-        assert not kinds(replace(rows, scores=noise.astype(np.float32))), seed
+        found = kinds(replace(rows, scores=noise.astype(np.float32)))
+        assert {kind for kind, *_ in found} <= {"chance"}, seed
 
 
 @pytest.mark.parametrize("pair", [(CLICK, LIKE), (CLICK, VIEW), (LIKE, VIEW)])
@@ -209,6 +209,33 @@ def test_a_label_of_one_class_has_an_empty_column() -> None:
     assert not find_problems(replace(rows, labels=labels), matrix)
 
 
+def test_swapped_labels_of_tasks_much_alike_are_named() -> None:
+    """Clicks and long views rank each other nearly as well: a swap costs each head less than 0.02."""
+    rows = log_of_choices(rows=20_000, users=2000)
+    blend = rows.scores[:, [CLICK, VIEW]] @ np.array([[0.6, 0.4], [0.4, 0.6]], np.float32)
+    alike = replace(rows, scores=np.stack([blend[:, 0], rows.scores[:, LIKE], blend[:, 1]], axis=1))
+    matrix = head_by_label(with_scores(alike, [VIEW, LIKE, CLICK]))
+    assert 0.005 < matrix.gain[CLICK, VIEW] < 0.02
+    assert 0.005 < matrix.gain[VIEW, CLICK] < 0.02
+    assert ("swapped", "is_click", "long_view") in kinds(with_scores(alike, [VIEW, LIKE, CLICK]))
+    assert not [found for found in kinds(alike) if found[0] in ("swapped", "outranked")]
+
+
+def test_tasks_of_one_label_are_named_and_their_heads_are_not() -> None:
+    rows = log_of_choices()
+    copied = replace(rows, labels=rows.labels[:, [CLICK, LIKE, CLICK]], scores=rows.scores[:, [CLICK, LIKE, CLICK]])
+    assert kinds(copied) == [("equal_labels", "is_click", "long_view")]
+
+
+def test_a_head_that_learned_nothing_is_named_where_there_are_rows_enough_to_tell() -> None:
+    """An untrained head of a task of no weight ranks at random."""
+    for rows, expected in ((20_000, [("chance", "is_click")]), (1500, [])):
+        log = log_of_choices(rows=rows, users=rows // 10)
+        scores = log.scores.copy()
+        scores[:, CLICK] = np.random.default_rng(0).normal(size=rows)
+        assert [found for found in kinds(replace(log, scores=scores)) if found[0] == "chance"] == expected
+
+
 def test_every_message_is_one_line_that_says_what_to_check() -> None:
     rows = with_scores(log_of_choices(), [LIKE, LIKE, CLICK])
     found = problems(replace(rows, scores=rows.scores + np.float32(2)))
@@ -217,18 +244,6 @@ def test_every_message_is_one_line_that_says_what_to_check() -> None:
 
 
 # Intervals
-
-
-def test_users_are_the_sampling_unit() -> None:
-    """Rows that come in threes say no more than the rows once: the same error, not one smaller by the root of 3."""
-    rows = log_of_choices()
-    positive, scores, users = rows.labels[:, VIEW] == 1, rows.scores[:, VIEW], rows.holders["user"]
-    value, influence = auc_influence(positive, scores, users, 400)
-    thrice, its = auc_influence(np.repeat(positive, 3), np.repeat(scores, 3), np.repeat(users, 3), 400)
-    assert value == pytest.approx(thrice, abs=1e-12)
-    assert value == pytest.approx(auc(positive, scores), abs=1e-12)
-    assert np.linalg.norm(influence) == pytest.approx(np.linalg.norm(its), rel=1e-9)
-    assert influence.sum() == pytest.approx(0, abs=1e-12)
 
 
 def test_the_error_of_a_gain_is_that_of_a_bootstrap_over_users() -> None:

@@ -10,9 +10,15 @@ import pytest
 from runs import TASKS, noisy, planted, write_run
 
 import funrec
+import funrec as package
 from funrec.errors import InputError
 from funrec.metrics import auc
 from funrec.report.compare import compare, compare_runs
+from funrec.report.differences import Difference
+from funrec.report.exposures import exposures
+from funrec.report.recipes import Recipe
+from funrec.report.significance import Estimate, mark
+from funrec.report.text import verdicts
 from funrec.run import Run
 
 ROWS = planted(users=400)
@@ -104,9 +110,34 @@ def test_rows_are_sorted_best_first(sweep):
 
 def test_a_models_failure_to_beat_logistic_is_a_warning(sweep):
     notes = funrec.compare(sweep).attrs["notes"]
-    (ple,) = [note for note in notes if note.startswith("Warning: ple ")]
-    assert ple.startswith("Warning: ple does not beat logistic everywhere: worse in auc_click")
-    assert not [note for note in notes if "logistic does not" in note]
+    (warning,) = [note for note in notes if "ple" in note]
+    assert warning == (
+        "Warning: ple is not shown to beat logistic in any of 4 metrics; "
+        "worse in auc_click, auc_like, gauc_click and gauc_like."
+    )
+    assert sum("not shown to beat" in note for note in notes) == 3
+
+
+def test_a_model_that_beats_logistic_in_part_is_told_where(tmp_path):
+    for model, noises in (("logistic", (1.5, 0.5)), ("mmoe", (0.5, 0.5))):
+        for seed in range(3):
+            scores = np.stack([noisy(ROWS, noise, seed + len(model))[:, t] for t, noise in enumerate(noises)], axis=1)
+            write_run(tmp_path / f"{model}_{seed}", ROWS, scores, model, seed)
+    notes = funrec.compare(tmp_path).attrs["notes"]
+    assert notes == ["Warning: mmoe is shown to beat logistic in auc_click and gauc_click alone, of 4 metrics."]
+
+
+def test_what_the_runs_diagnoses_found_is_passed_on_once(tmp_path):
+    swapped = {"kind": "swapped", "subjects": ["click", "like"], "message": "the heads are swapped. Check the labels."}
+    unknown = {"kind": "out_of_vocabulary", "subjects": ["tag"], "message": "tags are new. Check the split."}
+    for place, (model, seed) in enumerate([("mmoe", 0), ("mmoe", 1), ("ple", 0)]):
+        findings = [unknown, swapped] if place == 1 else [unknown]
+        scores = noisy(ROWS, 1, place)
+        write_run(tmp_path / str(place), ROWS, scores, model, seed, diagnosis={"findings": findings})
+    assert funrec.compare(tmp_path).attrs["notes"] == [
+        "Warning: in all runs: tags are new. Check the split.",
+        "Warning: in mmoe (1 of 2 seeds): the heads are swapped. Check the labels.",
+    ]
 
 
 def test_gains_over_single_task_come_with_delta_m(tmp_path):
@@ -122,6 +153,19 @@ def test_gains_over_single_task_come_with_delta_m(tmp_path):
     found = compare_runs([tmp_path], baseline="logistic")
     assert {difference.recipe.model for difference in found.against_single_task} == {"mmoe"}
     assert "delta_m" in {difference.metric for difference in found.against_single_task}
+
+
+def test_columns_that_were_named_are_tested_alone(tmp_path):
+    for model, noise in (("single_task", 1.5), ("mmoe", 0.5)):
+        write_run(tmp_path / model, ROWS, noisy(ROWS, noise, len(model)), model)
+    for columns, expected in ((["auc_click"], {"auc_click"}), (["auc_click", "delta_m"], {"auc_click", "delta_m"})):
+        found = compare_runs([tmp_path], baseline="single_task", columns=columns)
+        assert {difference.metric for difference in found.against_baseline} == expected
+
+
+def test_a_baseline_alone_is_told_to_be_alone(sweep):
+    frame = funrec.compare(sweep / "mmoe_*", baseline="mmoe")
+    assert frame.attrs["notes"] == ["Nothing to compare with mmoe: there is no other run, or no interval."]
 
 
 def test_delta_m_varies_over_users_as_a_bootstrap_says(tmp_path):
@@ -165,7 +209,7 @@ def test_without_users_rows_are_the_unit(tmp_path):
         write_run(tmp_path / model, ROWS, noisy(ROWS, noise, 0), model, has_users=False)
     found = compare_runs([tmp_path], baseline="ple")
     assert found.unit == "row"
-    assert found.users["auc_click"] == len(ROWS["labels"])
+    assert found.users["auc_click"] == (len(ROWS["labels"]), len(ROWS["labels"]))
     assert "gauc_click" not in found.metrics
 
 
@@ -215,6 +259,16 @@ def test_unfinished_runs_are_named_and_skipped(sweep, funrec):
     done = funrec("compare", str(sweep))
     assert done.code == 0
     assert f"Skipped 1 unfinished run: {sweep / 'mmoe_9'} (failed: the loss of click is NaN)." in done.out
+
+
+def test_of_many_unfinished_runs_ten_are_named(sweep):
+    for number in range(10, 22):
+        (sweep / f"mmoe_{number}").mkdir()
+        (sweep / f"mmoe_{number}" / ".lock").touch()
+    (note,) = [note for note in funrec.compare(sweep).attrs["notes"] if note.startswith("Skipped")]
+    assert note.startswith("Skipped 12 unfinished runs: ")
+    assert note.count("(interrupted)") == 10
+    assert note.endswith(" and 2 more.")
 
 
 def damage(kind, run):
@@ -278,7 +332,32 @@ def test_the_grid_has_a_block_per_metric_and_fits_120_columns(sweep, funrec):
     assert "baseline" in lines[block]
     assert lines[block + 1].startswith("| 400 users ")
     assert "Marks follow Holm's procedure at 5% over the 18 differences" in done.out
-    assert "They speak of recipes" in done.out
+    assert "Both speak of recipes" in done.out
+
+
+def test_what_the_marks_come_to_is_said_in_words(sweep, funrec):
+    done = funrec("compare", str(sweep), "--baseline", "shared_bottom", "--columns", "auc_*")
+    everywhere = "is better in auc_click, auc_like and auc_macro"
+    expected = f"Against shared_bottom, logistic {everywhere}; mmoe {everywhere}. Noise may explain the other 3."
+    assert expected in done.out.splitlines()
+
+
+def test_intervals_that_leave_zero_out_without_a_mark_are_weighed_against_chance():
+    recipe = Recipe("mmoe", [])
+
+    def difference(value, p):
+        found = Estimate(value, value - 0.01, value + 0.01, 0.005, 9.0, p, True)
+        return Difference(recipe, Recipe("ple", []), "auc_click", found, min(40 * p, 1), mark(value, 40 * p, True))
+
+    noise = [difference(0.002, 0.7)] * 37
+    assert verdicts([*noise, *[difference(0.011, 0.03)] * 3]) == [
+        "Against ple nothing stands out from noise, in 40 differences.",
+        "Yet 3 of the intervals leave zero out, where noise alone would make about 2 of 40 do so. To be sure which: "
+        "more seeds, or fewer metrics, chosen beforehand (--columns).",
+    ]
+    first, second = verdicts([*noise, difference(-0.05, 0.0001), difference(0.05, 0.0001), difference(0.011, 0.03)])
+    assert first == "Against ple, mmoe is worse in auc_click and better in auc_click. Noise may explain the other 38."
+    assert second.startswith("Yet 1 of the other intervals leaves zero out")
 
 
 def test_github_names_the_metric_in_every_row(sweep, funrec):
@@ -314,3 +393,35 @@ def test_comparing_imports_no_tensorflow(sweep):
     code = f"import sys, funrec; funrec.compare({str(sweep)!r}, baseline='ple'); print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.fixture
+def exposed(tmp_path):
+    """Two seeds each, a third of the rows exposed at random."""
+    split = np.where(ROWS["group"] % 3 == 0, "random", "valid")
+    for model, noise in (("mmoe", 0.5), ("ple", 1.5)):
+        for seed in range(2):
+            write_run(tmp_path / f"{model}_{seed}", ROWS, noisy(ROWS, noise, seed), model, seed, split=split)
+    return tmp_path
+
+
+def test_random_exposure_stands_beside_standard_exposure_with_the_difference(exposed, funrec):
+    done = funrec("compare", str(exposed), "--columns", "auc_click,val_user_like")
+    table = done.out.partition("Random exposure beside standard exposure:")[2]
+    (line,) = (line for line in table.splitlines() if " mmoe " in line)
+    standard, random, difference = (float(cell.split("±")[0]) for cell in line.split("|")[3:6])
+    runs = [package.load_run(exposed / f"mmoe_{seed}").metrics for seed in range(2)]
+    assert standard == pytest.approx(np.mean([run["auc_click"] for run in runs]), abs=5e-5)
+    assert random == pytest.approx(np.mean([run["auc_click@random"] for run in runs]), abs=5e-5)
+    assert difference == pytest.approx(random - standard, abs=1.1e-4)
+    assert "val_user" not in table
+
+
+def test_runs_may_be_compared_on_random_exposure_alone(exposed):
+    found = compare_runs([exposed], baseline="ple", columns=["auc_click@random"])
+    assert [difference.metric for difference in found.against_baseline] == ["auc_click@random"]
+    assert not exposures(found)
+
+
+def test_without_random_exposure_there_is_no_such_table(sweep, funrec):
+    assert "Random exposure" not in funrec("compare", str(sweep)).out

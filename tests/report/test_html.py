@@ -231,6 +231,17 @@ def test_no_run_and_no_folder_are_refused(workdir: Path, runs: Path) -> None:
         write_report([runs], workdir / "missing" / "report.html")
 
 
+def test_random_exposure_has_a_table_of_its_own(tmp_path: Path) -> None:
+    rows = planted()
+    split = np.where(rows["group"] % 3 == 0, "random", "valid")
+    write_run(tmp_path / "run", rows, noisy(rows, 1, 0), split=split)
+    write_report([tmp_path], tmp_path / "out.html")
+    metrics = record.read(tmp_path / "run")["metrics"]
+    table = (tmp_path / "out.html").read_text().partition("Random exposure beside standard exposure")[2]
+    assert f"<span>{metrics['auc_click@random']:.4f}</span>" in table
+    assert f"({metrics['auc_click@random'] - metrics['auc_click']:+.4f})" in table
+
+
 # In a browser
 
 
@@ -275,7 +286,7 @@ def test_it_opens_without_an_error_or_a_request(opened: Any) -> None:
 def test_a_click_on_a_heading_sorts(opened: Any) -> None:
     column = """
         const table = document.querySelector("table.sortable");
-        const heads = [...table.tHead.rows[0].cells].map((head) => head.textContent);
+        const heads = [...table.tHead.rows[0].cells].map((head) => head.querySelector("button").textContent);
         const place = heads.indexOf(arguments[0]);
         if (arguments[1]) table.tHead.rows[0].cells[place].firstElementChild.click();
         return [...table.tBodies[0].rows].map((row) => row.cells[place].textContent.trim());
@@ -316,6 +327,10 @@ def test_each_figure_of_each_choice_has_content_and_words(opened: Any) -> None:
                 assert figure["label"].startswith(figure["title"])
                 assert len(figure["label"]) > len(figure["title"]) + 20
     assert len(counts) >= 1 + 3 + 6
+    names = opened.execute_script(
+        'return [...document.querySelectorAll("[data-choice=run] option")].map((o) => o.text)'
+    )
+    assert any(name.endswith(" (1 warning)") for name in names)
     assert opened.get_log("browser") == []
 
 

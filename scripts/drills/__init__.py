@@ -1,0 +1,1 @@
+"""Faults injected from outside into the installed `funrec` command, and whether it survives them."""
