@@ -67,7 +67,7 @@ def test_a_job_that_is_killed_or_starves_is_a_failed_row_and_the_others_finish(w
     done = funrec(*PROCESS, "--allow", "troublemakers", *sweep, *SMALL)
     assert done.code == 1
     assert status("sweep/0").reason == "killed by SIGKILL, perhaps for want of memory"
-    assert status("sweep/1").reason.startswith("MemoryError")
+    assert "out of memory" in status("sweep/1").reason
     assert status("sweep/2").state == "finished"
     assert "killed by SIGKILL" in done.out
     assert "Traceback" in Path("sweep/1/funrec.log").read_text()
