@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -72,10 +73,24 @@ def run_folders(
         raise KeyboardInterrupt
 
 
+def warm_up() -> None:
+    """Start the process that jobs are forked from: it imports TensorFlow while the sweep is still being planned."""
+    multiprocessing.set_forkserver_preload(["funrec.launchers.preload"])
+    if threading.current_thread() is not threading.main_thread():
+        forkserver.ensure_running()
+        return
+    # A Ctrl-C during its imports is for the parent alone. Jobs listen to it again; see `work`.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _process_type(preload: bool) -> type[BaseProcess]:
     if not preload:
         return multiprocessing.get_context("spawn").Process
-    multiprocessing.set_forkserver_preload(["funrec.launchers.preload"])
+    warm_up()
     return multiprocessing.get_context("forkserver").Process
 
 

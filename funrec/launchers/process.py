@@ -12,7 +12,7 @@ from omegaconf import DictConfig, open_dict
 
 from funrec.configuration import save, to_plain
 from funrec.errors import InputError
-from funrec.launchers.pool import run_folders
+from funrec.launchers.pool import run_folders, warm_up
 from funrec.launchers.shares import default_workers, memory_share
 from funrec.sweeping.outcome import has_failed
 from funrec.sweeping.plan import read_sweep
@@ -42,6 +42,8 @@ class ProcessLauncher(Launcher):
         if isinstance(self._workers, bool) or not isinstance(self._workers, int) or self._workers < 1:
             raise InputError(f"hydra.launcher.workers should be a positive whole number. Received: {self._workers}.")
         self._memory = memory_share(self._workers) if self._limit_memory else None
+        if self._preload:
+            warm_up()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run the jobs, and return when the last has ended; how it went is in their folders."""

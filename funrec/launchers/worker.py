@@ -27,6 +27,7 @@ def work(folder: Path, environment: Mapping[str, str], memory: int | None) -> No
     """
     try:
         os.setsid()  # a terminal's Ctrl-C reaches the parent alone, which passes it on
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the process it was forked from ignores it
         Thread(target=_stop_without_parent, name="watching the parent", daemon=True).start()
         os.environ.clear()
         os.environ.update(environment)
