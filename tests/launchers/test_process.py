@@ -101,7 +101,7 @@ def test_ctrl_c_reaches_every_job_once_and_each_leaves_a_checkpoint(workdir: Pat
 WATCH = """
 import glob, os, signal, sys, time
 jobs, process = map(int, sys.argv[1:])
-while sum("epoch 3" in open(log).read() for log in glob.glob("sweep/*/funrec.log")) < jobs:
+while sum("epoch 1" in open(log).read() for log in glob.glob("sweep/*/funrec.log")) < jobs:
     time.sleep(0.02)
 os.kill(process, signal.SIGINT)
 """
