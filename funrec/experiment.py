@@ -179,7 +179,12 @@ def run_with_baselines(
         return run(config, place, overrides, live, resume=resume, force=force, on_epoch=hook)
 
     runs = [start(config, folder, overrides, on_epoch)]
-    for name, sibling in baseline_configs(config, overrides) if config["baselines"] else ():
+    try:
+        siblings = list(baseline_configs(config, overrides)) if config["baselines"] else []
+    except InputError as error:  # an experiment of one's own, whose folder is not known here
+        log.error("No baselines: %s", error)
+        siblings = []
+    for name, sibling in siblings:
         if name == runs[0].record["label"]:
             continue
         if is_popularity(sibling) and sibling["dataset"].get("item") is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tables import log_table, prepare_table
 
 import funrec as package
 from funrec.baselines import Popularity
-from funrec.record import find_runs
+from funrec.record import find_runs, status
 
 SMALL = ("dataset.rows=3000", "trainer=smoke")
 
@@ -144,3 +145,7 @@ def test_baselines_know_an_experiment_of_ones_own_whichever_side_of_the_flag_it_
     done = funrec("run", "baselines=true", "--config-dir", "mine", "experiment=tiny", "model=shared_bottom")
     models = [line.split("|")[1].strip() for line in done.out.splitlines() if line.startswith("| ")]
     assert models == ["model", "shared_bottom", "logistic", "popularity", "single_task", "oracle"]
+    shutil.rmtree(next(run for run in find_runs("outputs") if run.name.endswith("_single_task")))
+    run = next(run for run in find_runs("outputs") if status(run).state == "finished")
+    assert "No baselines: experiment: there is no tiny" in funrec("resume", str(run)).err
+    assert funrec("resume", str(run), "--config-dir", "mine").out == done.out

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from funrec.commands.arguments import allow, overrides_in, take_allowed
+from funrec.commands.arguments import allow, bring_folders, overrides_in, take_allowed
 from funrec.commands.console import is_live
 from funrec.errors import InputError
 
@@ -26,9 +26,13 @@ def main(arguments: Sequence[str]) -> int:
         action="store_true",
         help="go on although the configuration, the data or the code has changed; what is finished stays as it is",
     )
+    parser.add_argument(
+        *("--config-dir", "-cd"), action="append", default=[], type=Path, help="where a run's own experiment is"
+    )
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="where to run, such as hydra/launcher=process")
     options = parser.parse_intermixed_args(arguments)
     path: Path = options.path
+    bring_folders(options.config_dir)
     if (path / "study.json").is_file():
         from funrec.commands import tune
 
