@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drills.processes import Running
@@ -35,18 +35,10 @@ class Disk:
         if not self.is_mounted:
             resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
             return
-        try:
-            with self._filler.open("wb", buffering=0) as file:
-                while file.write(bytes(1 << 16)):
+        for chunk in (1 << 16, 1 << 8):  # the small one for what the large one leaves
+            with suppress(OSError), self._filler.open("ab", buffering=0) as file:
+                while file.write(bytes(chunk)):
                     pass
-        except OSError:
-            pass
-        try:
-            with self._filler.open("ab", buffering=0) as file:
-                while file.write(bytes(1 << 8)):
-                    pass
-        except OSError:
-            return
 
     def make_room(self) -> None:
         """Give back what was taken."""
