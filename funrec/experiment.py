@@ -22,6 +22,7 @@ from funrec.evaluation import (
     evaluate_scored,
     write_scored,
 )
+from funrec.files import explain
 from funrec.fitting import Attempt, EpochHook, check_parts, train
 from funrec.interruption import Interrupted, Interruption
 from funrec.leftovers import drop_temporary_files, drop_weights
@@ -151,7 +152,7 @@ def run(
             raise
         except BaseException as error:
             with suppress(InputError):  # a full disk has no room for the reason either
-                record.write_failure(folder, f"{type(error).__name__}: {error}")
+                record.write_failure(folder, explain(error))
             raise
     return load_run(folder)
 

@@ -238,6 +238,11 @@ def one_line(error: object) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
+def explain(error: BaseException) -> str:
+    """Return why something failed: what a user can mend in its own words, anything else with its kind."""
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {one_line(error)}"
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 

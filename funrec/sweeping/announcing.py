@@ -11,7 +11,7 @@ from threading import Event, Thread
 from funrec import record
 from funrec.errors import InputError
 from funrec.run_folder import FAILURE, RECORD
-from funrec.sweeping.outcome import reason, state
+from funrec.sweeping.outcome import state
 from funrec.sweeping.plan import Job, Sweep, by_key
 
 #: Seconds between looks at the jobs' folders, which is where every launcher's jobs show that they have ended.
@@ -65,8 +65,8 @@ class _Teller:
         )
 
     def _result(self, job: Job) -> str:
-        if state(self._sweep, job).state != "finished":
-            return f"failed: {reason(self._sweep.folder(job))}"
+        if (found := state(self._sweep, job)).state != "finished":
+            return f"failed: {found.reason}"
         try:
             done = record.read(self._sweep.folder(job))
         except InputError as error:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from funrec import experiment, record
-from funrec.errors import InputError
-from funrec.files import one_line
+from funrec.files import explain
 from funrec.run import Run
 from funrec.sweeping.outcome import has_failed
 from funrec.sweeping.plan import sweep_of
@@ -51,8 +50,3 @@ def run_job(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], l
         if record.status(folder).state not in ("finished", "running"):
             record.write_failure(folder, explain(error))
         return []
-
-
-def explain(error: Exception) -> str:
-    """Return why a job failed, in one line."""
-    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {one_line(error)}"

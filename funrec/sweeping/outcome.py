@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from funrec import record
-from funrec.errors import InputError
 from funrec.metrics import table_columns
 from funrec.sweeping.plan import Job, Sweep, by_key
 from funrec.table import render, rows_from_records
@@ -42,12 +41,7 @@ def failures(sweep: Sweep) -> Iterator[Failure]:
             if folder != sweep.folder(job):
                 model = folder.name.removeprefix(f"{sweep.folder(job).name}_")
                 overrides = [*(asked for asked in overrides if not asked.startswith("model=")), f"model={model}"]
-            yield Failure(overrides, reason(folder))
-
-
-def reason(folder: Path) -> str:
-    """Return why the run in a folder failed, in one line."""
-    return record.status(folder).reason.removeprefix(f"{InputError.__name__}: ")
+            yield Failure(overrides, record.status(folder).reason)
 
 
 def has_failed(sweep: Sweep) -> bool:

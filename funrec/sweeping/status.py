@@ -12,7 +12,6 @@ from tabulate import tabulate
 from funrec import record
 from funrec.errors import InputError
 from funrec.run_folder import State
-from funrec.sweeping.outcome import reason
 from funrec.sweeping.plan import PLAN, Job, Sweep, by_key, is_led, is_sweep, read_sweep, resume_command
 
 #: In the order of a summary; a job that has not started has no run in its folder.
@@ -75,7 +74,7 @@ def _swept(sweep: Sweep, job: Job) -> str:
 
 def _cells(run: Path) -> list[str]:
     found = record.status(run)
-    return [STATES[found.state], reason(run) if found.state == "failed" else found.progress]
+    return [STATES[found.state], found.reason if found.state == "failed" else found.progress]
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from funrec import experiment, record
 from funrec.errors import InputError, Pruned, causes
-from funrec.files import one_line
+from funrec.files import explain, one_line
 from funrec.memory import OutOfMemory
 from funrec.messages import messages
 from funrec.resuming import check_origin
@@ -109,7 +109,7 @@ class _Epochs:
 def _explain(error: BaseException) -> str:
     if isinstance(error, OutOfMemory):
         return "out of memory"
-    return one_line(error) if isinstance(error, InputError) else f"{type(error).__name__}: {one_line(error)}"
+    return one_line(explain(error))
 
 
 def _stops_the_study(error: BaseException, work: Work) -> bool:
