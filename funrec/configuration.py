@@ -83,6 +83,13 @@ def parse_override(override: str) -> tuple[str, Any, bool]:
         return parsed.key_or_group, parsed.value(), parsed.is_delete()
 
 
+def quoted(text: str) -> str:
+    """Return a text as the value of an override, whatever characters it has."""
+    # In Hydra's grammar a backslash stands for itself, except ahead of a quote.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+    return f"'{escaped}'"
+
+
 def to_plain(config: DictConfig) -> dict[str, Any]:
     """Return a composed configuration as plain values, every reference resolved.
 

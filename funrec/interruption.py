@@ -18,6 +18,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAME_REQUEST = 2.0
 
 
+#: The exit code of a process that was stopped so.
+EXIT_CODE = 130
+
+
 class Interrupted(KeyboardInterrupt):
     """A run was stopped from outside, and can be resumed.
 

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from funrec.configuration import compose, save, to_plain
+from funrec.configuration import compose, parse_override, quoted, save, to_plain
 from funrec.errors import InputError
 
 
@@ -93,3 +93,10 @@ def test_two_folders_of_one_second_have_two_names() -> None:
     assert len(names) > 45
     one = OmegaConf.create({"name": "${unique:}"})
     assert one.name == one.name
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "it's", "a\\b", "a\\\\'b", "C:\\x\\", "with, commas [and] = {more}", "\\'", "'", ""]
+)
+def test_a_quoted_text_is_read_back_as_it_was(text: str) -> None:
+    assert parse_override(f"key={quoted(text)}")[1] == text

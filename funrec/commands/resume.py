@@ -52,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _resume_sweep(path: Path, force: bool, more: Sequence[str]) -> int:
     from funrec.commands.run import show, start
+    from funrec.configuration import quoted
     from funrec.launchers.sweeper import Request
     from funrec.sweeping.plan import read_sweep
 
@@ -71,8 +72,7 @@ def _resume_sweep(path: Path, force: bool, more: Sequence[str]) -> int:
     replaced = {*keys, "hydra.sweep.dir"}
     kept = [old for old in arguments if _key(old) not in replaced and not _key(old).startswith(dropped)]
     request = Request(sweep.command, overrides_in(kept), sweep.fail_fast, path, force, show)
-    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return start([*kept, *more, f"hydra.sweep.dir='{quoted}'"], request)
+    return start([*kept, *more, f"hydra.sweep.dir={quoted(str(path))}"], request)
 
 
 def _key(override: str) -> str:

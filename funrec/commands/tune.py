@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 from funrec.commands.arguments import allow, config_folders, take_allowed
 from funrec.commands.console import is_live
 from funrec.errors import InputError
+from funrec.interruption import EXIT_CODE
 
 if TYPE_CHECKING:
     from funrec.tuning.study import StudyFolder
-
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -81,7 +80,7 @@ def _carry_out(found: Callable[[], StudyFolder], force: bool) -> int:
         text = conclude(study, is_live(), force)
     except KeyboardInterrupt:
         print(f"funrec: interrupted. Go on with: {go_on}", file=sys.stderr)
-        return INTERRUPTED
+        return EXIT_CODE
     except (InputError, OSError):
         print(f"Go on with: {go_on}", file=sys.stderr)
         raise
@@ -103,7 +102,7 @@ def _work(path: Path, force: bool, workers: int) -> int:
         with stopping_with_parent():
             work_on(StudyFolder(path), force=force)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return EXIT_CODE
     return 0
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType
 
 from funrec import record
-from funrec.interruption import SIGNALS
+from funrec.interruption import EXIT_CODE, SIGNALS
 from funrec.launchers.shares import environment
-from funrec.launchers.worker import INTERRUPTED, work
+from funrec.launchers.worker import work
 
 #: Seconds after which a signal or the end of a process is noticed at the latest.
 INTERVAL = 0.2
@@ -96,7 +96,7 @@ def _process_type(preload: bool) -> type[BaseProcess]:
 
 def _bury(exit_code: int, folder: Path) -> None:
     """Leave a note where a process ended without one."""
-    if exit_code in (0, INTERRUPTED) or record.status(folder).state in ("finished", "failed"):
+    if exit_code in (0, EXIT_CODE) or record.status(folder).state in ("finished", "failed"):
         return
     if exit_code < 0:
         name = signal.Signals(-exit_code).name

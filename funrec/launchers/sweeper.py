@@ -21,7 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from funrec import record
-from funrec.configuration import one_line_errors, to_plain
+from funrec.configuration import one_line_errors, quoted, to_plain
 from funrec.errors import InputError
 from funrec.interruption import Interrupted
 from funrec.launchers.task import SERIAL, Show, run_hydra_job
@@ -200,9 +200,9 @@ class Sweeper(HydraSweeper):
     def _launched(self, job: Job) -> list[str]:
         """Return a job's overrides, with where it runs: its number may be another among those that are left."""
         environment = [
-            f"+hydra.job.env_set.{name}={_quoted(os.environ[name])}" for name in HANDED_DOWN if os.environ.get(name)
+            f"+hydra.job.env_set.{name}={quoted(os.environ[name])}" for name in HANDED_DOWN if os.environ.get(name)
         ]
-        return [*job.overrides, f"hydra.sweep.subdir={_quoted(job.folder)}", *environment]
+        return [*job.overrides, f"hydra.sweep.subdir={quoted(job.folder)}", *environment]
 
 
 def for_all_jobs(overrides: Sequence[str]) -> list[str]:
@@ -257,8 +257,3 @@ def _current(config: DictConfig) -> Any:
         yield
     finally:
         HydraConfig.instance().cfg = before
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from threading import Thread
 
-#: How a job that was asked to stop ends its process.
-INTERRUPTED = 130
+from funrec.interruption import EXIT_CODE
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"  # that of conf/hydra/job_logging
 
@@ -41,7 +40,7 @@ def work(folder: Path, environment: Mapping[str, str], memory: int | None) -> No
         config, overrides = load(folder / ".hydra")
         run_job(config, folder, overrides)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(EXIT_CODE)
 
 
 def _stop_without_parent() -> None:

@@ -47,7 +47,7 @@ def describe(paths: Sequence[str]) -> Iterator[str]:
         yield _describe_sweep(sweep, [run for run in runs if place in run.parents])
     single = [run for run in dict.fromkeys(runs) if sweeps.keys().isdisjoint(run.parents)]
     if single:
-        yield _table(["run", "state", ""], [[str(run), *_cells(run)] for run in single])
+        yield _table(["run", "state", "note"], [[str(run), *_cells(run)] for run in single])
         stopped = [run for run in single if record.status(run).state == "interrupted"]
         yield from (f"To go on: {resume_command(run)}" for run in stopped)
 
@@ -59,7 +59,10 @@ def _describe_sweep(sweep: Sweep, runs: Sequence[Path]) -> str:
     rows = [[run.name, asked.get(run, "baseline"), *_cells(run)] for run in (*folders, *baselines)]
     states = Counter(record.status(folder).state for folder in folders)
     counts = [f"{states[state]} {name}" for state, name in STATES.items() if states[state]]
-    lines = [_table(["job", "", "state", ""], rows), f"{sweep.path}: {len(folders)} jobs, {', '.join(counts)}."]
+    lines = [
+        _table(["job", "asked for", "state", "note"], rows),
+        f"{sweep.path}: {len(folders)} jobs, {', '.join(counts)}.",
+    ]
     if is_led(sweep.path):
         lines[-1] += " The sweep is running."
     elif states["finished"] < len(folders):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from funrec.configuration import quoted
 from funrec.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def _spell(value: Any) -> str:
         plain = value.replace("_", "").replace("-", "").isalnum() and value.lower() not in ("null", "true", "false")
         if plain and not _looks_like_number(value):
             return value
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return quoted(value)
     return json.dumps(value)
 
 
