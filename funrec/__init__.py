@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from funrec.errors import InputError
-    from funrec.experiment import load_run, resume, run_experiment
-    from funrec.interruption import Interrupted
-    from funrec.report.compare import compare
-    from funrec.run import Run
+    from funrec.comparison.compare import compare
+    from funrec.experiment.experiment import load_run, resume, run_experiment
+    from funrec.experiment.run import Run
     from funrec.tuning.api import Study, tune
+    from funrec.utils.errors import InputError
+    from funrec.utils.signals import Interrupted
 
 __all__ = ["InputError", "Interrupted", "Run", "Study", "compare", "load_run", "resume", "run_experiment", "tune"]
 
 _HOMES = {
-    "InputError": "funrec.errors",
-    "Interrupted": "funrec.interruption",
-    "Run": "funrec.run",
+    "InputError": "funrec.utils.errors",
+    "Interrupted": "funrec.utils.signals",
+    "Run": "funrec.experiment.run",
     "Study": "funrec.tuning.api",
-    "compare": "funrec.report.compare",
-    "load_run": "funrec.experiment",
-    "resume": "funrec.experiment",
-    "run_experiment": "funrec.experiment",
+    "compare": "funrec.comparison.compare",
+    "load_run": "funrec.experiment.experiment",
+    "resume": "funrec.experiment.experiment",
+    "run_experiment": "funrec.experiment.experiment",
     "tune": "funrec.tuning.api",
 }
 

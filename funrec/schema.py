@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from funrec.errors import InputError, did_you_mean
+from funrec.utils.errors import InputError, did_you_mean
 
 FEATURE_KINDS = ("categorical", "numeric", "sequence")
 TASK_KINDS = ("binary", "regression")

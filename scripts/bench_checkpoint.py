@@ -70,9 +70,9 @@ def trainer(videos: int, steps: int, epochs: int, folder: Path) -> Any:
     from funrec.models.model import MultiTaskModel
     from funrec.schema import InputLayout, build_features, build_tasks
     from funrec.training.background import BackgroundWriter
-    from funrec.training.loop import Trainer
     from funrec.training.optimizers import LazyAdam
     from funrec.training.saving import CheckpointFile, Checkpoints
+    from funrec.training.trainer import Trainer
     from funrec.weighting.fixed import Fixed
 
     features = build_features({f"feature_{i}": {"embedding_dim": DIM} for i in range(FEATURES)})

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from funrec import record
 from funrec.metrics import evaluate
+from funrec.runs import record
 from funrec.schema import Task
 
 TASKS = (Task("is_click", "is_click"), Task("long_view", "long_view"), Task("is_like", "is_like"))
@@ -70,7 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         write_runs(Path(name), options.runs, options.seeds, options.rows, options.users)
-        command = [sys.executable, "-m", "funrec.cli", "compare", name, "--baseline", "single_task"]
+        command = [sys.executable, "-m", "funrec.cli.main", "compare", name, "--baseline", "single_task"]
         command += ["--bootstrap", str(options.bootstrap)] if options.bootstrap else []
         start = time.perf_counter()
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

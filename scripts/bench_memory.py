@@ -35,7 +35,15 @@ def main() -> None:
 def measure(rows: int, overrides: list[str]) -> tuple[int, float]:
     """Return the peak of anonymous memory in bytes of one run over `rows` rows, and its seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "funrec.cli", "run", f"dataset.rows={rows}", "trainer.epochs=1", *overrides]
+        command = [
+            sys.executable,
+            "-m",
+            "funrec.cli.main",
+            "run",
+            f"dataset.rows={rows}",
+            "trainer.epochs=1",
+            *overrides,
+        ]
         environment = {**os.environ, "FUNREC_CACHE": f"{folder}/cache"}
         started = time.perf_counter()
         child = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)

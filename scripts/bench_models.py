@@ -89,11 +89,11 @@ def timer(name: str, videos: int, steps: int) -> tuple[Any, int]:
     """Return a function that trains `steps` steps and returns rows per second, and the backbone's parameters."""
     import tensorflow as tf
 
+    from funrec.config.build import build
     from funrec.models.backbones.base import Backbone
     from funrec.models.funnels.base import Funnel
     from funrec.models.model import MultiTaskModel
     from funrec.schema import InputLayout, build_features, build_tasks
-    from funrec.targets import build
     from funrec.training.batches import BatchStream
     from funrec.training.optimizers import LazyAdam
     from funrec.training.step import TrainingStep

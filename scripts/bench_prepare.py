@@ -19,8 +19,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from funrec.data.kuairand import KuaiRand
-from funrec.data.prepare import prepare
+from funrec.data.datasets.kuairand import KuaiRand
+from funrec.data.preparation.prepare import prepare
 
 CONFIG = Path(__file__).parents[1] / "conf" / "dataset" / "kuairand_pure.yaml"
 

@@ -28,7 +28,7 @@ def measure(arguments: list[str]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "FUNREC_CACHE": f"{folder}/cache"}
         started = time.perf_counter()
-        command = [sys.executable, "-m", "funrec.cli", *arguments]
+        command = [sys.executable, "-m", "funrec.cli.main", *arguments]
         subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
         return time.perf_counter() - started
 

@@ -57,7 +57,7 @@ def interval(records: list[Path], at_once: int) -> float:
 def run(folder: str, name: str, arguments: tuple[str, ...]) -> float:
     """Run a sweep and return its seconds."""
     environment = os.environ | {"FUNREC_CACHE": str(Path(folder, "cache"))}
-    command = [sys.executable, "-m", "funrec.cli", "run", "-m", f"hydra.sweep.dir={folder}/{name}", *arguments]
+    command = [sys.executable, "-m", "funrec.cli.main", "run", "-m", f"hydra.sweep.dir={folder}/{name}", *arguments]
     clock = time.perf_counter()
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     return time.perf_counter() - clock

@@ -21,13 +21,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 from bench_training import BATCH, DIM, DROPOUT, EXPERTS, FEATURES, TASKS, UNITS, feature_sizes, random_batches
 
-from funrec.catalogue import describe
-from funrec.configuration import compose
+from funrec.config.build import build
+from funrec.config.catalogue import describe
+from funrec.config.compose import compose
 from funrec.models.backbones.mmoe import MMoE
 from funrec.models.funnels.independent import Independent
 from funrec.models.model import MultiTaskModel
 from funrec.schema import InputLayout, build_features, build_tasks
-from funrec.targets import build
 from funrec.training.batches import BatchStream
 from funrec.training.optimizers import LazyAdam
 from funrec.training.step import TrainingStep

@@ -77,9 +77,9 @@ def _command(interpreter: str) -> list[str]:
     script = Path(interpreter).with_name("funrec")
     if script.is_file():
         return [str(script)]
-    if subprocess.run([interpreter, "-m", "funrec.cli", "--version"], capture_output=True).returncode:
+    if subprocess.run([interpreter, "-m", "funrec.cli.main", "--version"], capture_output=True).returncode:
         sys.exit(f"{interpreter} should have funrec installed.")
-    return [interpreter, "-m", "funrec.cli"]
+    return [interpreter, "-m", "funrec.cli.main"]
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ import time
 import numpy as np
 
 from funrec import Run, run_experiment
-from funrec.configuration import compose
-from funrec.data.base import Dataset
-from funrec.data.prepare import prepare
-from funrec.experiment import cache_folder
+from funrec.config.build import build
+from funrec.config.compose import compose
+from funrec.data.datasets.base import Dataset
+from funrec.data.preparation.prepare import prepare
+from funrec.experiment.experiment import cache_folder
 from funrec.metrics.calibration import sigmoid
-from funrec.record import read_predictions
-from funrec.targets import build
+from funrec.runs.record import read_predictions
 
 ARMS = {
     "esmm": ([], "score_is_like_given_is_click"),

@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
-from funrec.report.influence import Rows, Target, build_statistics
-from funrec.report.measuring import Meter
-from funrec.report.recipes import find
-from funrec.report.significance import LEVEL, Accumulator, Estimate, Measured, estimate, holm
+from funrec.comparison.influence import Rows, Target, build_statistics
+from funrec.comparison.measuring import Meter
+from funrec.comparison.recipes import find
+from funrec.comparison.significance import LEVEL, Accumulator, Estimate, Measured, estimate, holm
 
 FEATURES = 32
 SLOPE, INTERCEPT = 1.2, -1.5

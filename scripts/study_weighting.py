@@ -19,7 +19,7 @@ from scipy.stats import t
 from tabulate import tabulate
 
 from funrec import run_experiment
-from funrec.catalogue import describe
+from funrec.config.catalogue import describe
 
 SETTINGS = [
     "experiment=mmoe_study",

@@ -50,7 +50,7 @@ def funrec(capsys: pytest.CaptureFixture[str]) -> Command:
     def call(*arguments: str) -> Done:
         capsys.readouterr()
         with process_unchanged(), pytest.raises(SystemExit) as stop:
-            from funrec.cli import main
+            from funrec.cli.main import main
 
             main(arguments)
         done = capsys.readouterr()

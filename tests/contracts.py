@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 from examples import Rows, layout, optimizer, randomise, weighting
 
-from funrec.building import build_model
-from funrec.configuration import compose
+from funrec.config.compose import compose
+from funrec.experiment.building import build_model
 from funrec.models.model import MultiTaskModel
 from funrec.schema import Task
 from funrec.training.batches import BatchStream

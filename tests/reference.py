@@ -42,7 +42,7 @@ def mixture(weights: Array, experts: list[Array]) -> Array:
 
 def built(backbone: Backbone, towers: int, copies: int | None = None, rows: int = 6) -> tuple[Backbone, Any]:
     """Return a backbone with a random value in every weight, and an input for it."""
-    from funrec.layers.randomness import random_sites
+    from funrec.models.layers.randomness import random_sites
 
     draw = np.random.default_rng(0)
     shape = (rows, WIDTH) if copies is None else (copies, rows, WIDTH)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from funrec import record
 from funrec.metrics import evaluate
+from funrec.runs import record
 from funrec.schema import Task
 
 TASKS = (Task("click", "click"), Task("like", "like"))

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from funrec.data.arrays import PreparedData
-from funrec.data.kuairand import KuaiRand
-from funrec.data.prepare import prepare
-from funrec.data.tabular import Tabular
+from funrec.data.datasets.kuairand import KuaiRand
+from funrec.data.datasets.tabular import Tabular
+from funrec.data.preparation.prepare import prepare
 
 
 def log_table(rows: int = 400, seed: int = 0) -> pl.DataFrame:

@@ -291,7 +291,7 @@ CASES = {
         ("optimizer._target_=keras.layers.Dense", *SMALL),
         ("optimizer._target_ should be a", "Optimizer", "keras.layers.Dense"),
     ),
-    "abstract target": (("dataset._target_=funrec.data.base.Dataset",), ("dataset._target_ should be a",)),
+    "abstract target": (("dataset._target_=funrec.data.datasets.base.Dataset",), ("dataset._target_ should be a",)),
     "target without a name": (("model.backbone._target_=mmoe", *SMALL), ("model.backbone._target_", "mmoe")),
     "target of nothing": (("model.backbone._target_=null", *SMALL), ("model.backbone._target_ should name a class",)),
     "target with a typo": (
@@ -321,7 +321,7 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
 from commands import process_unchanged
-from funrec.cli import main
+from funrec.cli.main import main
 
 OVERRIDES = ["dataset.rows=3000", "dataset.drop=[user_id,video_id,author_id]", "trainer=smoke", "model=mmoe"]
 
@@ -439,9 +439,9 @@ def test_the_python_interface_raises_what_the_command_line_says(in_place: Path) 
 
 
 def test_a_bug_of_ours_still_shows_its_traceback(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("funrec.experiment.evaluate_scored", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("funrec.experiment.experiment.evaluate_scored", lambda *arguments: 1 / 0)
     with process_unchanged(), pytest.raises(ZeroDivisionError):
-        from funrec.cli import main
+        from funrec.cli.main import main
 
         main(["run", *SMALL, "model=logistic"])
     assert not list(workdir.rglob("record.json"))

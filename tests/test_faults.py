@@ -50,7 +50,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def outside(workdir: Path, one_cache: Path) -> Iterator[Funrec]:
     """The command as a process that can be harmed."""
-    command = Funrec([sys.executable, "-m", "funrec.cli"], workdir, one_cache)
+    command = Funrec([sys.executable, "-m", "funrec.cli.main"], workdir, one_cache)
     yield command
     command.end_all()
 

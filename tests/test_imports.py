@@ -19,7 +19,15 @@ def packages_after(code):
 
 @pytest.mark.parametrize(
     "module",
-    ["funrec", "funrec.cli", "funrec.data.prepare", "funrec.metrics", "funrec.record", "funrec.table", "funrec.report"],
+    [
+        "funrec",
+        "funrec.cli.main",
+        "funrec.data.preparation.prepare",
+        "funrec.metrics",
+        "funrec.runs.record",
+        "funrec.runs.tables",
+        "funrec.report",
+    ],
 )
 def test_importing_a_light_module_imports_no_tensorflow(module):
     assert packages_after(f"import {module}").isdisjoint(TENSORFLOW)
@@ -27,7 +35,7 @@ def test_importing_a_light_module_imports_no_tensorflow(module):
 
 def test_asking_for_help_imports_nothing_that_takes_long():
     code = """
-from funrec.cli import main
+from funrec.cli.main import main
 
 sys.argv = ["funrec", "--help"]
 try:

@@ -73,7 +73,7 @@ def test_an_installed_wheel_brings_its_own_configuration(installed, tmp_path):
 
 
 def test_an_installed_wheel_runs_from_an_empty_folder(installed, tmp_path):
-    command = "-m funrec.cli run model=mmoe dataset=synthetic dataset.rows=4000 trainer=smoke"
+    command = "-m funrec.cli.main run model=mmoe dataset=synthetic dataset.rows=4000 trainer=smoke"
     table = run(sys.executable, *command.split(), cwd=tmp_path, env=installed)
     assert "auc_is_click" in table or "| is_click" in table
     assert "mmoe" in table
@@ -81,7 +81,7 @@ def test_an_installed_wheel_runs_from_an_empty_folder(installed, tmp_path):
 
 
 def test_an_installed_wheel_brings_its_launcher(installed, tmp_path):
-    command = "-m funrec.cli run -m hydra/launcher=process model=logistic seed=1,2 dataset.rows=3000 trainer=smoke"
+    command = "-m funrec.cli.main run -m hydra/launcher=process model=logistic seed=1,2 dataset.rows=3000 trainer=smoke"
     table = run(sys.executable, *command.split(), cwd=tmp_path, env=installed)
     assert table.count("| logistic ") == 2
     assert len(list((tmp_path / "outputs").rglob("record.json"))) == 2

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from funrec.configuration import compose
+from funrec.config.build import build
+from funrec.config.compose import compose
 from funrec.schema import Task
-from funrec.targets import build
 from funrec.weighting.base import Weighting
 
 CONF = Path(__file__).parents[1] / "conf" / "weighting"

@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from funrec.data.encoding import Encoder, encode_features, read_features
-from funrec.data.vocabulary import Vocabulary
-from funrec.errors import InputError
+from funrec.data.features.encoding import Encoder, encode_features, read_features
+from funrec.data.features.vocabulary import Vocabulary
 from funrec.schema import Feature, Task
+from funrec.utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class PreparedData:
         id_features: Names of the columns of `SplitArrays.ids`.
         numeric_features: Names of the columns of `SplitArrays.numeric`.
         sequence_features: Names in `SplitArrays.sequences`.
-        statistics: Plain values: rows, users, items, positive rates, ... See `funrec.data.statistics`.
+        statistics: Plain values: rows, users, items, positive rates, ... See `funrec.data.preparation.statistics`.
         row_fingerprints: By split: a hash of row numbers, groups, labels and masks. Two runs with equal hashes are
             scored on the same rows, whatever their features.
         logit_offsets: What to add to a task's trained logit, because its negatives were downsampled.

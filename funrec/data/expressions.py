@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from funrec.errors import InputError
+from funrec.utils.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 
 from funrec.data.arrays import PreparedData, SplitArrays, encode_rows
-from funrec.data.encoding import Encoder
-from funrec.data.vocabulary import Vocabulary
-from funrec.errors import InputError
-from funrec.files import read_json, write_json
+from funrec.data.features.encoding import Encoder
+from funrec.data.features.vocabulary import Vocabulary
 from funrec.schema import Feature, InputLayout, Task
+from funrec.utils.errors import InputError
+from funrec.utils.files import read_json, write_json
 
 INPUTS = "inputs.json"
 

@@ -13,10 +13,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from funrec.data.arrays import PreparedData, SplitArrays
-from funrec.data.base import Dataset
-from funrec.data.files import reading_errors
-from funrec.data.splitting import SPLIT_NAMES
-from funrec.errors import InputError, did_you_mean
+from funrec.data.datasets.base import Dataset
+from funrec.data.datasets.files import reading_errors
+from funrec.data.preparation.splitting import SPLIT_NAMES
+from funrec.utils.errors import InputError, did_you_mean
 
 #: Head items are this share of the items that training saw, those with the most rows.
 HEAD_SHARE = 0.2

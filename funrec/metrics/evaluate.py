@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from funrec.errors import InputError
 from funrec.metrics.auc import auc_of_runs, log_loss, pr_auc_of_runs, rmse
 from funrec.metrics.calibration import expected_calibration_error, predicted_over_observed, sigmoid
 from funrec.metrics.gauc import check_gauc_weight, group_auc
 from funrec.metrics.ranking import ndcg_at_k
 from funrec.metrics.sorting import Array, UndefinedMetric, sort_runs
 from funrec.schema import Task
+from funrec.utils.errors import InputError
 
 LEVELS = ("table", "full")
 TABLE_PREFIXES = ("auc_", "gauc_", "rmse_", "val_user_")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from funrec.errors import InputError, did_you_mean
 from funrec.metrics.sorting import Array, UndefinedMetric, sort_runs
+from funrec.utils.errors import InputError, did_you_mean
 
 GAUC_WEIGHTS = ("impressions", "none", "positives")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
-from funrec.errors import InputError
+from funrec.utils.errors import InputError
 
 
 def check_units(name: str, units: Sequence[int], allow_empty: bool = False) -> tuple[int, ...]:

@@ -10,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from funrec.layers.embedding import Embedded, FusedEmbedding
-from funrec.layers.mlp import MLPBank, add_bank_kernel
-from funrec.layers.randomness import random_sites
 from funrec.models.backbones.base import Backbone
 from funrec.models.checks import check_activation, check_flag, check_positive_number, check_rate, check_units
 from funrec.models.funnels.base import Funnel, LogProbability, from_logit
+from funrec.models.layers.embedding import Embedded, FusedEmbedding
+from funrec.models.layers.mlp import MLPBank, add_bank_kernel
+from funrec.models.layers.randomness import random_sites
 from funrec.schema import InputLayout, Task
 
 Batch = Mapping[str, Any]

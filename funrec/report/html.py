@@ -10,14 +10,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from funrec.errors import InputError
-from funrec.files import replacing
-from funrec.report.compare import Comparison, compare_runs
-from funrec.report.html_tables import comparison_table, differences_section, exposures_section, notes_list, section
-from funrec.report.pages import figures_of, runs_of
-from funrec.report.text import (
+from funrec.comparison.compare import Comparison, compare_runs
+from funrec.comparison.text import (
     about_values,
 )
+from funrec.report.html_tables import comparison_table, differences_section, exposures_section, notes_list, section
+from funrec.report.pages import figures_of, runs_of
+from funrec.utils.errors import InputError
+from funrec.utils.files import replacing
 
 #: Nothing but what is in the file: a report never asks the network for anything.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"

@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from funrec.report.compare import COUNTS, Comparison
-from funrec.report.differences import DELTA_M, Difference
-from funrec.report.exposures import Exposure, exposures
+from funrec.comparison.compare import COUNTS, Comparison
+from funrec.comparison.differences import DELTA_M, Difference
+from funrec.comparison.exposures import Exposure, exposures
+from funrec.comparison.recipes import Recipe
+from funrec.comparison.significance import Estimate
+from funrec.comparison.text import EXPOSURE_TITLE, about_differences, behind, signed, verdicts
 from funrec.report.pages import is_lower_better
-from funrec.report.recipes import Recipe
-from funrec.report.significance import Estimate
-from funrec.report.text import EXPOSURE_TITLE, about_differences, behind, signed, verdicts
 
 MARKS = {"better": "▲", "worse": "▼", "cannot tell": "≈"}
 

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from funrec import record as records
-from funrec.errors import InputError
-from funrec.report.compare import Comparison
+from funrec.comparison.compare import Comparison
+from funrec.comparison.measuring import TEST, VALID, marked, split_of
+from funrec.comparison.recipes import Recipe, RunRecord
 from funrec.report.curves import Line, by_epoch, curves
-from funrec.report.measuring import TEST, VALID, marked, split_of
 from funrec.report.plots import COLOURS, Figure, gate_map, matrix_map, reliability, slice_dots
-from funrec.report.recipes import Recipe, RunRecord
 from funrec.report.trade_offs import trade_offs
 from funrec.report.tuning import studies_of
+from funrec.runs import record as records
+from funrec.utils.errors import InputError
 
 LOWER_IS_BETTER = ("rmse_", "log_loss_", "ece_")
 

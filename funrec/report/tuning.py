@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from funrec.errors import InputError
-from funrec.files import read_json
-from funrec.report.compare import Comparison
+from funrec.comparison.compare import Comparison
 from funrec.report.plots import COLOURS, Figure, plain, short
+from funrec.utils.errors import InputError
+from funrec.utils.files import read_json
 
 TRIALS = "trials.json"
 FINISHED, PRUNED, FAILED = "finished", "pruned", "failed"

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from funrec.files import Cancelled
+from funrec.utils.files import Cancelled
 
 #: Asked now and then whether what is being written is still wanted.
 IsCancelled = Callable[[], bool]

@@ -8,9 +8,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from funrec.errors import InputError
-from funrec.files import read_arrays, write_arrays
 from funrec.models.model import MultiTaskModel
+from funrec.utils.errors import InputError
+from funrec.utils.files import read_arrays, write_arrays
 
 # NumPy's format rather than HDF5, whose library crashes the process when the disk fills up.
 WEIGHTS = "weights.npz"
@@ -41,7 +41,7 @@ def write_weights(
         weights: In the model's order.
         folder: Made where it is missing.
         epoch: The epoch they were trained for, counted from 1; see `load_weights`.
-        is_cancelled: See `funrec.files.write_arrays`.
+        is_cancelled: See `funrec.utils.files.write_arrays`.
 
     Raises:
         InputError: If the folder cannot be written or the disk is full.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from funrec.errors import InputError
+from funrec.utils.errors import InputError
 
 
 class TrainingDiverged(InputError):

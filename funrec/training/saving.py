@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from funrec.errors import InputError
-from funrec.files import read_arrays, read_notes, write_arrays
 from funrec.training.background import BackgroundWriter, IsCancelled
 from funrec.training.checkpoint import weights_epoch, write_weights
 from funrec.training.state import Session, TrainingState
+from funrec.utils.errors import InputError
+from funrec.utils.files import read_arrays, read_notes, write_arrays
 
 log = logging.getLogger("funrec")
 
@@ -36,7 +36,7 @@ class CheckpointFile:
 
     Attributes:
         path: The file.
-        origin: What a training that goes on from it should have in common with it; see `funrec.provenance`.
+        origin: What a training that goes on from it should have in common with it; see `funrec.runs.provenance`.
     """
 
     path: Path

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from funrec.errors import InputError
 from funrec.training.averaging import WeightAverage
 from funrec.training.checkpoint import copy_to_host
 from funrec.training.history import EpochTotals
 from funrec.training.step import TrainingStep
+from funrec.utils.errors import InputError
 
 
 @dataclass

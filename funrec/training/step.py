@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from funrec.layers.randomness import RandomSites, random_sites
+from funrec.models.layers.randomness import RandomSites, random_sites
 from funrec.models.model import MultiTaskModel
-from funrec.training.shared_gradients import SharedGradients
+from funrec.training.task_gradients import SharedGradients
 from funrec.weighting.base import State, Weighting
 
 Report = dict[str, tf.Tensor]

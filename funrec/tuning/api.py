@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from funrec.errors import InputError
-from funrec.experiment import load_run
-from funrec.record import is_run
-from funrec.run import Run
+from funrec.experiment.experiment import load_run
+from funrec.experiment.run import Run
+from funrec.runs.record import is_run
+from funrec.utils.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

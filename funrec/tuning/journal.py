@@ -10,8 +10,8 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
-from funrec.errors import InputError
-from funrec.tuning.locks import holding
+from funrec.utils.errors import InputError
+from funrec.utils.locks import holding
 
 
 class Journal(BaseJournalBackend):

@@ -11,11 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from funrec.configuration import compose, compose_with_choices, parse_override
-from funrec.data.base import Dataset
-from funrec.errors import InputError, did_you_mean
-from funrec.files import read_json, write_json
-from funrec.targets import ALLOW_VARIABLE, build
+from funrec.config.build import ALLOW_VARIABLE, build
+from funrec.config.compose import compose, compose_with_choices, parse_override
+from funrec.data.datasets.base import Dataset
 from funrec.tuning.settings import Settings, check_objectives, epoch_metrics, read_settings
 from funrec.tuning.space import (
     NOT_TO_SEARCH,
@@ -27,6 +25,8 @@ from funrec.tuning.space import (
     to_override,
     write_space,
 )
+from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.files import read_json, write_json
 
 STUDY = "study.json"
 SPACE = "search.space."

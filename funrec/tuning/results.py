@@ -11,8 +11,8 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from funrec.files import write_json
 from funrec.tuning.study import ATTEMPTS, EPOCHS, REASON, SECONDS, StudyFolder, quiet
+from funrec.utils.files import write_json
 
 TRIALS = "trials.json"
 

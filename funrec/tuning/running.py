@@ -8,13 +8,14 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from funrec import experiment, record
-from funrec.errors import InputError, Pruned, causes
-from funrec.files import explain, one_line
-from funrec.memory import OutOfMemory
-from funrec.messages import messages
-from funrec.resuming import check_origin
+from funrec.experiment import experiment
+from funrec.experiment.resuming import check_origin
+from funrec.runs import record
 from funrec.tuning.study import EPOCHS, REASON, SECONDS, StudyFolder, Work
+from funrec.utils.errors import InputError, Pruned, causes
+from funrec.utils.files import explain, one_line
+from funrec.utils.memory import OutOfMemory
+from funrec.utils.messages import messages
 
 
 def run_trial(study: StudyFolder, work: Work, live: bool = False, force: bool = False) -> None:
@@ -117,6 +118,6 @@ def _stops_the_study(error: BaseException, work: Work) -> bool:
         return True
     if work.trial.number or not isinstance(error, InputError):
         return False
-    from funrec.training.loop import TrainingDiverged
+    from funrec.training.trainer import TrainingDiverged
 
     return not isinstance(error, TrainingDiverged)

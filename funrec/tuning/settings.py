@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from funrec.errors import InputError, did_you_mean
-from funrec.evaluation import validation_metrics
+from funrec.comparison.differences import is_higher_better
+from funrec.experiment.evaluation import validation_metrics
 from funrec.metrics import evaluate
-from funrec.report.differences import is_higher_better
 from funrec.schema import Task
+from funrec.utils.errors import InputError, did_you_mean
 
 SAMPLERS = ("tpe", "random", "grid", "gp")
 PRUNERS = ("none", "median", "hyperband")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from funrec.configuration import quoted
-from funrec.errors import InputError, did_you_mean
+from funrec.config.compose import quoted
+from funrec.utils.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

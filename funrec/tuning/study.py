@@ -30,11 +30,11 @@ from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from funrec.errors import InputError
 from funrec.tuning.journal import Journal
-from funrec.tuning.locks import Claim, holding
 from funrec.tuning.plan import Plan, read_plan
 from funrec.tuning.space import grid_point, grid_size
+from funrec.utils.errors import InputError
+from funrec.utils.locks import Claim, holding
 
 log = logging.getLogger("funrec")
 

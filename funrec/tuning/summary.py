@@ -9,7 +9,6 @@ from typing import Any
 
 from tabulate import tabulate
 
-from funrec.errors import InputError
 from funrec.tuning.progress import duration
 from funrec.tuning.results import (
     FAILED,
@@ -25,6 +24,7 @@ from funrec.tuning.results import (
 )
 from funrec.tuning.study import StudyFolder
 from funrec.tuning.winner import BEST, cautions, compare_with_start, confirm, write_winner
+from funrec.utils.errors import InputError
 
 #: Rows of the table: the best, and the configuration as it was.
 SHOWN = 10

@@ -11,21 +11,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from funrec import record
-from funrec.baselines import is_popularity
-from funrec.data.base import Dataset
-from funrec.errors import InputError
-from funrec.evaluation import validation_metrics
-from funrec.interruption import Interruption
-from funrec.quiet import load_tensorflow
-from funrec.settings import check_settings
-from funrec.targets import build
+from funrec.config.build import build
+from funrec.data.datasets.base import Dataset
+from funrec.experiment.baselines import is_popularity
+from funrec.experiment.evaluation import validation_metrics
+from funrec.experiment.settings import check_settings
+from funrec.runs import record
 from funrec.tuning.plan import Plan, differences, make_plan, read_plan
 from funrec.tuning.progress import StudyProgress
 from funrec.tuning.results import RUNNING, outcomes, write_trials
 from funrec.tuning.running import run_trial
 from funrec.tuning.study import StudyFolder
 from funrec.tuning.workers import Workers
+from funrec.utils.errors import InputError
+from funrec.utils.quiet import load_tensorflow
+from funrec.utils.signals import Interruption
 
 log = logging.getLogger("funrec")
 
@@ -177,6 +177,6 @@ def _check_config(config: Mapping[str, Any]) -> None:
     dataset = build(config["dataset"], Dataset, "dataset")
     dataset.sources()
     load_tensorflow()
-    from funrec import building
+    from funrec.experiment import building
 
     building.check_parts(config, dataset.tasks, validation_metrics(dataset.tasks, dataset.group is not None))

@@ -8,16 +8,17 @@ from typing import Any
 
 import yaml
 
-from funrec import experiment, record
-from funrec.configuration import parse_override
-from funrec.files import replacing
-from funrec.messages import messages
-from funrec.report.compare import compare_runs
-from funrec.report.significance import SEEDS_FOR_RECIPES
-from funrec.report.text import comparison_tables, sentences
-from funrec.tuning.locks import holding
+from funrec.comparison.compare import compare_runs
+from funrec.comparison.significance import SEEDS_FOR_RECIPES
+from funrec.comparison.text import comparison_tables, sentences
+from funrec.config.compose import parse_override
+from funrec.experiment import experiment
+from funrec.runs import record
 from funrec.tuning.results import Outcome
 from funrec.tuning.study import StudyFolder
+from funrec.utils.files import replacing
+from funrec.utils.locks import holding
+from funrec.utils.messages import messages
 
 BEST = "best"
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from funrec.errors import InputError
-from funrec.launchers.shares import environment
+from funrec.sweeps.shares import environment
+from funrec.utils.errors import InputError
 
-#: What a worker returns when the input is not what it should be; see `funrec.cli`.
+#: What a worker returns when the input is not what it should be; see `funrec.cli.main`.
 BAD_INPUT = 2
 
 #: Deaths of workers in a row, without a trial that ended in between, after which something else is wrong.
@@ -30,12 +30,12 @@ class Workers:
     Args:
         study: The study's folder.
         count: How many at a time.
-        force: Passed on: see `funrec.experiment.run`.
+        force: Passed on: see `funrec.experiment.experiment.run`.
     """
 
     def __init__(self, study: Path, count: int, force: bool = False) -> None:
         self._study, self._count = study, count
-        self._command = [sys.executable, "-m", "funrec.cli", "tune", "--join", str(study), "--worker", str(count)]
+        self._command = [sys.executable, "-m", "funrec.cli.main", "tune", "--join", str(study), "--worker", str(count)]
         self._command += ["--force"] if force else []
         self._logs = study / ".workers"
         self._alive: list[tuple[subprocess.Popen[bytes], Path]] = []

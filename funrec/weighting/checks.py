@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from funrec.errors import InputError, did_you_mean
 from funrec.schema import Task
+from funrec.utils.errors import InputError, did_you_mean
 
 SHARED = ("representation", "last_shared_layer", "all_shared")
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from funrec.errors import InputError
 from funrec.schema import Task
+from funrec.utils.errors import InputError
 from funrec.weighting.base import State, Weighting
 from funrec.weighting.checks import numbers_by_task
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from funrec.errors import InputError
 from funrec.schema import Task
+from funrec.utils.errors import InputError
 from funrec.weighting.checks import check_not_negative, numbers_by_task
 from funrec.weighting.gramian import GramianWeighting
 from funrec.weighting.programs import add_ridge, check_task_count, minimise_on_simplex

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from funrec.errors import InputError
+from funrec.utils.errors import InputError
 
 #: Beyond this, trying all sets (2^T linear systems) is no longer cheap.
 MOST_TASKS = 10

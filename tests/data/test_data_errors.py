@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 from tables import log_table, prepare_table, tabular
 
-from funrec.data.prepare import prepare
-from funrec.errors import InputError
+from funrec.data.preparation.prepare import prepare
+from funrec.utils.errors import InputError
 
 
 def refused(folder: Path, message: str, table: pl.DataFrame | None = None, **changes: Any) -> None:
@@ -154,7 +154,7 @@ def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_value_that_the_first_rows_did_not_announce_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("funrec.data.files.ROWS_TO_INFER_FROM", 50)
+    monkeypatch.setattr("funrec.data.datasets.files.ROWS_TO_INFER_FROM", 50)
     table = log_table().with_columns(
         user=pl.Series([str(row % 20) if row != 300 else "anonymous" for row in range(400)])
     )
@@ -188,13 +188,13 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(tmp_path: Path, lim
 import resource
 from pathlib import Path
 from tables import tabular
-from funrec.data.prepare import prepare
-from funrec.errors import InputError
+from funrec.data.preparation.prepare import prepare
+from funrec.utils.errors import InputError
 folder = Path({str(tmp_path)!r})
 features = {{f"u{{n}}": {{"column": "user"}} for n in range(12)}}
 dataset = tabular(folder, features={{**features}} if {limit} > 9999 else {{"user": {{}}}}, group="user")
 if {limit} > 9999:
-    import funrec.data.writing as writing
+    import funrec.data.preparation.writing as writing
     start = writing.SplitWriter.__init__
     def limited(self, *arguments):
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))

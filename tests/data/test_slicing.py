@@ -11,10 +11,10 @@ import pytest
 from tables import kuairand, log_table, prepare_table, tabular, write_kuairand
 
 from funrec.data.arrays import PreparedData
-from funrec.data.base import Dataset
-from funrec.data.prepare import prepare
+from funrec.data.datasets.base import Dataset
+from funrec.data.preparation.prepare import prepare
 from funrec.data.slicing import MISSING, OTHER, cut, read_columns
-from funrec.errors import InputError
+from funrec.utils.errors import InputError
 
 LATE = pl.col("day") >= 20220508
 

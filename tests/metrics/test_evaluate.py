@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from funrec.errors import InputError
 from funrec.metrics.auc import auc, log_loss, pr_auc, rmse
 from funrec.metrics.calibration import expected_calibration_error, predicted_over_observed, sigmoid
 from funrec.metrics.evaluate import check_labels, evaluate, is_table_metric, table_columns
 from funrec.metrics.gauc import GAUC_WEIGHTS, group_auc
 from funrec.metrics.ranking import ndcg_at_k
 from funrec.schema import Task
+from funrec.utils.errors import InputError
 
 CLICK, LIKE = Task("is_click"), Task("is_like", after="is_click")
 WATCH = Task("watch_seconds", kind="regression")

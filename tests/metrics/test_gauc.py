@@ -5,9 +5,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from funrec import metrics
-from funrec.errors import InputError
 from funrec.metrics.gauc import GAUC_WEIGHTS, group_auc, per_group_auc
 from funrec.metrics.sorting import UndefinedMetric
+from funrec.utils.errors import InputError
 
 
 def loop_over_groups(groups, labels, scores, weight):

@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 from reference import Array, assert_close, built, network, softmax
 
-from funrec.errors import InputError
 from funrec.models.backbones.aitm import AITM
 from funrec.models.funnels.base import from_logit
 from funrec.models.funnels.esmm import ESMM
 from funrec.schema import Task
+from funrec.utils.errors import InputError
 
 EMBEDDINGS = {"_target_": "funrec.models.backbones.embedding_only.EmbeddingOnly"}
 MMOE = {"_target_": "funrec.models.backbones.mmoe.MMoE", "num_experts": 2, "expert_units": [6], "dropout": 0.0}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from reference import assert_close, built, network
 
-from funrec.errors import InputError
-from funrec.layers.randomness import random_sites
 from funrec.models.backbones.cross_stitch import CrossStitch
+from funrec.models.layers.randomness import random_sites
+from funrec.utils.errors import InputError
 
 
 @pytest.mark.parametrize("towers", [1, 2, 5])

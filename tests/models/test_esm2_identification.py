@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from funrec import run_experiment
-from funrec.configuration import compose
-from funrec.data.base import Dataset
-from funrec.data.prepare import prepare
-from funrec.experiment import cache_folder
+from funrec.config.build import build
+from funrec.config.compose import compose
+from funrec.data.datasets.base import Dataset
+from funrec.data.preparation.prepare import prepare
+from funrec.experiment.experiment import cache_folder
 from funrec.metrics import auc
 from funrec.metrics.calibration import sigmoid
-from funrec.record import read_predictions
-from funrec.targets import build
+from funrec.runs.record import read_predictions
 
 OVERRIDES = (
     "dataset.drop=[long_view]",

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from funrec.errors import InputError
 from funrec.models.funnels.base import Funnel, LogProbability, from_logit
 from funrec.models.funnels.esm2 import ESM2
 from funrec.models.funnels.esmm import ESMM
 from funrec.models.funnels.log_space import chain, log_add, mixture
 from funrec.schema import Task
+from funrec.utils.errors import InputError
 
 CLICK, LIKE, FOLLOW = Task("click"), Task("like", after="click"), Task("follow", after="click")
 CHAIN = (CLICK, LIKE, Task("share", after="like"), Task("buy", after="share"))

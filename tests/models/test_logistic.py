@@ -8,11 +8,11 @@ import tensorflow as tf
 from examples import layout, model, optimizer, planted_rows, randomise, rich_batch, rich_layout, weighting
 from sklearn.linear_model import LogisticRegression
 
-from funrec.errors import InputError
 from funrec.models.backbones.logistic import Logistic
 from funrec.training.batches import BatchStream
 from funrec.training.scoring import Scorer
 from funrec.training.step import TrainingStep
+from funrec.utils.errors import InputError
 
 
 def test_logits_are_sums_of_weights() -> None:

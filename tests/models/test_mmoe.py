@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from examples import model, randomise, rich_batch, rich_layout
 
-from funrec.errors import InputError
 from funrec.models.backbones.mmoe import MMoE
+from funrec.utils.errors import InputError
 
 
 def relu(x: np.ndarray) -> np.ndarray:

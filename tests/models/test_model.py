@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 from examples import TASKS, layout, model, randomise, rich_batch, rich_layout
 
-from funrec.errors import InputError
 from funrec.models.backbones.logistic import Logistic
 from funrec.models.backbones.mmoe import MMoE
 from funrec.models.backbones.shared_bottom import SharedBottom
 from funrec.models.backbones.single_task import SingleTask
 from funrec.schema import Task
+from funrec.utils.errors import InputError
 
 LABELS = np.array([[1, 0], [0, 0], [1, 1], [0, 1]], np.float32)
 LOGITS = np.array([[0.3, -2.0, 1.0, 0.0], [-1.0, 0.5, 2.0, -0.2]], np.float32)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from reference import WIDTH, Array, assert_close, built, gate, mixture, network
 
-from funrec.errors import InputError
 from funrec.models.backbones.cgc import CGC, ExtractionBackbone
 from funrec.models.backbones.ple import PLE
+from funrec.utils.errors import InputError
 
 
 def equations(backbone: ExtractionBackbone, x: Array) -> Array:

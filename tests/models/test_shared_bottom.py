@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from examples import model, randomise, rich_batch, rich_layout
 
-from funrec.errors import InputError
 from funrec.models.backbones.shared_bottom import SharedBottom
+from funrec.utils.errors import InputError
 
 
 def test_logits_equal_a_network_with_a_tower_per_task_on_it() -> None:

@@ -10,8 +10,8 @@ from examples import TASKS, Rows, layout, model, optimizer, planted_rows, random
 
 from funrec.models.backbones.mmoe import MMoE
 from funrec.models.backbones.single_task import SingleTask
-from funrec.training.loop import Trainer
 from funrec.training.scoring import Scorer
+from funrec.training.trainer import Trainer
 
 
 def test_logits_equal_those_of_a_network_per_task_with_embeddings_of_its_own() -> None:

@@ -15,11 +15,11 @@ import pytest
 from commands import Command
 from runs import noisy, planted, write_run
 
-from funrec import record
-from funrec.errors import InputError
 from funrec.report.html import write_report
 from funrec.report.plots import plain
 from funrec.report.trade_offs import pareto_front
+from funrec.runs import record
+from funrec.utils.errors import InputError
 
 pytest.importorskip("plotly", reason='needs Plotly: pip install "funrec[report]"')
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from runs import noisy, planted, write_run
 
-from funrec.report.compare import compare_runs
+from funrec.comparison.compare import compare_runs
 from funrec.report.tuning import studies_of
 
 ROGUE = "<script>alert('x')</script>"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from examples import layout, model, randomise, rich_batch, rich_layout
 
-from funrec.errors import InputError
 from funrec.models.backbones.mmoe import MMoE
 from funrec.training.checkpoint import WEIGHTS, load_weights, save_weights
+from funrec.utils.errors import InputError
 
 
 def test_a_model_scores_the_same_to_the_bit_after_a_round_trip(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from funrec.errors import InputError
 from funrec.training.optimizers import LazyAdam
+from funrec.utils.errors import InputError
 
 RATE, BETA_1, BETA_2, EPSILON = 0.05, 0.9, 0.99, 1e-7
 ROWS, WIDTH = 9, 3

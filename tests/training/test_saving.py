@@ -13,8 +13,6 @@ import pytest
 import tensorflow as tf
 from examples import model, planted_rows, weighting
 
-from funrec.errors import InputError
-from funrec.files import read_arrays, read_notes
 from funrec.training.averaging import WeightAverage
 from funrec.training.background import BackgroundWriter
 from funrec.training.batches import BatchStream
@@ -24,6 +22,8 @@ from funrec.training.optimizers import LazyAdam
 from funrec.training.saving import SMALL_BYTES, CheckpointFile, Checkpoints
 from funrec.training.state import Session, TrainingState
 from funrec.training.step import TrainingStep
+from funrec.utils.errors import InputError
+from funrec.utils.files import read_arrays, read_notes
 
 
 def session(average_steps: int = 0) -> Session:

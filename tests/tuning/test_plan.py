@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from funrec.configuration import compose
-from funrec.errors import InputError
+from funrec.config.compose import compose
 from funrec.schema import Task
 from funrec.tuning.plan import differences, make_plan, read_plan
 from funrec.tuning.settings import read_settings, reported_metrics
 from funrec.tuning.space import Choices, Range
 from funrec.tuning.tuner import check_plan
+from funrec.utils.errors import InputError
 
 RATE = "optimizer.learning_rate"
 SEARCHES = sorted(

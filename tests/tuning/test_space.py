@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from funrec.configuration import compose, parse_override
-from funrec.errors import InputError
+from funrec.config.compose import compose, parse_override
 from funrec.tuning.space import Choices, Range, grid_point, grid_size, read_space, to_override, write_space
+from funrec.utils.errors import InputError
 
 ENTRIES = {
     "optimizer.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from funrec.errors import InputError
 from funrec.tuning.journal import Journal
 from funrec.tuning.plan import Plan, make_plan
 from funrec.tuning.results import importance, outcomes, pareto, ranked, write_trials
 from funrec.tuning.study import StudyFolder, Work
+from funrec.utils.errors import InputError
 
 RATE, UNITS = "optimizer.learning_rate", "model.tower_units"
 

@@ -16,8 +16,8 @@ import yaml
 from commands import Command
 
 import funrec as package
-from funrec import record
-from funrec.configuration import compose
+from funrec.config.compose import compose
+from funrec.runs import record
 from funrec.tuning.plan import make_plan
 from funrec.tuning.results import outcomes
 from funrec.tuning.study import StudyFolder
@@ -259,7 +259,7 @@ def test_a_fresh_seed_of_the_winner_and_of_the_start_is_compared(funrec: Command
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "funrec.cli", *arguments],
+        [sys.executable, "-m", "funrec.cli.main", *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

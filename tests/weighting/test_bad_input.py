@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from weightings import make
 
-from funrec.errors import InputError
 from funrec.schema import Task
+from funrec.utils.errors import InputError
 
 TASKS = (Task("is_click"), Task("is_like"))
 LINES = {

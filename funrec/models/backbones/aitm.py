@@ -9,13 +9,13 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.errors import InputError
-from funrec.layers.mlp import MLPBank, add_bank_kernel
+from funrec.config.build import build
 from funrec.models.backbones.base import Backbone, Gates
 from funrec.models.checks import check_activation, check_flag, check_rate, check_units
 from funrec.models.funnels.base import LogProbability
+from funrec.models.layers.mlp import MLPBank, add_bank_kernel
 from funrec.schema import Task
-from funrec.targets import build
+from funrec.utils.errors import InputError
 
 
 @keras.saving.register_keras_serializable(package="funrec")

@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from funrec.errors import InputError
-from funrec.layers.mlp import MLPBank
 from funrec.models.backbones.base import Backbone
 from funrec.models.checks import check_activation, check_flag, check_positive_number, check_rate, check_units
+from funrec.models.layers.mlp import MLPBank
+from funrec.utils.errors import InputError
 
 
 @keras.saving.register_keras_serializable(package="funrec")

@@ -9,10 +9,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.layers.experts import GateBank, mix_experts
-from funrec.layers.mlp import MLPBank
 from funrec.models.backbones.base import Backbone, Gates
 from funrec.models.checks import check_activation, check_flag, check_positive, check_rate, check_units
+from funrec.models.layers.experts import GateBank, mix_experts
+from funrec.models.layers.mlp import MLPBank
 
 
 @keras.saving.register_keras_serializable(package="funrec")

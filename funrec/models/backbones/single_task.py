@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from funrec.layers.mlp import MLPBank
 from funrec.models.backbones.base import Backbone
 from funrec.models.checks import check_activation, check_flag, check_rate, check_units
+from funrec.models.layers.mlp import MLPBank
 
 
 @keras.saving.register_keras_serializable(package="funrec")

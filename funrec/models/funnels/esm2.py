@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from funrec.errors import InputError
 from funrec.models.funnels.base import Funnel, LogProbability, from_logit
 from funrec.models.funnels.esmm import check_binary, conditional_rate, head_name
 from funrec.models.funnels.independent import logit
 from funrec.models.funnels.log_space import chain, mixture
 from funrec.schema import Task
+from funrec.utils.errors import InputError
 
 
 class ESM2(Funnel):

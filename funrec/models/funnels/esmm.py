@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from funrec.errors import InputError
 from funrec.models.funnels.base import Funnel, LogProbability, from_logit
 from funrec.models.funnels.independent import logit
 from funrec.models.funnels.log_space import chain
 from funrec.schema import Task
+from funrec.utils.errors import InputError
 
 
 class ESMM(Funnel):

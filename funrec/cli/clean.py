@@ -1,0 +1,56 @@
+"""`funrec clean`: remove what interrupted and failed runs left behind."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+
+def main(arguments: Sequence[str]) -> int:
+    """List what nobody needs any more, with sizes, and remove it once that is confirmed."""
+    parser = argparse.ArgumentParser(
+        prog="funrec clean",
+        description="List what interrupted and failed runs left behind, and remove it. Finished and running runs stay.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders, sweeps, or folders of them")
+    parser.add_argument("--yes", action="store_true", help="remove without asking")
+    options = parser.parse_args(arguments)
+    from funrec.runs.leftovers import clean, leftovers
+
+    found = sorted({leftover for path in options.paths for leftover in leftovers(path)})
+    if not found:
+        print("Nothing is left over.")
+        return 0
+    sizes = [_size(path) for path in found]
+    rows = [[path, _readable(size)] for path, size in zip(found, sizes, strict=True)]
+    print(
+        tabulate(
+            rows, headers=["left over", "size"], tablefmt="grid", disable_numparse=True, colalign=("left", "right")
+        )
+    )
+    print(f"{len(found)} leftovers, {_readable(sum(sizes))}", flush=True)
+    if not options.yes:
+        if not sys.stdin.isatty():
+            print("Nothing was removed: pass --yes to remove them.", file=sys.stderr)
+            return 0
+        sys.stderr.write("Remove them? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            print("Nothing was removed.", file=sys.stderr)
+            return 0
+    gone = clean(found)
+    print(f"Removed {len(gone)} of {len(found)}.", file=sys.stderr)
+    return 0
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _readable(size: int) -> str:
+    return f"{size / 2**20:,.1f} MB"

@@ -1,0 +1,34 @@
+"""What the commands share: the terminal they write to, and how they put what went wrong."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+
+from funrec.utils.errors import InputError
+
+#: What a full or forbidding disk says; anything else from the system is a bug of ours.
+DISK_ERRORS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+}
+
+
+def reason(error: InputError | OSError) -> str:
+    """Return what to tell the user; an error of the system that is no fault of the disk is raised again."""
+    if isinstance(error, InputError):
+        return str(error)
+    if error.errno not in DISK_ERRORS:
+        raise error
+    return f"{error.filename or 'the disk'} cannot be written: {error.strerror}. Free some space or choose another."
+
+
+def is_live() -> bool:
+    """Whether somebody watches standard error."""
+    return sys.stderr.isatty()
+
+
+def width() -> int | None:
+    """Return the terminal's width; none where the table goes to a file, which has all the room there is."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -1,0 +1,25 @@
+"""`funrec list`: what there is to choose from."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+KINDS = ("models", "datasets", "weightings", "experiments")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what there is to choose from, a line each, with the paper."""
+    from funrec.config.catalogue import describe
+
+    parser = argparse.ArgumentParser(prog="funrec list", description="What there is to choose from.")
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="all kinds if not given")
+    kind = parser.parse_args(arguments).kind
+    for name in [kind] if kind else KINDS:
+        if not kind:
+            print(f"{name}:")
+        parts = describe(name)
+        width = max((len(part) for part, _ in parts), default=0)
+        for part, text in parts:
+            print(f"{'' if kind else '  '}{part:<{width}}  {text}")
+    return 0

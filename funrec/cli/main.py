@@ -1,0 +1,69 @@
+"""The `funrec` command; `funrec.cli` has a module per subcommand.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 a job of a sweep failed,
+2 the input is not what it should be, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from funrec.cli.console import reason
+from funrec.utils.errors import InputError, did_you_mean
+
+COMMANDS = ("run", "tune", "resume", "status", "clean", "list", "data", "predict", "compare", "report")
+
+HELP = """\
+usage: funrec COMMAND ...
+
+  funrec run [OVERRIDE ...]              run one experiment: funrec run model=mmoe trainer.epochs=2
+  funrec run -m [OVERRIDE ...]           run every combination: funrec run -m model=shared_bottom,mmoe
+  funrec tune [OVERRIDE ...]             search with Optuna: funrec tune model=mmoe search.trials=50
+  funrec resume PATH                     go on with a run, sweep or search that was stopped
+  funrec status PATH...                  what is finished, what runs, what stopped
+  funrec clean PATH...                   remove what interrupted and failed runs left behind
+  funrec list [models|datasets|...]      what there is to choose from
+  funrec compare PATH... [--baseline X]  runs side by side, and which differences are real
+  funrec report PATH... -o report.html   the same drawn, with curves and diagnosis, in one file
+  funrec predict RUN FILE -o SCORES      score raw rows with a finished run
+  funrec data describe [OVERRIDE ...]    a dataset's rows, rates, vocabularies
+  funrec data verify [ENTRY ...]         check prepared data against its checksums
+
+  funrec run --help                      what can be overridden
+  funrec run --cfg job                   the configuration, without running it
+  funrec --version
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help"):
+        print(HELP, end="")
+        sys.exit(0)
+    if command == "--version":
+        from importlib.metadata import version
+
+        print(f"funrec {version('funrec')}")
+        sys.exit(0)
+    try:
+        if command not in COMMANDS:
+            raise InputError(f"funrec {command}: no such command.{did_you_mean(command, COMMANDS)}")
+        sys.exit(import_module(f"funrec.cli.{command}").main(arguments[1:]))
+    except BrokenPipeError:  # whoever reads the output, `| head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except (InputError, OSError) as error:
+        print(f"funrec: {reason(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print(f"funrec: {str(stop) or 'Interrupted.'}", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

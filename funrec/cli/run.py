@@ -1,0 +1,108 @@
+"""`funrec run`: one experiment, or with `-m` every combination."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from funrec.cli.arguments import (
+    MULTIRUN,
+    bring_folders,
+    config_folders,
+    flags_in,
+    overrides_in,
+    take_allowed,
+    take_flag,
+)
+from funrec.cli.console import is_live, reason, width
+from funrec.utils.errors import InputError
+
+log = logging.getLogger("funrec")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one experiment, or with `-m` every combination; print a table each, and one for a sweep."""
+    from funrec.sweeps.sweeper import Request
+
+    arguments, fail_fast = take_flag(arguments, "--fail-fast")
+    command, arguments = arguments, take_allowed(arguments)
+    return start(arguments, Request(command, overrides_in(arguments), fail_fast, show=show))
+
+
+def start(arguments: Sequence[str], request: Any) -> int:
+    """Hand a command line to Hydra, and return the exit code.
+
+    Args:
+        arguments: Of `funrec run`.
+        request: What it asks for if it is a sweep: a `funrec.sweeps.sweeper.Request`.
+    """
+    import hydra
+
+    from funrec import sweeps
+    from funrec.config.compose import CONFIG_MODULE, one_line_errors
+    from funrec.sweeps.outcome import has_failed, not_started, render_sweep
+    from funrec.sweeps.plan import resume_command
+    from funrec.sweeps.sweeper import for_all_jobs
+
+    bring_folders(config_folders(arguments))
+    sweeps.register()
+    run = _Single(request)
+    logging.raiseExceptions = False  # a log that finds the disk full should not bury the one line that says so
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, in several lines, and exits 1
+    is_sweep = not MULTIRUN.isdisjoint(arguments)
+    with one_line_errors(request.overrides):
+        left_out = set(request.overrides) - set(for_all_jobs(request.overrides)) if is_sweep else set()
+        # Flags first: Hydra's parser takes overrides in one piece only.
+        kept = [override for override in overrides_in(arguments) if override not in left_out]
+        sys.argv = ["funrec run", *flags_in(arguments), *kept]
+        hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")(run)()
+    if request.sweep is None:
+        return 2 if run.has_failed else 0
+    if len(request.sweep.jobs) > 1 or request.resumed or not request.is_watched:
+        print(render_sweep(request.sweep, width()), flush=True)
+    if (left := not_started(request.sweep)) > 0:
+        print(f"{left} jobs were not started. To go on: {resume_command(request.sweep.path)}", file=sys.stderr)
+    return 1 if has_failed(request.sweep) else 0
+
+
+class _Single:
+    """What Hydra calls with the configuration of a single run; a sweep finds what was asked of it here."""
+
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        self.has_failed = False
+
+    def __call__(self, config: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        from funrec.config.compose import to_plain
+        from funrec.experiment import experiment
+
+        settings = HydraConfig.get()
+        folder = Path(settings.runtime.output_dir)
+        try:
+            show(experiment.run_with_baselines(to_plain(config), folder, list(settings.overrides.task), is_live()))
+        except (InputError, OSError) as error:
+            log.debug("The run failed.", exc_info=True)
+            log.error("funrec: %s", reason(error))
+            self.has_failed = True
+
+
+def show(runs: Sequence[Any]) -> None:
+    """Print a run and its baselines in one table, and what its configuration asks for beside."""
+    from funrec.runs.diagnosis_text import selection_note
+    from funrec.runs.tables import render, rows_from_records
+
+    print(render(rows_from_records(done.record for done in runs), width=width()), flush=True)
+    wanted = runs[0].record["config"]["report"]
+    for part in ("gates", "diagnosis", "slices"):
+        if wanted[part]:
+            print(getattr(runs[0], part)(), flush=True)
+    if note := selection_note(runs[0].record):
+        log.info("%s", note)
+    for done in runs:
+        log.info("%s", done.path)

@@ -1,0 +1,20 @@
+"""`funrec status`: what is finished, what runs, what stopped and how to go on."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the state of every run, told from locks and records alone, and how to go on with what stopped."""
+    parser = argparse.ArgumentParser(
+        prog="funrec status",
+        description="What is finished, what runs, what stopped and how to go on. Reads only.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders, sweeps, folders or globs of them")
+    from funrec.sweeps.status import describe
+
+    for text in describe(parser.parse_args(arguments).paths):
+        print(text)
+    return 0

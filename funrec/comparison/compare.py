@@ -1,0 +1,280 @@
+"""Set runs side by side, and say which differences are real: a pure read of records and saved predictions."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from funrec.comparison.differences import DELTA_M, Difference, Family, is_higher_better, is_macro, measure_all
+from funrec.comparison.measuring import TEST, VALID, Meter, marked, split_of
+from funrec.comparison.notes import warnings_of
+from funrec.comparison.recipes import Recipe, RunRecord, check_comparable, find, group, match_baseline, runs_at
+from funrec.comparison.significance import Estimate
+from funrec.metrics import table_columns
+from funrec.utils.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("funrec")
+
+#: Metrics that are properties of the rows, the same for every run.
+COUNTS = "val_user_"
+
+#: Of a sweep that was killed, or tuned with pruning, hundreds may be unfinished.
+MOST_NAMED = 10
+
+SINGLE_TASK, LOGISTIC, POPULARITY = "single_task", "logistic", "popularity"
+
+
+@dataclass
+class Comparison:
+    """Runs side by side.
+
+    Attributes:
+        recipes: Runs grouped by what differs in seed alone, in the order to show them.
+        metrics: The metrics to show.
+        measured: By recipe and metric, the mean over seeds with its interval, where there is one.
+        users: Users behind each metric that has an interval, of a macro those behind the task with the fewest and
+            with the most; rows where the data has no group column.
+        unit: `user`, or `row`.
+        against_baseline: Differences from the baseline that was asked for.
+        against_single_task: Likewise from single_task, where it is compared and is not the baseline.
+        against_logistic: Likewise from logistic.
+        notes: What a reader should know, a sentence each: what was skipped, what was selected where.
+        damaged: Whether some record or predictions file was.
+        resamples: Number of bootstrap resamples; none for influence values.
+    """
+
+    recipes: list[Recipe]
+    metrics: list[str]
+    measured: dict[tuple[int, str], Estimate] = field(default_factory=dict)
+    users: dict[str, tuple[int, int]] = field(default_factory=dict)
+    unit: str = "user"
+    against_baseline: list[Difference] = field(default_factory=list)
+    against_single_task: list[Difference] = field(default_factory=list)
+    against_logistic: list[Difference] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    damaged: bool = False
+    resamples: int | None = None
+
+    def values(self, recipe: Recipe, metric: str) -> np.ndarray:
+        """Return the metric of every run that has it, `(seeds,)`."""
+        metrics = [run.record["metrics"] for run in recipe.runs]
+        return np.array([values[metric] for values in metrics if metric in values], np.float64)
+
+    def selected_on(self, recipe: Recipe) -> str:
+        """Return the split that is shown and chose the recipe's epoch or parameters; empty if nothing chose on it."""
+        shown = {split_of(metric) for metric in self.metrics}
+        return next((on for run in recipe.runs if (on := run.record.get("selected_on")) in shown and on), "")
+
+
+def compare(
+    paths: str | os.PathLike[str] | Iterable[Any],
+    baseline: str | Path | None = None,
+    bootstrap: int | None = None,
+    columns: Sequence[str] | None = None,
+    sort: str | None = None,
+) -> pd.DataFrame:
+    """Set runs side by side; nothing is trained.
+
+    Args:
+        paths: Run folders, sweep folders or globs of either; also `Run` objects.
+        baseline: What to compare with: a model (`shared_bottom`), a setting (`weighting=fixed`) or a run's folder.
+        bootstrap: Number of resamples of users; none for influence values, which give the same intervals sooner.
+        columns: Metrics or patterns such as `gauc_*`; by default those of a run's table, on the test split if all have,
+            and `delta_m` where single_task is compared.
+        sort: A metric, best first, or another column.
+
+    Returns:
+        A row per recipe (runs that differ in seed alone): `model`, what else differs, `seeds`, `selected_on`, and for
+        every metric `<metric>` and `<metric>_sd`, mean and standard deviation over seeds. With a baseline also its
+        `<metric>_difference`, the ends of a plain 95% interval `<metric>_low` and `<metric>_high`, the two-sided
+        `<metric>_p` before Holm's adjustment and the `<metric>_mark` after it; `baseline`, and `claim`, which says
+        whether that is about `recipes` or about `trained models`. Against single_task, `delta_m` too. What was skipped
+        and other notes are in `.attrs["notes"]`.
+
+    Raises:
+        InputError: If there is no finished run, runs differ in tasks or rows, or a name matches nothing.
+    """
+    import pandas as pd
+
+    listed = [paths] if isinstance(paths, str | os.PathLike) or hasattr(paths, "path") else list(paths)
+    comparison = compare_runs(listed, baseline, bootstrap, columns, sort)
+    for note in comparison.notes:
+        log.log(logging.WARNING if note.startswith("Skipped") else logging.INFO, "%s", note)
+    frame = pd.DataFrame(rows(comparison))
+    frame.attrs["notes"] = list(comparison.notes)
+    return frame
+
+
+def compare_runs(
+    paths: Sequence[Any],
+    baseline: str | Path | None = None,
+    bootstrap: int | None = None,
+    columns: Sequence[str] | None = None,
+    sort: str | None = None,
+) -> Comparison:
+    """Return what `compare` puts into a frame, and the command line into a table."""
+    found = find(paths)
+    baselines: list[Recipe] = []
+    recipes, notes = group(found.runs)
+    if baseline is not None and recipes:
+        try:
+            baselines = match_baseline(recipes, baseline)
+        except InputError:
+            if not runs_at(baseline):
+                raise
+            found = find([*paths, baseline])
+            recipes, notes = group(found.runs)
+            baselines = match_baseline(recipes, baseline)
+    problems = list(found.damaged)
+    if found.unfinished:
+        runs = "1 unfinished run" if len(found.unfinished) == 1 else f"{len(found.unfinished)} unfinished runs"
+        more = len(found.unfinished) - MOST_NAMED
+        named = ", ".join(found.unfinished[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        notes.append(f"Skipped {runs}: {named}.")
+    if not found.runs:
+        raise InputError(f"There should be a finished run. {' '.join([*problems, *notes]) or 'Received: none.'}")
+    check_comparable(found.runs)
+
+    comparison = Comparison(recipes, _choose_columns(found.runs, columns), resamples=bootstrap, notes=notes)
+    if sort is not None:
+        comparison.recipes = sort_recipes(comparison, sort)
+    problems += _measure(comparison, found.runs, baselines, bootstrap, columns is None or DELTA_M in columns)
+    if baselines and not comparison.against_baseline and not comparison.notes:
+        comparison.notes.append(f"Nothing to compare with {baselines[0]}: there is no other run, or no interval.")
+    comparison.damaged = bool(problems)
+    comparison.notes += [f"Skipped: {problem}" for problem in problems]
+    comparison.notes += warnings_of(comparison, LOGISTIC)
+    return comparison
+
+
+def rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the rows of the frame that `compare` returns."""
+    differences = {(id(found.recipe), found.metric): found for found in comparison.against_baseline}
+    baselines = {id(found.recipe): found for found in comparison.against_baseline}
+    result = []
+    for recipe in comparison.recipes:
+        row: dict[str, Any] = {"model": recipe.model, **recipe.settings, "seeds": len(recipe.runs)}
+        row["selected_on"] = comparison.selected_on(recipe)
+        if baselines:
+            pair = baselines.get(id(recipe))
+            row["baseline"] = str(pair.baseline) if pair else ""
+            row["claim"] = pair.claim if pair else ""
+        has_delta = any(metric == DELTA_M for _, metric in differences)
+        for metric in [*comparison.metrics, *([DELTA_M] if has_delta else [])]:
+            if metric != DELTA_M:
+                values = comparison.values(recipe, metric)
+                row[metric] = float(values.mean()) if values.size else None
+                if not metric.startswith(COUNTS):
+                    row[f"{metric}_sd"] = float(values.std(ddof=1)) if values.size > 1 else None
+            if not any(name == metric for _, name in differences):
+                continue
+            difference = differences.get((id(recipe), metric))
+            found = difference.estimate if difference else None
+            row[f"{metric}_difference" if metric != DELTA_M else metric] = found and found.value
+            row |= {f"{metric}_low": found and found.low, f"{metric}_high": found and found.high}
+            row |= {f"{metric}_p": found and found.p_value, f"{metric}_mark": difference.mark if difference else ""}
+        result.append(row)
+    return result
+
+
+def sort_recipes(comparison: Comparison, by: str) -> list[Recipe]:
+    """Return the recipes by a metric, best first and those without it last, or by another column.
+
+    Raises:
+        InputError: If there is no such column.
+    """
+    recipes = comparison.recipes
+    known = {name for recipe in recipes for run in recipe.runs for name in run.record["metrics"]}
+    if by in known:
+        sign = -1 if is_higher_better(by) else 1
+
+        def place(recipe: Recipe) -> tuple[bool, float]:
+            values = comparison.values(recipe, by)
+            return not values.size, sign * float(values.mean()) if values.size else 0.0
+
+        return sorted(recipes, key=place)
+    leading = [{"model": recipe.model, "seeds": str(len(recipe.runs)), **recipe.settings} for recipe in recipes]
+    if not any(by in names for names in leading):
+        names = [*sorted(known), *dict.fromkeys(name for row in leading for name in row)]
+        raise InputError(f"sort should be a metric or another column. Received: {by}.{did_you_mean(by, names)}")
+    order = sorted(range(len(recipes)), key=lambda index: _natural(leading[index].get(by, "")))
+    return [recipes[index] for index in order]
+
+
+def _natural(text: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(text), text
+    except ValueError:
+        return True, 0.0, text
+
+
+def _choose_columns(runs: Sequence[RunRecord], patterns: Sequence[str] | None) -> list[str]:
+    """Return the metrics to show: those that patterns name, or a run's table on the split that nobody chose on."""
+    known = list(dict.fromkeys(name for run in runs for name in run.record["metrics"]))
+    if patterns is None:
+        split = TEST if all(TEST in run.rows for run in runs) else VALID
+        return [name for name in table_columns(known) if split_of(name) == split]
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        if pattern == DELTA_M:
+            continue
+        on_split = [name for name in known if split_of(name) == split_of(pattern)]
+        matching = [name for name in on_split if fnmatch.fnmatchcase(name, pattern)]
+        if not matching:
+            raise InputError(f"No run has the metric {pattern}.{did_you_mean(pattern, sorted(known))}")
+        chosen |= dict.fromkeys([pattern] if pattern in matching else table_columns(matching) or sorted(matching))
+    return list(chosen)
+
+
+def _measure(
+    comparison: Comparison,
+    runs: Sequence[RunRecord],
+    baselines: list[Recipe],
+    bootstrap: int | None,
+    with_delta_m: bool,
+) -> list[str]:
+    """Fill a comparison with intervals and differences; return why the predictions of some runs cannot be read."""
+    split = TEST if any(split_of(metric) == TEST for metric in comparison.metrics) else VALID
+    gains = [marked(f"{kind}_{task}", split) for task in runs[0].tasks for kind in ("auc", "rmse")]
+    gains = [metric for metric in gains if with_delta_m and metric in runs[0].record["metrics"]]
+    meter = Meter(runs, [*comparison.metrics, *gains], bootstrap)
+    gains = [metric for metric in gains if meter.is_measured(metric)]
+    tested = [metric for metric in comparison.metrics if meter.is_measured(metric)]
+    per_task = [metric for metric in tested if not is_macro(metric)]
+
+    def named(model: str) -> list[Recipe]:
+        return [recipe for recipe in comparison.recipes if recipe.model == model]
+
+    single, logistic = named(SINGLE_TASK), named(LOGISTIC)
+    is_single = bool(baselines) and all(recipe in single for recipe in baselines)
+    asked = Family(baselines, tested, gains if is_single else [])
+    transfer = Family([] if is_single else single, per_task, gains, without=(SINGLE_TASK, LOGISTIC, POPULARITY))
+    plain = Family(logistic, per_task, without=(LOGISTIC, POPULARITY))
+    # Without a baseline the first family tests nothing, and its metrics get their intervals.
+    comparison.measured = measure_all(comparison.recipes, meter, [asked, transfer, plain])
+    comparison.recipes = [recipe for recipe in comparison.recipes if recipe.runs]
+    if not comparison.recipes:
+        raise InputError(f"At least one run should have readable predictions. {meter.damaged[0]}")
+    if baselines and not any(recipe.runs for recipe in baselines):
+        raise InputError(f"The baseline should have readable predictions. {meter.damaged[0]}")
+    comparison.unit = "user" if meter.has_users else "row"
+    comparison.users = {metric: meter.users(metric) for metric in tested}
+    comparison.against_baseline = asked.differences
+    comparison.against_single_task = transfer.differences
+    comparison.against_logistic = plain.differences
+    if baselines and all(recipe in logistic for recipe in baselines):
+        # The warnings then say what the table says.
+        comparison.against_logistic = [found for found in asked.differences if not is_macro(found.metric)]
+    for recipe in asked.unpaired:
+        comparison.notes.append(f"{recipe} is compared with nothing: several baselines are equally close to it.")
+    return meter.damaged

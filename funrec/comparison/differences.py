@@ -1,0 +1,157 @@
+"""Differences of recipes from a baseline, with one family of tests per table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from funrec.comparison.measuring import Meter
+from funrec.comparison.recipes import Recipe, partner
+from funrec.comparison.significance import Estimate, Measured, estimate, holm, mark
+from funrec.metrics.sorting import Array
+from funrec.runs.tables import MACRO
+
+#: Mean relative gain over the tasks; see `delta_m`.
+DELTA_M = "delta_m"
+
+LOWER_IS_BETTER = ("rmse_", "log_loss_", "ece_")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A recipe's difference from a baseline in one metric.
+
+    Attributes:
+        recipe: The recipe.
+        baseline: What it is compared with.
+        metric: A metric, or `delta_m`.
+        estimate: The difference with its plain 95% interval.
+        adjusted_p: Holm's, over all differences of the same table; NaN where there are too few users to say.
+        mark: `better`, `worse` or `cannot tell`; follows `adjusted_p`.
+    """
+
+    recipe: Recipe
+    baseline: Recipe
+    metric: str
+    estimate: Estimate
+    adjusted_p: float = np.nan
+    mark: str = ""
+
+    @property
+    def claim(self) -> str:
+        """What it speaks of: `recipes`, or `trained models`."""
+        return "recipes" if self.estimate.about_recipes else "trained models"
+
+
+@dataclass
+class Family:
+    """The differences of one table: from one baseline, or each recipe from its own of several.
+
+    Attributes:
+        baselines: The recipes to compare with.
+        metrics: The metrics to test.
+        gains: The metric of every task for `delta_m`; empty for none.
+        without: Labels of models that are not compared here.
+        differences: What was found.
+        unpaired: Recipes for which several baselines are equally close.
+    """
+
+    baselines: list[Recipe]
+    metrics: list[str]
+    gains: list[str] = field(default_factory=list)
+    without: tuple[str, ...] = ()
+    differences: list[Difference] = field(default_factory=list)
+    unpaired: list[Recipe] = field(default_factory=list)
+
+    def add(self, recipe: Recipe, ours: Measured, kept: dict[int, Measured], meter: Meter) -> None:
+        """Compare a recipe with its baseline, unless it is one.
+
+        Args:
+            recipe: The recipe.
+            ours: Its measurements.
+            kept: Those of the baselines, by the recipe's `id`.
+            meter: What measured them.
+        """
+        known = [baseline for baseline in self.baselines if id(baseline) in kept]
+        if not known or recipe in self.baselines or recipe.model in self.without:
+            return
+        baseline = partner(recipe, known)
+        if baseline is None:
+            self.unpaired.append(recipe)
+            return
+        base = kept[id(baseline)]
+        for metric in self.metrics:
+            self.differences.append(Difference(recipe, baseline, metric, estimate(ours, meter.weights(metric), base)))
+        if self.gains:
+            parts = [(meter.weights(metric), is_higher_better(metric)) for metric in self.gains]
+            self.differences.append(Difference(recipe, baseline, DELTA_M, delta_m(ours, base, parts)))
+
+    def decide(self) -> None:
+        """Give every difference its mark, by Holm's procedure over all of them."""
+        adjusted = holm([difference.estimate.p_value for difference in self.differences])
+        self.differences = [
+            replace(found, adjusted_p=p, mark=mark(found.estimate.value, p, is_higher_better(found.metric)))
+            for found, p in zip(self.differences, adjusted, strict=True)
+        ]
+
+
+def delta_m(ours: Measured, base: Measured, parts: Sequence[tuple[Array, bool]]) -> Estimate:
+    """Estimate the mean relative gain over tasks, `1/T sum_t sign_t (M_t - B_t) / B_t`.
+
+    Maninis et al., CVPR 2019, eq. 4. The interval follows from the tasks' influence values by the delta method.
+
+    Args:
+        ours: The recipe, with means `M_t`.
+        base: The single-task baseline, with means `B_t`.
+        parts: For every task its metric as `Meter.weights` gives it, and whether higher is better.
+    """
+    weights, base_weights, value = np.zeros_like(parts[0][0]), np.zeros_like(parts[0][0]), 0.0
+    for part, higher_is_better in parts:
+        sign = (1 if higher_is_better else -1) / len(parts)
+        m, b = float(np.mean(ours.values @ part)), float(np.mean(base.values @ part))
+        value += sign * (m - b) / b
+        weights += sign / b * part
+        base_weights += sign * m / b**2 * part
+    return estimate(ours, weights, base, base_weights, value)
+
+
+def is_higher_better(metric: str) -> bool:
+    """Whether more of a metric is better."""
+    return not metric.startswith(LOWER_IS_BETTER)
+
+
+def is_macro(metric: str) -> bool:
+    """Whether a metric is a mean over tasks."""
+    return metric.partition("@")[0].endswith(f"_{MACRO}")
+
+
+def measure_all(recipes: Sequence[Recipe], meter: Meter, families: Sequence[Family]) -> dict[tuple[int, str], Estimate]:
+    """Measure all recipes and fill the families; recipes keep the runs whose predictions can be read.
+
+    Baselines come first, so that no more than theirs and one other recipe's influence values are held at a time.
+
+    Returns:
+        By recipe's `id` and metric: its mean over seeds with an interval.
+    """
+    first = [recipe for recipe in recipes if any(recipe in family.baselines for family in families)]
+    kept: dict[int, Measured] = {}
+    for recipe in first:
+        recipe.runs, measured = meter.measure(recipe.runs)
+        if measured is not None:
+            kept[id(recipe)] = measured
+    estimates: dict[tuple[int, str], Estimate] = {}
+    for recipe in recipes:
+        measured = kept.get(id(recipe))
+        if recipe not in first:
+            recipe.runs, measured = meter.measure(recipe.runs)
+        if measured is None:
+            continue
+        for metric in dict.fromkeys(metric for family in families for metric in family.metrics):
+            estimates[id(recipe), metric] = estimate(measured, meter.weights(metric))
+        for family in families:
+            family.add(recipe, measured, kept, meter)
+    for family in families:
+        family.decide()
+    return estimates

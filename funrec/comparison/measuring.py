@@ -1,0 +1,215 @@
+"""Read saved predictions and measure how every run's metrics vary with the users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from funrec.comparison.bootstrap import Resamples
+from funrec.comparison.influence import Rows, Statistic, Target, build_statistics
+from funrec.comparison.recipes import RunRecord
+from funrec.comparison.significance import Accumulator, Measured
+from funrec.metrics.sorting import Array
+from funrec.runs.record import PREDICTIONS
+from funrec.runs.tables import MACRO
+from funrec.utils.errors import InputError
+from funrec.utils.files import one_line, read_parquet
+
+if TYPE_CHECKING:
+    import polars as pl
+
+VALID, TEST = "valid", "test"
+
+#: Saved scores are those that the record's metrics were computed from, so that only rounding may differ.
+TOLERANCE = 1e-6
+
+
+def split_of(metric: str) -> str:
+    """Return the evaluation split of a metric: `auc_is_click@test` is of `test`, without a mark it is validation."""
+    return metric.partition("@")[2] or VALID
+
+
+def marked(metric: str, split: str) -> str:
+    """Return a metric's name on a split."""
+    return metric if split == VALID else f"{metric}@{split}"
+
+
+class Meter:
+    """Measures runs that were scored on the same rows.
+
+    Args:
+        runs: The runs, with the same tasks. The first with readable predictions lends its rows and labels.
+        metrics: Names of metrics. Left out are those without influence values (a calibration error, a count of users),
+            and those of a split that some run lacks.
+        bootstrap: Number of resamples; none for influence values.
+
+    Attributes:
+        metrics: The metrics that are measured one by one; a macro is a mean of them.
+        counts: Users behind each of them, `int64 (metrics,)`.
+        damaged: Why the predictions of a run cannot be read, a line each.
+        has_users: Whether the data has a group column.
+
+    Raises:
+        InputError: If two runs were not scored on the same rows, or no predictions can be read.
+    """
+
+    def __init__(self, runs: Sequence[RunRecord], metrics: Sequence[str], bootstrap: int | None = None) -> None:
+        self.tasks = runs[0].tasks
+        self.damaged: list[str] = []
+        self._binary = [task for task in self.tasks if f"auc_{task}" in runs[0].record["metrics"]]
+        self._statistics: dict[str, Statistic] = {}
+        self._rows: dict[str, int] = {}
+        self._resamples: dict[str, Resamples] = {}
+        self._width = 0
+        self.has_users = True
+        wanted = {part for metric in metrics for part in self._parts(metric)}
+        for split in sorted({split_of(metric) for metric in wanted}):
+            if not all(split in run.rows for run in runs):
+                continue
+            rows = load_rows(runs, split)
+            self.has_users = rows.users is not None
+            names = {metric.partition("@")[0] for metric in wanted if split_of(metric) == split}
+            built = build_statistics(rows, self._targets(), names)
+            self._statistics |= {marked(name, split): statistic for name, statistic in built.items()}
+            self._rows[split] = len(rows)
+            if bootstrap is not None:
+                self._resamples[split] = Resamples(rows.units, bootstrap)
+            self._width = max(self._width, rows.units if bootstrap is None else bootstrap)
+        self.metrics = list(self._statistics)
+        self.counts: Array = np.array([statistic.count for statistic in self._statistics.values()], np.int64)
+
+    def is_measured(self, metric: str) -> bool:
+        """Whether a metric has influence values."""
+        parts = self._parts(metric)
+        return bool(parts) and all(part in self._statistics for part in parts)
+
+    def weights(self, metric: str) -> Array:
+        """Return a metric that is measured as a weighted sum of those of `metrics`, `(metrics,)`."""
+        parts = self._parts(metric)
+        weights = np.zeros(len(self.metrics))
+        weights[[self.metrics.index(part) for part in parts]] = 1 / len(parts)
+        return weights
+
+    def users(self, metric: str) -> tuple[int, int]:
+        """Return the users behind a metric that is measured; of a macro, the fewest and the most of a task."""
+        counts = [self._statistics[part].count for part in self._parts(metric)]
+        return min(counts), max(counts)
+
+    def measure(self, runs: Sequence[RunRecord]) -> tuple[list[RunRecord], Measured | None]:
+        """Measure the runs of a recipe one after the other, keeping no more than their mean.
+
+        Returns:
+            The runs whose predictions can be read, and what they give: none if there are none. `damaged` says why.
+        """
+        sound, measured = [], Accumulator(self.counts)
+        for run in runs:
+            try:
+                measured.add(*self._measure(run))
+            except InputError as error:
+                self.damaged.append(str(error))
+            else:
+                sound.append(run)
+        return sound, measured.result() if sound else None
+
+    def _measure(self, run: RunRecord) -> tuple[Array, Array]:
+        values, vectors = np.zeros(len(self.metrics)), np.zeros((len(self.metrics), self._width))
+        heads = {head for statistic in self._statistics.values() for head in statistic.heads}
+        for split, rows in self._rows.items():
+            frame = read_split(run, split, [f"score_{head}" for head in sorted(heads)])
+            if len(frame) != rows:
+                raise _damage(run, f"it has {len(frame):,} rows of the {split} split, and should have {rows:,}")
+            for place, (metric, statistic) in enumerate(self._statistics.items()):
+                if split_of(metric) != split:
+                    continue
+                head = next((head for head in statistic.heads if f"score_{head}" in frame.columns), None)
+                if head is None:
+                    raise _damage(run, f"it should have the column score_{statistic.heads[-1]}")
+                try:
+                    scores = frame[f"score_{head}"].to_numpy()
+                    values[place], vector = statistic.measure(scores, self._resamples.get(split))
+                except ValueError as error:
+                    raise _damage(run, str(error).rstrip(".")) from error
+                vectors[place, : vector.size] = vector
+                recorded = run.record["metrics"].get(metric, values[place])
+                if not abs(values[place] - recorded) <= TOLERANCE:
+                    raise _damage(run, f"its scores give {metric} {values[place]:.6f}, the record has {recorded:.6f}")
+        return values, vectors
+
+    def _parts(self, metric: str) -> list[str]:
+        """Return the metrics that a macro is the mean of; of any other metric, itself."""
+        name, split = metric.partition("@")[0], split_of(metric)
+        for prefix in ("auc", "gauc"):
+            if name == f"{prefix}_{MACRO}" and MACRO not in self.tasks:
+                return [marked(f"{prefix}_{task}", split) for task in self._binary]
+        return [metric]
+
+    def _targets(self) -> dict[str, Target]:
+        targets = {task: Target(task, None, (task,)) for task in self.tasks}
+        for task in self.tasks:
+            for parent in self.tasks:
+                targets.setdefault(f"{task}_given_{parent}", Target(task, parent, (f"{task}_given_{parent}", task)))
+        return targets
+
+
+def load_rows(runs: Sequence[RunRecord], split: str) -> Rows:
+    """Return the rows of a split from the first run that can be read, once all are known to have the same.
+
+    Raises:
+        InputError: If two runs differ in them, or no predictions can be read.
+    """
+    columns = ["row", "group", *(f"label_{task}" for task in runs[0].tasks)]
+    reasons = []
+    for first in runs:
+        try:
+            frame = read_split(first, split, columns)
+            break
+        except InputError as error:
+            reasons.append(str(error))
+    else:
+        raise InputError(f"At least one run should have readable predictions. {reasons[0]}")
+    same = {first.rows[split]}
+    for run in runs:
+        if run.rows[split] in same:
+            continue
+        # A fingerprint also depends on the order of tasks: look at the rows themselves before refusing.
+        if not frame.equals(read_split(run, split, columns)):
+            raise InputError(
+                f"Runs to compare should be scored on the same rows. {first.path} and {run.path} differ in the rows, "
+                f"users or labels of the {split} split. Compare runs of one dataset and dataset.split."
+            )
+        same.add(run.rows[split])
+    if missing := [name for name in columns if name not in frame.columns and name != "group"]:
+        raise _damage(first, f"it should have the column {missing[0]}")
+    users = None
+    if "group" in frame.columns:
+        # Rows without a user are one user's; a dense rank begins at 1.
+        users = frame["group"].rank("dense").fill_null(0).to_numpy().astype(np.int64)
+        users -= users.min(initial=0)
+    return Rows(users, {task: frame[f"label_{task}"].to_numpy() for task in runs[0].tasks}, first.gauc_weight)
+
+
+def read_split(run: RunRecord, split: str, columns: Sequence[str]) -> pl.DataFrame:
+    """Return those of the columns that a run saved, for the rows of one split, in the order they were scored.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    import polars as pl
+
+    path = run.path / PREDICTIONS
+    try:
+        saved = pl.read_parquet_schema(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing. Run it again or leave it out.") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path} is damaged: {one_line(error)}. Run it again or leave it out.") from error
+    present = [name for name in columns if name in saved]
+    if len(run.rows) == 1 or "split" not in saved:
+        return read_parquet(path, present)
+    return read_parquet(path, ["split", *present]).filter(pl.col("split") == split).drop("split")
+
+
+def _damage(run: RunRecord, what: str) -> InputError:
+    return InputError(f"{run.path / PREDICTIONS} is damaged: {what}. Run it again or leave it out.")

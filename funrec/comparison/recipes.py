@@ -1,0 +1,299 @@
+"""Find runs, read their records, and group those that differ in seed alone into recipes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from funrec.runs import record as records
+from funrec.utils.errors import InputError, did_you_mean
+
+#: Where the same data lies says nothing about the recipe, so that of a path only its last part counts.
+PATHS = ("root", "path", "train", "valid", "test")
+NOT_THE_RECIPE = ("seed", "report", "baselines", "tuned_on")
+#: Keys of `metrics` that ask for a closer look at the same scores.
+CLOSER_LOOKS = ("slices", "ndcg_k")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run: its folder, and what `record.json` holds."""
+
+    path: Path
+    record: Mapping[str, Any]
+
+    @property
+    def tasks(self) -> list[str]:
+        """The run's tasks."""
+        return list(self.record["tasks"])
+
+    @property
+    def rows(self) -> Mapping[str, str]:
+        """By evaluation split, the fingerprint of its rows."""
+        return self.record["row_fingerprint"]
+
+    @property
+    def gauc_weight(self) -> str:
+        """What a user counts in a GAUC."""
+        return str((self.record["config"].get("metrics") or {}).get("gauc_weight", "impressions"))
+
+
+@dataclass(eq=False)
+class Recipe:
+    """What to run: a configuration without its seed.
+
+    Attributes:
+        model: The label of the model.
+        runs: One run per seed.
+        settings: What tells it from other recipes, by override key: `{"weighting": "pareto"}`.
+    """
+
+    model: str
+    runs: list[RunRecord]
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{key}={value}" for key, value in self.settings.items())
+        return f"{self.model} ({settings})" if settings else self.model
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies under the paths.
+
+    Attributes:
+        runs: Finished runs, in the order of the paths.
+        unfinished: Folders of the others, each with its state.
+        damaged: What is wrong with a record that cannot be read, a line each.
+    """
+
+    runs: list[RunRecord]
+    unfinished: list[str]
+    damaged: list[str]
+
+
+def find(paths: Iterable[Any]) -> Found:
+    """Read the records of all runs under the paths: run folders, sweep folders, globs, or `Run` objects.
+
+    Raises:
+        InputError: If there is no run under a path.
+    """
+    folders: dict[Path, Path] = {}
+    for path in paths:
+        for folder in records.find_runs(getattr(path, "path", path)):
+            folders.setdefault(folder.resolve(), folder)
+    found = Found([], [], [])
+    for folder in folders.values():
+        status = records.status(folder)
+        if status.state != "finished":
+            found.unfinished.append(f"{folder} ({status.state}{': ' + status.reason if status.reason else ''})")
+            continue
+        try:
+            run = RunRecord(folder, records.read(folder))
+            if (problem := _problem(run.record)) is not None:
+                raise InputError(f"{folder / 'record.json'} is damaged: {problem}. Run it again or leave it out.")
+        except InputError as error:
+            found.damaged.append(str(error))
+        else:
+            found.runs.append(run)
+    return found
+
+
+def group(runs: Sequence[RunRecord]) -> tuple[list[Recipe], list[str]]:
+    """Group runs that differ in seed alone.
+
+    Returns:
+        The recipes, in the order of their first runs, and notes for the reader. Of two runs of one recipe and seed the
+        one that finished last counts: a run repeated is not another seed.
+    """
+    recipes: dict[str, Recipe] = {}
+    notes = []
+    for run in runs:
+        key = json.dumps([run.record["label"], _recipe(run.record["config"])], sort_keys=True, default=str)
+        recipes.setdefault(key, Recipe(str(run.record["label"]), [])).runs.append(run)
+    for recipe in recipes.values():
+        latest: dict[Any, RunRecord] = {}
+        for run in sorted(recipe.runs, key=lambda run: str(run.record.get("finished"))):
+            latest[run.record.get("seed", str(run.path))] = run
+        if repeated := len(recipe.runs) - len(latest):
+            times = "1 run repeats" if repeated == 1 else f"{repeated} runs repeat"
+            notes.append(f"{times} a seed of the same recipe ({recipe.model}): the latest counts.")
+        recipe.runs = [latest[seed] for seed in sorted(latest, key=str)]
+        if len({run.record.get("source_hash") for run in recipe.runs}) > 1:
+            notes.append(f"The seeds of {recipe.model} ran on different versions of funrec's code.")
+    _tell_apart(list(recipes.values()))
+    return list(recipes.values()), notes
+
+
+def check_comparable(runs: Sequence[RunRecord]) -> None:
+    """Check that runs have the same tasks, and weigh the GAUC alike.
+
+    Raises:
+        InputError: If they do not, naming two runs.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if set(run.tasks) != set(first.tasks):
+            raise InputError(
+                f"Runs to compare should have the same tasks. {first.path} has {', '.join(first.tasks)}; {run.path} "
+                f"has {', '.join(run.tasks)}. Compare them separately."
+            )
+        if run.gauc_weight != first.gauc_weight:
+            raise InputError(
+                f"Runs to compare should have one metrics.gauc_weight. {first.path} has {first.gauc_weight}; "
+                f"{run.path} has {run.gauc_weight}. Compare them separately."
+            )
+
+
+def match_baseline(recipes: Sequence[Recipe], baseline: str | Path) -> list[Recipe]:
+    """Return the recipes that a name stands for: a model's label, settings such as `weighting=fixed`, or a run's path.
+
+    Raises:
+        InputError: If it matches none, with the nearest names.
+    """
+    name = str(baseline)
+    wanted = dict(_setting(part) for part in name.split(",")) if "=" in name else {"model": name}
+    known = [{"model": recipe.model, **recipe.settings} for recipe in recipes]
+    matching = [all(names.get(key) == value for key, value in wanted.items()) for names in known]
+    if not any(matching):
+        folders = {folder.resolve() for folder in runs_at(baseline)}
+        matching = [any(run.path.resolve() in folders for run in recipe.runs) for recipe in recipes]
+    if not any(matching):
+        labels = dict.fromkeys(names["model"] for names in known)
+        labels |= dict.fromkeys(f"{key}={value}" for recipe in recipes for key, value in recipe.settings.items())
+        raise InputError(
+            f"The baseline should be a model, a setting or a run's path. Received: {name}.{did_you_mean(name, labels)}"
+        )
+    return [recipe for recipe, is_match in zip(recipes, matching, strict=True) if is_match]
+
+
+def runs_at(path: str | Path) -> list[Path]:
+    """Return the run folders under what may be a path, and none if it is no path or holds no run."""
+    try:
+        return records.find_runs(path)
+    except InputError:
+        return []
+
+
+def partner(recipe: Recipe, baselines: Sequence[Recipe]) -> Recipe | None:
+    """Return the baseline to compare a recipe with: the only one, or of several the one closest in settings.
+
+    None where two are equally close: `mmoe` with its weighting swept against `shared_bottom` with its weighting swept
+    compares like with like.
+    """
+    if len(baselines) == 1:
+        return baselines[0]
+    shared = [_agreement(recipe, baseline) for baseline in baselines]
+    best = max(shared)
+    return baselines[shared.index(best)] if shared.count(best) == 1 else None
+
+
+def _agreement(one: Recipe, other: Recipe) -> int:
+    same_settings = sum(other.settings.get(key) == value for key, value in one.settings.items())
+    return same_settings + (one.model == other.model)
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key.strip(), value.strip()
+
+
+def _problem(record: Mapping[str, Any]) -> str | None:
+    if not isinstance(record.get("row_fingerprint"), dict) or not record["row_fingerprint"]:
+        return "it does not say which rows were scored (row_fingerprint)"
+    return None if record["tasks"] else "it has no task"
+
+
+def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration that makes a recipe."""
+    recipe = {key: value for key, value in config.items() if key not in NOT_THE_RECIPE}
+    if isinstance(metrics := recipe.get("metrics"), Mapping):
+        recipe["metrics"] = {key: value for key, value in metrics.items() if key not in CLOSER_LOOKS}
+    dataset = recipe.get("dataset")
+    if isinstance(dataset, Mapping):
+        recipe["dataset"] = {key: _last_part(value) if key in PATHS else value for key, value in dataset.items()}
+    return recipe
+
+
+def _last_part(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_last_part(item) for item in value]
+    return Path(value).name if isinstance(value, str) else value
+
+
+def _tell_apart(recipes: Sequence[Recipe]) -> None:
+    """Give every recipe the settings in which recipes differ: those that were asked for, and others only if needed."""
+    configs = [_recipe(recipe.runs[0].record["config"]) for recipe in recipes]
+    asked = [_overrides(recipe.runs[0].record.get("overrides") or []) for recipe in recipes]
+    skipped = {"model", *NOT_THE_RECIPE, *(f"dataset.{key}" for key in PATHS)}
+    skipped |= {f"metrics.{key}" for key in CLOSER_LOOKS}
+    keys = [
+        key
+        for key in dict.fromkeys(key for overrides in asked for key in overrides)
+        if key not in skipped and key.partition(".")[0] not in NOT_THE_RECIPE
+    ]
+    for key in keys:
+        values = [
+            overrides[key] if key in overrides else _configured(config, key)
+            for overrides, config in zip(asked, configs, strict=True)
+        ]
+        if len(set(values)) > 1:
+            for recipe, value in zip(recipes, values, strict=True):
+                recipe.settings[key] = value
+    flat = [_flatten(config) for config in configs]
+    for key in dict.fromkeys(key for values in flat for key in values):
+        names = [str(recipe) for recipe in recipes]
+        clashing = [place for place, name in enumerate(names) if names.count(name) > 1]
+        if len({flat[place].get(key, "") for place in clashing}) > 1:
+            for place in clashing:
+                recipes[place].settings[key.removesuffix("._target_")] = flat[place].get(key, "")
+
+
+def _overrides(overrides: Sequence[str]) -> dict[str, str]:
+    values = {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        values[key.lstrip("+")] = value or ("dropped" if key.startswith("~") else "")
+    return values
+
+
+def _configured(config: Any, key: str) -> str:
+    """Return what a configuration has where an override would have changed it; empty if there is nothing."""
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, Mapping) else None
+    if isinstance(config, Mapping) and isinstance(config.get("_target_"), str):
+        return _part_name(config["_target_"])
+    return _text(config)
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        return {prefix: _part_name(value) if prefix.endswith("_target_") else _text(value)}
+    return {
+        name: text
+        for key, item in value.items()
+        for name, text in _flatten(item, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
+
+
+def _text(value: Any) -> str:
+    """Return a value as one would type it: a part by its name, a list without blanks."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, separators=(",", ":")) if isinstance(value, list | dict | bool) else str(value)
+
+
+def _part_name(target: str) -> str:
+    """Return what a configuration most likely calls a class: its module's name, or its own."""
+    module, name = target.split(".")[-2:] if "." in target else ("", target)
+    short = module.replace("_", "")
+    initials = "".join(letter for letter in name if letter.isupper())
+    if short and (name.lower().startswith(short) or initials.lower() == short):
+        return module
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,246 @@
+"""A comparison as text: the table, the differences, and the sentences that say how to read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from funrec.comparison.compare import COUNTS, Comparison, rows
+from funrec.comparison.differences import DELTA_M, Difference
+from funrec.comparison.exposures import Exposure, exposures
+from funrec.comparison.notes import listed
+from funrec.comparison.significance import BETTER, LEVEL, SEEDS_FOR_RECIPES, WORSE
+from funrec.metrics.sorting import Array
+from funrec.runs.tables import render, render_blocks
+
+#: Beside marks that say less than others of their table.
+ABOUT_MODELS = "*"
+EXPOSURE_TITLE = "Random exposure beside standard exposure"
+
+
+def comparison_tables(comparison: Comparison, format: str = "grid", width: int | None = None) -> str:
+    """Return the tables of a comparison, without the sentences.
+
+    Without a baseline one row per recipe; with one a block per metric, with the differences. In both cases a second
+    table of gains and losses against single_task where that is compared, and a third of random beside standard exposure
+    where both were measured. CSV is one table, of what `compare` returns.
+
+    Args:
+        comparison: What `compare_runs` returned.
+        format: `grid`, `github`, `latex` or `csv`.
+        width: Characters in a line of the terminal.
+
+    Raises:
+        InputError: If the format is unknown.
+    """
+    if format == "csv":
+        flat = rows(comparison)
+        return render(flat, format, columns=list(flat[0]))
+    if comparison.against_baseline:
+        tables = [_differences(comparison, comparison.against_baseline, format)]
+    else:
+        tables = [_means(comparison, format, width)]
+    if comparison.against_single_task:
+        title = f"Multi-task training against {comparison.against_single_task[0].baseline.model}:"
+        tables.append(f"{title}\n\n{_differences(comparison, comparison.against_single_task, format)}")
+    if found := exposures(comparison):
+        tables.append(f"{EXPOSURE_TITLE}:\n\n{_exposures(comparison, found, format)}")
+    return "\n\n".join(tables)
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """Return what the marks come to, how to read the tables, and what was skipped or is to be warned of."""
+    tables = [found for found in (comparison.against_baseline, comparison.against_single_task) if found]
+    lines = [line for differences in tables for line in verdicts(differences)]
+    lines += about_values(comparison)
+    if tables:
+        lines += about_differences(comparison, tables)
+    return [*lines, *comparison.notes]
+
+
+def verdicts(differences: Sequence[Difference]) -> list[str]:
+    """Return what the marks of a table come to, in a sentence or two."""
+    against = listed(dict.fromkeys(str(difference.baseline) for difference in differences))
+    tested = [difference for difference in differences if math.isfinite(difference.adjusted_p)]
+    real = [difference for difference in tested if difference.mark in (BETTER, WORSE)]
+    apart = [one for one in tested if one not in real and not one.estimate.low <= 0 <= one.estimate.high]
+    count = "the only difference tested" if len(tested) == 1 else f"{len(tested)} differences"
+    if not real:
+        lines = [f"Against {against} nothing stands out from noise, in {count}."]
+    else:
+        parts = []
+        for recipe in dict.fromkeys(difference.recipe for difference in real):
+            marks: dict[str, list[str]] = {}
+            for one in real:
+                if one.recipe is recipe:
+                    marks.setdefault(one.mark, []).append(one.metric)
+            parts.append(f"{recipe} is {' and '.join(f'{mark} in {listed(names)}' for mark, names in marks.items())}")
+        rest = len(tested) - len(real)
+        lines = [
+            f"Against {against}, {'; '.join(parts)}." + (f" Noise may explain the other {rest}." if rest > 1 else "")
+        ]
+    if apart:
+        which = f"{len(apart)} of the other intervals" if real else f"{len(apart)} of the intervals"
+        lines.append(
+            f"Yet {which} {'leaves' if len(apart) == 1 else 'leave'} zero out, where noise alone would make about "
+            f"{max(round(LEVEL * len(tested)), 1)} of {len(tested)} do so. To be sure which: more seeds, or fewer "
+            "metrics, chosen beforehand (--columns)."
+        )
+    return lines
+
+
+def about_values(comparison: Comparison) -> list[str]:
+    """Return how to read the values."""
+    with_seeds = any(len(recipe.runs) > 1 for recipe in comparison.recipes)
+    return ["Values are mean ± standard deviation over seeds."] if with_seeds else []
+
+
+def about_differences(comparison: Comparison, tables: Sequence[Sequence[Difference]]) -> list[str]:
+    """Return how to read the intervals and marks of tables of differences."""
+    differences = [difference for table in tables for difference in table]
+    return [_about_intervals(comparison, differences), _about_marks(tables), _about_claims(differences)]
+
+
+def behind(comparison: Comparison, metric: str) -> str:
+    """Return what stands behind a metric: `506 users`, of a macro `506-6,534 users`; empty where that is unknown."""
+    counts = dict.fromkeys(comparison.users.get(metric, ()))
+    return f"{'-'.join(f'{count:,}' for count in counts)} {comparison.unit}s" if counts else ""
+
+
+def signed(value: float, is_share: bool = False) -> str:
+    """Return a difference with its sign: four decimals, or percent with two; zero has none."""
+    text = f"{100 * value:+.2f}%" if is_share else f"{value:+.4f}"
+    return text if float(text.rstrip("%")) else text[1:]
+
+
+def _means(comparison: Comparison, format: str, width: int | None) -> str:
+    table: list[dict[str, Any]] = []
+    for recipe in comparison.recipes:
+        row: dict[str, Any] = {"model": recipe.model, **recipe.settings}
+        if any(len(other.runs) > 1 for other in comparison.recipes):
+            row["seeds"] = str(len(recipe.runs))
+        if any(comparison.selected_on(other) for other in comparison.recipes):
+            row["selected on"] = comparison.selected_on(recipe)
+        table.append(row | {metric: _mean(comparison, recipe, metric) for metric in comparison.metrics})
+    leading = list(dict.fromkeys(name for row in table for name in row if name not in comparison.metrics))
+    table += _oracles(comparison)
+    return render(table, format, [*leading, *comparison.metrics], width)
+
+
+def _oracles(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the row of what no model can beat, where the data knows it."""
+    oracles: list[dict[str, Any]] = []
+    for recipe in comparison.recipes:
+        known = recipe.runs[0].record.get("oracle") or {}
+        row = {metric: known[metric] for metric in comparison.metrics if metric in known}
+        if row and {"model": "oracle", **row} not in oracles:
+            oracles.append({"model": "oracle", **row})
+    return oracles
+
+
+def _mean(comparison: Comparison, recipe: Any, metric: str) -> str | int | None:
+    values = comparison.values(recipe, metric)
+    if not values.size:
+        return None
+    if metric.startswith(COUNTS):
+        return int(values[0])
+    return mean_and_deviation(values)
+
+
+def _differences(comparison: Comparison, differences: Sequence[Difference], format: str) -> str:
+    """Return a block per metric: the baseline, then every recipe with its difference."""
+    found = {(id(difference.recipe), difference.metric): difference for difference in differences}
+    baselines = {id(difference.baseline) for difference in differences}
+    compared = {id(difference.recipe) for difference in differences}
+    shown = [recipe for recipe in comparison.recipes if id(recipe) in baselines]
+    shown += [recipe for recipe in comparison.recipes if id(recipe) in compared and id(recipe) not in baselines]
+    settings = list(dict.fromkeys(key for recipe in shown for key in recipe.settings))
+    mixed = len({difference.claim for difference in differences}) > 1
+    with_seeds = any(len(recipe.runs) > 1 for recipe in shown)
+
+    blocks = []
+    for metric in dict.fromkeys(difference.metric for difference in differences):
+        block = []
+        for recipe in shown:
+            difference = found.get((id(recipe), metric))
+            if difference is None and metric == DELTA_M:
+                continue
+            row = [recipe.model, *(recipe.settings.get(key, "") for key in settings)]
+            row += [str(len(recipe.runs))] if with_seeds else []
+            row.append("" if metric == DELTA_M else str(_mean(comparison, recipe, metric)))
+            block.append(row + (_difference(difference, mixed) if difference else ["baseline", "", ""]))
+        title = [metric, *filter(None, [behind(comparison, metric)])]
+        blocks.append((title, block))
+    value = "mean ± sd" if with_seeds else "value"
+    headers = ["metric", "model", *settings, *(["seeds"] if with_seeds else []), value, "difference"]
+    align = ["left"] * (2 + len(settings)) + (["right"] if with_seeds else []) + ["right", "right", "center", "left"]
+    mark = "mark" if mixed else f"mark ({differences[0].claim})"
+    return render_blocks(blocks, [*headers, "95% interval", mark], align, format)
+
+
+def _exposures(comparison: Comparison, found: Sequence[Exposure], format: str) -> str:
+    settings = list(dict.fromkeys(key for recipe in comparison.recipes for key in recipe.settings))
+    with_seeds = any(one.standard.size > 1 for one in found)
+    blocks = [
+        (
+            [metric],
+            [
+                [
+                    one.recipe.model,
+                    *(one.recipe.settings.get(key, "") for key in settings),
+                    *(mean_and_deviation(values) for values in (one.standard, one.random)),
+                    mean_and_deviation(one.difference, "+.4f"),
+                ]
+                for one in found
+                if one.metric == metric
+            ],
+        )
+        for metric in dict.fromkeys(one.metric for one in found)
+    ]
+    of = " (mean ± sd)" if with_seeds else ""
+    headers = ["metric", "model", *settings, f"standard{of}", "random", "difference"]
+    return render_blocks(blocks, headers, ["left"] * (2 + len(settings)) + ["right"] * 3, format)
+
+
+def mean_and_deviation(values: Array, digits: str = ".4f") -> str:
+    """Return the mean of a metric over seeds, and where there are several its standard deviation."""
+    return f"{values.mean():{digits}}" + (f" ± {values.std(ddof=1):.4f}" if values.size > 1 else "")
+
+
+def _difference(difference: Difference, mixed: bool) -> list[str]:
+    is_share, found = difference.metric == DELTA_M, difference.estimate
+    interval = f"[{_end(found.low, is_share)}, {_end(found.high, is_share)}]" if math.isfinite(found.low) else ""
+    mark = difference.mark + (ABOUT_MODELS if mixed and not found.about_recipes else "")
+    return [signed(found.value, is_share), interval, mark]
+
+
+def _end(value: float, is_share: bool) -> str:
+    """Return an end of an interval; the sign of a rounded zero tells on which side of it the interval ends."""
+    return f"{100 * value:+.2f}%" if is_share else f"{value:+.4f}"
+
+
+def _about_intervals(comparison: Comparison, differences: Sequence[Difference]) -> str:
+    units = f"{comparison.unit}s"
+    varies = f"{units} and seeds" if any(found.estimate.about_recipes for found in differences) else f"{units} alone"
+    how = f"from {comparison.resamples} paired resamples of {units}" if comparison.resamples else "paired"
+    return f"Intervals are plain 95% intervals of each difference by itself, {how}, over {varies}."
+
+
+def _about_marks(tables: Sequence[Sequence[Difference]]) -> str:
+    sizes = [len(table) for table in tables]
+    if sizes == [1]:
+        return "The mark is that of a test at 5%."
+    tests = f"the {sizes[0]} differences" if len(sizes) == 1 else " and ".join(map(str, sizes)) + " differences"
+    each = "" if len(sizes) == 1 else ", table by table"
+    return f"Marks follow Holm's procedure at 5% over {tests}{each}: they may hesitate where an interval does not."
+
+
+def _about_claims(differences: Sequence[Difference]) -> str:
+    claims = {found.claim for found in differences}
+    takes = f"a claim about recipes takes at least {SEEDS_FOR_RECIPES} seeds a side"
+    if claims == {"recipes"}:
+        return "Both speak of recipes: of what other seeds and other users would give."
+    if len(claims) == 1:
+        return f"Both speak of these trained models, not of their recipes: {takes}."
+    return f"Both speak of recipes; those with {ABOUT_MODELS} of these trained models alone: {takes}."

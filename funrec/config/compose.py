@@ -1,0 +1,279 @@
+"""Hydra at arm's length: configurations composed, resolved to plain values, their errors in one line.
+
+Only this module, `funrec.cli.run` and `funrec.sweeps` know Hydra and OmegaConf; every other room takes plain
+typed values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
+
+from funrec.config.build import allowed_packages
+from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.files import one_line, replacing
+
+CONFIG_MODULE = "funrec.conf"
+
+#: Folders of configuration files beside funrec's own, for this process and those that it starts.
+FOLDERS_VARIABLE = "FUNREC_CONFIG_DIR"
+
+#: What to install for a launcher that is not ours.
+LAUNCHER_PACKAGES = {
+    "joblib": "'funrec[joblib]'",
+    "ray": "'funrec[ray]'",
+    "submitit": "hydra-submitit-launcher",
+}
+
+# Two runs that start within one second land in folders of their own.
+OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+
+
+def compose(overrides: Sequence[str], folders: Sequence[Path] = (), name: str = "config") -> dict[str, Any]:
+    """Return the configuration that `overrides` ask for, as plain values.
+
+    Args:
+        overrides: Hydra overrides.
+        folders: Folders of configuration files of one's own, as `--config-dir` names them; those that the
+            environment variable `FUNREC_CONFIG_DIR` lists count too.
+        name: The file to begin with.
+
+    Raises:
+        InputError: If an override does not parse, or names something that is not there.
+    """
+    return compose_with_choices(overrides, folders, name)[0]
+
+
+def compose_with_choices(
+    overrides: Sequence[str], folders: Sequence[Path] = (), name: str = "config"
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what `compose` does, and the file chosen in every group: `{"model": "mmoe", ...}`."""
+    with one_line_errors(overrides), _own_hydra():
+        config = hydra_compose(name, [*overrides, *_search_path(folders)], return_hydra_config=True)
+        chosen = {str(group): str(choice) for group, choice in config.hydra.runtime.choices.items()}
+        return to_plain(config), {group: choice for group, choice in chosen.items() if not group.startswith("hydra")}
+
+
+def parse_override(override: str) -> tuple[str, Any, bool]:
+    """Return an override's key, its value as plain data, and whether it deletes.
+
+    Raises:
+        InputError: If it does not parse, or lists values to sweep over.
+    """
+    with one_line_errors():
+        parsed = OverridesParser.create().parse_override(override)
+        if parsed.is_sweep_override():
+            raise InputError(f"{override} should give one value. Received: several. Put a list in brackets.")
+        return parsed.key_or_group, parsed.value(), parsed.is_delete()
+
+
+def quoted(text: str) -> str:
+    """Return a text as the value of an override, whatever characters it has."""
+    # In Hydra's grammar a backslash stands for itself, except ahead of a quote.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
+    return f"'{escaped}'"
+
+
+def to_plain(config: DictConfig) -> dict[str, Any]:
+    """Return a composed configuration as plain values, every reference resolved.
+
+    Raises:
+        InputError: If a value that must be given is not.
+    """
+    plain = {}
+    with one_line_errors():
+        for key in map(str, config):
+            if key != "hydra":
+                value = config[key]
+                is_node = OmegaConf.is_config(value)
+                plain[key] = OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if is_node else value
+    return plain
+
+
+def save(config: Mapping[str, Any], overrides: Sequence[str], folder: Path) -> None:
+    """Write a configuration and its overrides into `folder`, as Hydra does for a run of its own.
+
+    Raises:
+        InputError: If the folder cannot be written or the disk is full.
+    """
+    folder.mkdir(exist_ok=True)
+    # The configuration last: where there is one, all is there.
+    for name, content in (("overrides.yaml", list(overrides)), ("config.yaml", dict(config))):
+        with replacing(folder / name) as temporary:
+            OmegaConf.save(OmegaConf.create(content), temporary)
+
+
+def load(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the configuration and the overrides that `save` wrote.
+
+    Raises:
+        InputError: If there are none, or they are damaged.
+    """
+    config, overrides = _load(folder / "config.yaml"), _load(folder / "overrides.yaml")
+    if not isinstance(config, dict) or not isinstance(overrides, list):
+        raise InputError(f"{folder} is damaged: a mapping and a list should be in it. Run it again in a new folder.")
+    return {str(key): value for key, value in config.items()}, [str(override) for override in overrides]
+
+
+def _load(path: Path) -> Any:
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (FileNotFoundError, NotADirectoryError):
+        run = path.parent.parent
+        raise InputError(f"{run} should be a run's folder. Received: one without .hydra/{path.name}.") from None
+    except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
+        raise InputError(f"{path} is damaged: {one_line(error)}. Run it again in a new folder.") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Check that no configuration file in a folder somebody hands over makes Hydra or logging call what it likes.
+
+    What funrec builds is checked when it is built (`funrec.config.build`); Hydra builds its own callbacks,
+    launchers and log handlers from the same files, and would call whatever they name.
+
+    Raises:
+        InputError: If a file names a `_target_` outside the allowed packages, or a factory for logging.
+    """
+    for file in sorted(folder.rglob("*.y*ml")):
+        try:
+            loaded = OmegaConf.load(file)
+        except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError):
+            continue  # it cannot be composed either, and Hydra says so if it is chosen
+        for key, value in _leaves(OmegaConf.to_container(loaded, resolve=False)):
+            package = str(value).partition(".")[0]
+            is_target = key == "_target_" and package not in (*allowed_packages(), "hydra_plugins")
+            is_factory = key == "()" or (
+                isinstance(value, str) and value.startswith("ext://") and "sys.std" not in value
+            )
+            if is_target or is_factory:
+                raise InputError(
+                    f"{file}: {key} should name something from {', '.join(allowed_packages())}. Received: {value}. "
+                    f"If you trust it, pass --allow {package}."
+                    if is_target
+                    else f"{file}: {key} should not call for an object of its own. Received: {value}. Take it out."
+                )
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for name, child in node.items():
+            yield from _leaves(child, str(name))
+    elif isinstance(node, list):
+        for child in node:
+            yield from _leaves(child, key)
+    else:
+        yield key, node
+
+
+@contextmanager
+def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf say of a configuration into one line.
+
+    Args:
+        overrides: What was asked for, to find the name that was meant.
+
+    Raises:
+        InputError: In place of theirs.
+    """
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(_one_line(error, overrides)) from error
+    except YAMLError as error:
+        raise InputError(_one_line_of_yaml(error)) from error
+    except ValueError as error:
+        if not str(error).startswith("Config group override must be"):  # the one error Hydra has no class for
+            raise
+        raise InputError(f"A choice should be the name of a configuration, as in model=mmoe. {error}.") from error
+
+
+def _search_path(folders: Sequence[Path]) -> list[str]:
+    known = [Path(folder) for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if folder]
+    places = [f"file://{folder}" for folder in dict.fromkeys(folder.resolve() for folder in (*folders, *known))]
+    return [f"hydra.searchpath={json.dumps(places)}"] if places else []
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Compose with our configuration, and give a caller who uses Hydra too their own back."""
+    hydra, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = hydra
+        HydraConfig.instance().cfg = config
+
+
+def _one_line(error: Exception, overrides: Sequence[str]) -> str:
+    text = str(error)
+    if missing := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{missing[1]} should be given. Received: nothing. Add {missing[1]}=... to the command."
+    if unknown := re.search(r"In '[^']+': Could not find '([^']+)'", text):
+        group, _, name = unknown[1].rpartition("/")
+        options = [option for option in re.findall(r"^\t([^_\s]\S*)", text, flags=re.MULTILINE) if "=" not in option]
+        if group == "hydra/launcher" and (package := LAUNCHER_PACKAGES.get(name.partition("_")[0])):
+            return f"{group}={name} needs a package of its own. Received: none. Run pip install {package}."
+        return f"{group}: there is no {name}.{did_you_mean(name, options)}"
+    if unknown := re.search(r"Could not override '([^']+)'", text):
+        return f"{unknown[1]}: no such key.{_nearest_key(unknown[1], overrides)}"
+    if unknown := re.search(r"Could not delete from config\. '([^']+)' does not exist", text):
+        return f"~{unknown[1]}: no such key.{_nearest_key(unknown[1], overrides)}"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{' '.join(text.partition('See https')[0].split())}. An override should read key=value; a value with "
+            "spaces, commas, brackets or = needs quotes twice over: 'dataset.where=\"tab IN (0,1)\"'."
+        )
+    return " ".join(text.partition("See https")[0].split())
+
+
+def _one_line_of_yaml(error: YAMLError) -> str:
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return f"A configuration should be YAML. {' '.join(str(error).split())}."
+    place = f"{error.problem_mark.name}, line {error.problem_mark.line + 1}"
+    problem = error.problem or "it is not"
+    if twice := re.match(r"found duplicate key (.+)", problem):
+        return f"{place}: {twice[1]} should be given once. Received: it twice. Rename or drop one of the two."
+    return f"{place}: this should be YAML. Received: {problem}. Look for a bracket, quote or indent just before it."
+
+
+def _nearest_key(key: str, overrides: Sequence[str]) -> str:
+    kept = [override for override in overrides if key not in override]
+    try:
+        with _own_hydra():
+            keys = list(_flatten(hydra_compose("config", [*kept, *_search_path([])])))
+    except (HydraException, OmegaConfBaseException):
+        return ""
+    # The name is looked for among its neighbours first: a typo rarely changes the path to it.
+    parent, _, name = key.rpartition(".")
+    neighbours = [known.rpartition(".")[2] for known in keys if known.rpartition(".")[0] == parent]
+    if neighbours:
+        return did_you_mean(name, neighbours)
+    return did_you_mean(key, keys)
+
+
+def _flatten(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name in map(str, config):
+        key = f"{prefix}{name}"
+        yield key
+        if OmegaConf.is_missing(config, name) or not isinstance(node := config._get_node(name), DictConfig):
+            continue
+        if not node._is_none():
+            yield from _flatten(node, f"{key}.")

@@ -1,0 +1,211 @@
+"""What a dataset is: raw rows, and which of their columns mean what."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from funrec.data.expressions import Expression, parse_expression
+from funrec.data.preparation.rules import Downsample, SplitRule, build_downsample, build_split
+from funrec.schema import Feature, Task, build_features, build_tasks
+from funrec.utils.errors import InputError, did_you_mean
+
+
+class Dataset(ABC):
+    """Raw rows, and which of their columns are features, labels, group, item and time.
+
+    A concrete dataset says where its rows come from (`scan`) and which files they are in (`sources`);
+    `funrec.data.preparation.prepare` does the rest alike for all.
+
+    Args:
+        features: Features by name; see `funrec.schema.Feature`.
+        tasks: Tasks by name; see `funrec.schema.Task`.
+        split: The split rule's keys; see `SplitRule`.
+        group: Column of the user (or other group) that GAUC is computed within; none for no GAUC.
+        item: Column of the item; none if there is none.
+        time: Column that orders rows in time; none if there is none.
+        where: SQL condition that a row must meet to be used at all.
+        row_weight: Column or SQL expression of a row's weight in the loss; metrics never read it.
+        max_rows: Use the first `max_rows` rows (after `where`) only.
+        drop: Names of features and tasks to leave out.
+        downsample: `{task, rate}`: keep this share of the training rows where the task's label is 0.
+
+    Raises:
+        InputError: If any of these is not what it should be.
+    """
+
+    #: Columns that must not be features, with the reason.
+    leaky: Mapping[str, str] = {}
+    #: Columns of true probabilities by task name, where a dataset knows them.
+    oracle: Mapping[str, str] = {}
+
+    def __init__(
+        self,
+        *,
+        features: Mapping[str, Any],
+        tasks: Mapping[str, Any],
+        split: Mapping[str, Any],
+        group: str | None = None,
+        item: str | None = None,
+        time: str | None = None,
+        where: str | None = None,
+        row_weight: str | None = None,
+        max_rows: int | None = None,
+        drop: Sequence[str] = (),
+        downsample: Mapping[str, Any] | None = None,
+    ) -> None:
+        # A name such as 101 arrives from YAML or the command line as a number.
+        features = {str(name): value for name, value in features.items()}
+        drop = [str(name) for name in ([drop] if isinstance(drop, str | int) else drop or ())]
+        for name in drop:
+            if name not in features and name not in tasks:
+                raise InputError(f"dataset.drop: no feature or task {name}.{did_you_mean(name, [*features, *tasks])}")
+        self.features: tuple[Feature, ...] = build_features(
+            {name: value for name, value in features.items() if name not in set(drop)}
+        )
+        if not self.features:
+            raise InputError("dataset.features should name at least one feature. Received: none.")
+        self.tasks: tuple[Task, ...] = build_tasks({k: v for k, v in tasks.items() if k not in set(drop)})
+        self.split: SplitRule = build_split(split)
+        self.group = None if group is None else str(group)
+        self.item = None if item is None else str(item)
+        self.time = None if time is None else str(time)
+        self.where = where
+        self.row_weight = row_weight
+        if max_rows is not None and (isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 1):
+            raise InputError(f"dataset.max_rows should be a positive whole number. Received: {max_rows}.")
+        self.max_rows = max_rows
+        self.downsample: Downsample | None = build_downsample(downsample, self.tasks)
+
+    @abstractmethod
+    def sources(self) -> list[Path]:
+        """Return the raw files that the rows come from, which must exist; empty for generated rows."""
+
+    @abstractmethod
+    def scan(self, columns: Sequence[str], workdir: Path) -> dict[str, pl.LazyFrame]:
+        """Return the raw rows, lazily, with at least `columns`.
+
+        The key `all` is divided by the split rule; `train`, `valid` and `test` are taken as they are; any
+        other key is a further evaluation split (`random`: KuaiRand's randomly exposed rows). Rows must keep
+        their order from one call to the next.
+
+        Args:
+            columns: Raw columns that features, labels, conditions, group, item, time and split name.
+            workdir: A folder that exists until preparation ends, for datasets that write their rows first.
+
+        Raises:
+            InputError: If a file or a column is missing, with the nearest name.
+        """
+
+    def available_columns(self) -> list[str] | None:
+        """Return every raw column's name where that is known without reading rows, else none.
+
+        It lets a label name a column that SQL would read otherwise (`marital-status`), and a typo find its
+        nearest name.
+        """
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """Return what, besides the arguments of `Dataset`, determines the rows: it enters the fingerprint.
+
+        By default every public attribute of a subclass that is a plain value; the raw files are not among them,
+        since their path, size and modification time are in the fingerprint anyway.
+        """
+        own = {key: value for key, value in vars(self).items() if not key.startswith("_") and key not in _BASE_KEYS}
+        return {key: _plain(value) for key, value in sorted(own.items()) if _is_plain(value)}
+
+    def source_name(self) -> str:
+        """Return what to call the raw rows in a message: the first file, or the dataset's class."""
+        files = self.sources()
+        if not files:
+            return f"the rows of {type(self).__name__}"
+        return files[0].name + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+
+    def parse(self, key: str, text: str) -> Expression:
+        """Parse a column or an SQL expression found under the config key `key`.
+
+        Raises:
+            InputError: If it is neither.
+        """
+        return parse_expression(key, str(text), self.available_columns())
+
+    def needed_columns(self) -> dict[str, str]:
+        """Return every raw column that preparation reads, with the config key that asks for it.
+
+        Raises:
+            InputError: If an expression cannot be parsed.
+        """
+        needed: dict[str, str] = {}
+
+        def ask(key: str, columns: Iterable[str]) -> None:
+            for column in columns:
+                needed.setdefault(column, key)
+
+        for feature in self.features:
+            suffix = "" if feature.column == feature.name else ".column"
+            ask(f"dataset.features.{feature.name}{suffix}", [feature.column])
+        for task in self.tasks:
+            ask(f"dataset.tasks.{task.name}.label", self.parse(f"dataset.tasks.{task.name}.label", task.label).columns)
+            if task.where is not None:
+                key = f"dataset.tasks.{task.name}.where"
+                ask(key, self.parse(key, task.where).columns)
+        for key, expression in (("where", self.where), ("row_weight", self.row_weight)):
+            if expression is not None:
+                ask(f"dataset.{key}", self.parse(f"dataset.{key}", expression).columns)
+        for key in ("group", "item", "time"):
+            if getattr(self, key) is not None:
+                ask(f"dataset.{key}", [getattr(self, key)])
+        if self.split.column is not None:
+            ask("dataset.split.column", [self.split.column])
+        for task in self.tasks:
+            if task.name in self.oracle:
+                ask(f"the true probability of {task.name}", [self.oracle[task.name]])
+        return needed
+
+    def check_leaks(self) -> None:
+        """Refuse features that would give a label away.
+
+        Raises:
+            InputError: If a feature reads a label's source column, or one that the dataset marks as leaky.
+        """
+        for feature in self.features:
+            where = f"dataset.features.{feature.name}"
+            for task in self.tasks:
+                if feature.column in self.parse(f"dataset.tasks.{task.name}.label", task.label).columns:
+                    raise InputError(
+                        f"{where} should not be a label: task {task.name} is read from column {feature.column}. "
+                        f"Drop the feature, dataset.drop=[{feature.name}]."
+                    )
+            if feature.column in self.leaky:
+                raise InputError(
+                    f"{where} should be known before the labels are. Column {feature.column} is not: "
+                    f"{self.leaky[feature.column]}. Drop the feature, or set dataset.allow_leaky=true."
+                )
+
+
+_BASE_KEYS = frozenset(
+    (
+        *("features", "tasks", "split", "group", "item", "time", "where", "row_weight", "max_rows", "downsample"),
+        *("leaky", "oracle", "allow_leaky"),
+    )
+)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str | Path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

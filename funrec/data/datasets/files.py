@@ -1,0 +1,185 @@
+"""Raw files: finding them, reading them lazily, and saying what is wrong with them."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import glob
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from funrec.data.expressions import one_line
+from funrec.utils.errors import InputError, did_you_mean
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+COMPRESSIONS = (".gz", ".zst")
+PARQUET = (".parquet", ".pq")
+ROWS_TO_INFER_FROM = 100_000
+_DISK_FULL = re.compile("No space left|quota exceeded|File too large")
+_UNPARSED = re.compile(r"could not parse `(?P<value>.*?)` as (?:dtype )?`?(?P<dtype>\w+)`? at column '(?P<column>.*?)'")
+
+
+@contextmanager
+def reading_errors(what: Callable[[], str]) -> Iterator[None]:
+    """Turn what Polars and the disk say about unreadable rows into one line for the user."""
+    try:
+        yield
+    except pl.exceptions.NoDataError as error:
+        raise InputError(f"{what()} should hold rows. It is empty.") from error
+    except pl.exceptions.PolarsError as error:
+        if _DISK_FULL.search(str(error)):
+            raise InputError("The disk is full: free some space, or set FUNREC_CACHE to another disk.") from error
+        raise InputError(_explain(what(), error)) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _DISK_FULL.search(str(error)):
+            raise InputError("The disk is full: free some space, or set FUNREC_CACHE to another disk.") from error
+        raise InputError(f"{what()} should be readable: {one_line(error)}.") from error
+
+
+def _explain(what: str, error: Exception) -> str:
+    found = _UNPARSED.search(str(error))
+    if found is None:
+        return f"{what} should be readable as it stands: {one_line(error)}. Is it whole, and what its name says it is?"
+    kind = "whole numbers" if found["dtype"].startswith(("i", "u")) else "numbers"
+    return (
+        f"{what}: column {found['column']} should hold {kind}, as its first {ROWS_TO_INFER_FROM:,} rows do. "
+        f"Received: {found['value']!r}. Mend the file, or read the column as text, "
+        f"'dataset.dtypes={{{found['column']}: text}}'."
+    )
+
+
+def file_kind(path: Path) -> str | None:
+    """Return a file's suffix without the compression's, where it is one that can be read."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
+        return suffixes[-2] if len(suffixes) > 1 and suffixes[-2] in SEPARATORS else None
+    return suffixes[-1] if suffixes and suffixes[-1] in (*SEPARATORS, *PARQUET) else None
+
+
+def find_files(key: str, path: str, root: str | None, hint: str = "") -> list[Path]:
+    """Return the files that a path, a folder or a glob names, sorted by name.
+
+    Args:
+        key: The config key, for messages.
+        path: The path, looked for under `root` first and then as it stands.
+        root: A folder, or none.
+        hint: What to say besides when there is no such file: where to get it.
+
+    Raises:
+        InputError: If there is none, or one of a kind that cannot be read.
+    """
+    given = Path(path).expanduser()
+    places = [given] if root is None or given.is_absolute() else [Path(root).expanduser() / given, given]
+    for place in places:
+        if place.is_file():
+            return [_readable(key, place)]
+        if place.is_dir():
+            inside = sorted(file for file in place.iterdir() if file.is_file() and file_kind(file) is not None)
+            if inside:
+                return inside
+            raise InputError(f"{key}: the folder {place} should hold csv, tsv or parquet files. It holds none.")
+        if matches := sorted(glob.glob(str(place), recursive=True)):
+            return [_readable(key, Path(match)) for match in matches if Path(match).is_file()]
+    place = places[0]
+    beside = [file.name for file in place.parent.iterdir()] if place.parent.is_dir() else []
+    near = did_you_mean(place.name, beside) if beside else f" There is no folder {place.parent}."
+    raise InputError(f"{key}: no such file: {place}.{near}{hint}")
+
+
+def _readable(key: str, path: Path) -> Path:
+    if file_kind(path) is None:
+        kinds = ", ".join([*SEPARATORS, *PARQUET])
+        raise InputError(
+            f"{key} should name files of kind {kinds}, compressed as .csv{', .csv'.join(COMPRESSIONS)} or not. "
+            f"Received: {path}."
+        )
+    return path
+
+
+def scan_files(
+    files: Sequence[Path],
+    separator: str | None = None,
+    dtypes: Mapping[str, Any] | None = None,
+    null_values: Sequence[str] = (),
+) -> pl.LazyFrame:
+    """Return the rows of files of one kind, one after another, without reading them.
+
+    Args:
+        files: The files.
+        separator: Between the fields of text files; by their suffix where not given.
+        dtypes: Polars dtypes of some columns; those of others are found from the first rows.
+        null_values: Texts that stand for null.
+
+    Raises:
+        InputError: If the files are of several kinds, or a text file is empty or ends within a row.
+    """
+    kinds = {file_kind(file) in PARQUET for file in files}
+    if len(kinds) > 1:
+        raise InputError(f"{files[0].parent} should hold files of one kind. It holds text and Parquet.")
+    if kinds.pop():
+        return pl.scan_parquet(list(files), glob=False)
+    separator = separator or SEPARATORS[file_kind(files[0]) or ".csv"]
+    for file in files:
+        check_whole(file, separator)
+    if not any(_has_rows(file) for file in files):
+        raise InputError(f"{files[0]} should hold rows. It holds a header alone.")
+    known = pl.scan_csv(files[0], separator=separator, infer_schema=False, glob=False).collect_schema().names()
+    return pl.scan_csv(
+        list(files),
+        separator=separator,
+        schema_overrides={column: dtype for column, dtype in (dtypes or {}).items() if column in known},
+        null_values=list(null_values) or None,
+        infer_schema_length=ROWS_TO_INFER_FROM,
+        glob=False,
+    )
+
+
+def _has_rows(file: Path) -> bool:
+    if file.suffix.lower() in COMPRESSIONS:
+        return True
+    with file.open("rb") as stream:
+        stream.readline()
+        return bool(stream.read(1 << 12).strip())
+
+
+def check_whole(file: Path, separator: str) -> None:
+    """Refuse a text file that is empty or whose last row has fewer fields than its header: a broken download.
+
+    Raises:
+        InputError: If it is so.
+    """
+    if not file.stat().st_size:
+        raise InputError(f"{file} should hold rows. It is empty.")
+    if file.suffix.lower() in COMPRESSIONS:
+        return
+    with file.open("rb") as stream:
+        header = stream.readline()
+        start = stream.tell()
+        stream.seek(0, 2)
+        stream.seek(max(start, stream.tell() - (1 << 16)))
+        *before, last = stream.read().rstrip(b"\r\n").split(b"\n")
+    if not last:
+        return
+    fields, expected = (len(_fields(line, separator)) for line in (last, header))
+    if last.count(b'"') % 2:  # it begins or ends within a quoted field, which may itself hold line ends
+        if any(line.count(b'"') % 2 for line in before[1:]):
+            return
+        fields = min(fields, expected - 1)
+    if fields < expected:
+        raise InputError(
+            f"{file} should end with a whole row. Its last row has {fields} of {expected} fields: "
+            "the file was cut short; copy or download it again."
+        )
+
+
+def _fields(line: bytes, separator: str) -> list[str]:
+    text = line.decode("utf-8", "replace").rstrip("\r\n")
+    try:
+        return next(csv.reader([text], delimiter=separator), [])
+    except csv.Error:
+        return text.split(separator)

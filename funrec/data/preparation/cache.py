@@ -1,0 +1,187 @@
+"""Prepared data on disk: one folder per fingerprint, complete or absent, and checked before it is trusted."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from funrec.data.datasets.base import Dataset
+from funrec.data.expressions import one_line
+from funrec.schema import Feature, Task
+from funrec.utils.errors import InputError
+
+log = logging.getLogger(__name__)
+
+#: Raise it whenever the same configuration would yield other files.
+DATA_FORMAT = 1
+MANIFEST, VERIFIED = "manifest.json", "verified.json"
+_FEATURE_KEYS_OF_THE_MODEL = {"embedding_dim", "pooling"}
+_TASK_KEYS_OF_THE_MODEL = {"weight"}
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Hash all that determines a dataset's arrays: its data configuration and its raw files' path, size and time.
+
+    What concerns the model alone (embedding widths, pooling, task weights) stays out.
+
+    Raises:
+        InputError: If a raw file is missing.
+    """
+    kind = type(dataset)
+    state = {
+        "format": DATA_FORMAT,
+        "class": f"{kind.__module__}.{kind.__qualname__}",
+        "settings": dataset.settings(),
+        "features": [_without(feature, _FEATURE_KEYS_OF_THE_MODEL) for feature in dataset.features],
+        "tasks": [_without(task, _TASK_KEYS_OF_THE_MODEL) for task in dataset.tasks],
+        "split": asdict(dataset.split),
+        "downsample": None if dataset.downsample is None else asdict(dataset.downsample),
+        "oracle": dict(dataset.oracle),
+        **{key: getattr(dataset, key) for key in ("group", "item", "time", "where", "row_weight", "max_rows")},
+        "sources": [_stat(path) for path in dataset.sources()],
+    }
+    return hashlib.sha256(json.dumps(state, default=str).encode()).hexdigest()[:32]
+
+
+def _without(part: Feature | Task, keys: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in asdict(part).items() if key not in keys}
+
+
+def _stat(path: Path) -> list[Any]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path} should be a file that can be read: {one_line(error)}.") from error
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def obtain(cache: Path, name: str, build: Callable[[Path], None]) -> Path:
+    """Return the cache entry `name`, built first if there is none or if it is damaged.
+
+    Two processes that want the same entry at the same moment build it once: the second waits. An entry is built in a
+    folder of its own and then renamed, so a killed process leaves no half of one.
+
+    Args:
+        cache: The cache folder, made where it is missing.
+        name: The entry's name.
+        build: Fills the empty folder that it is given.
+
+    Raises:
+        InputError: If the cache cannot be written to, the disk is full, or `build` raises it.
+    """
+    entry = cache / name
+    with _writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+    if entry.is_dir() and not _damage_on_opening(entry):
+        return entry
+    with _writing(cache), filelock.FileLock(cache / f"{name}.lock"):
+        if entry.is_dir():
+            damage = _damage_on_opening(entry)
+            if not damage:
+                return entry
+            log.warning("cache entry %s is damaged (%s) and is prepared anew", entry, damage[0])
+            _remove(entry)
+        for left_over in cache.glob(f".building-{name}-*"):
+            _remove(left_over)
+        folder = Path(tempfile.mkdtemp(prefix=f".building-{name}-", dir=cache))
+        try:
+            build(folder)
+            manifest = {"format": DATA_FORMAT, "files": {file: _checksum(folder / file) for file in _files(folder)}}
+            (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+            folder.chmod(0o755)
+            folder.rename(entry)
+        finally:
+            _remove(folder)
+    if damage := _damage_on_opening(entry):
+        raise InputError(f"{entry} should read as it was written: {damage[0]}. Check the disk.")
+    return entry
+
+
+@contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise InputError(
+                f"The disk under {cache} is full: free some space, or set FUNREC_CACHE to another disk."
+            ) from error
+        raise InputError(
+            f"The cache {cache} should be a folder that can be written to: {one_line(error)}. Set FUNREC_CACHE."
+        ) from error
+
+
+def entries(cache: Path) -> list[Path]:
+    """Return the cache's entries, the oldest first."""
+    found = [path for path in cache.glob("*") if path.is_dir() and not path.name.startswith(".")]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def verify(entry: Path) -> list[str]:
+    """Read every file of an entry again and return what is wrong with it; empty when it is sound."""
+    try:
+        manifest = json.loads((entry / MANIFEST).read_text())
+        files = manifest["files"]
+        if manifest["format"] != DATA_FORMAT:
+            return [f"{MANIFEST} is of format {manifest['format']}, not {DATA_FORMAT}"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{MANIFEST} is unreadable: {one_line(error)}"]
+    damage = []
+    for file, checksum in files.items():
+        try:
+            if _checksum(entry / file) != checksum:
+                damage.append(f"{file} has changed since it was written")
+        except OSError:
+            damage.append(f"{file} is missing or unreadable")
+    return damage
+
+
+def _damage_on_opening(entry: Path) -> list[str]:
+    """Verify an entry, unless it was verified before and no file's size or time has changed since."""
+    stamp = entry / VERIFIED
+    try:
+        if json.loads(stamp.read_text()) == _stamp(entry):
+            return []
+    except (OSError, ValueError):
+        pass
+    damage = verify(entry)
+    if not damage:
+        try:
+            partial = entry / f".{VERIFIED}-{os.getpid()}"
+            partial.write_text(json.dumps(_stamp(entry)))
+            partial.replace(stamp)
+        except OSError:
+            log.debug("cache entry %s cannot be stamped as verified: it will be verified again", entry)
+    return damage
+
+
+def _stamp(entry: Path) -> dict[str, list[int]]:
+    files = [*_files(entry), MANIFEST]
+    return {file: [(entry / file).stat().st_size, (entry / file).stat().st_mtime_ns] for file in files}
+
+
+def _files(folder: Path) -> list[str]:
+    """Return every file that belongs to an entry, relative to it."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in paths if path.name != MANIFEST and VERIFIED not in path.name)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

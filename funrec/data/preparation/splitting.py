@@ -1,0 +1,133 @@
+"""Which split a row falls into."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from funrec.data.datasets.base import Dataset
+from funrec.data.features.vocabulary import key_dtype, stable_hash
+from funrec.data.randomness import uniform
+from funrec.utils.errors import InputError
+
+#: Split names by code; other evaluation splits come as frames of their own.
+SPLIT_NAMES = ("train", "valid", "test")
+#: What a row's code says where the row fits into no split.
+MISSING_VALUE, ODD_VALUE = -1, -2
+
+_COLUMN_VALUES = {
+    "train": 0,
+    "training": 0,
+    "valid": 1,
+    "val": 1,
+    "validation": 1,
+    "dev": 1,
+    "test": 2,
+    "testing": 2,
+}
+
+
+def split_column(dataset: Dataset) -> str | None:
+    """Return the column that the split rule reads; none for `random`, which reads the row's number.
+
+    Raises:
+        InputError: If the rule needs a column and none is given.
+    """
+    rule = dataset.split
+    fallback = {"time": dataset.time, "group": dataset.group, "random": None, "column": None}[rule.by]
+    column = rule.column or fallback
+    if column is None and rule.by != "random":
+        also = f" or dataset.{rule.by}" if rule.by != "column" else ""
+        raise InputError(f"dataset.split.column{also} should name a column to split by {rule.by}. Received: none.")
+    return column
+
+
+def split_code(dataset: Dataset, schema: pl.Schema, row: str) -> pl.Expr:
+    """Return each row's split as its place in `SPLIT_NAMES`, or `MISSING_VALUE`, or `ODD_VALUE`.
+
+    Args:
+        dataset: Whose rule it is.
+        schema: The raw rows' dtypes.
+        row: Name of the column of row numbers.
+
+    Raises:
+        InputError: If the rule lacks what it needs, or does not fit the column.
+    """
+    rule = dataset.split
+    column = split_column(dataset) or row
+    if rule.by == "time":
+        return _code_by_time(dataset, column, schema[column])
+    if rule.by == "column":
+        values = pl.col(column).cast(pl.String).str.strip_chars().str.to_lowercase()
+        code = values.replace_strict(_COLUMN_VALUES, default=ODD_VALUE, return_dtype=pl.Int8)
+        return pl.when(values.is_null()).then(pl.lit(MISSING_VALUE, pl.Int8)).otherwise(code)
+    if rule.valid is None:
+        raise InputError(
+            f"dataset.split.valid should be a share between 0 and 1 to split by {rule.by}. Received: none."
+        )
+    valid, test = rule.valid, rule.test or 0.0
+
+    def code_of(share: NDArray[np.float64]) -> pl.Series:
+        return pl.Series(np.where(share < valid, 1, np.where(share < valid + test, 2, 0)).astype(np.int8))
+
+    if rule.by == "random":
+        return pl.col(row).map_batches(
+            lambda rows: code_of(uniform(rows.cast(pl.UInt64).to_numpy(), rule.seed, "split")),
+            return_dtype=pl.Int8,
+            is_elementwise=True,
+        )
+    key = key_dtype("dataset.split.column", schema[column])
+    return pl.col(column).map_batches(
+        lambda values: code_of(uniform(stable_hash(values, key), rule.seed, "split")),
+        return_dtype=pl.Int8,
+        is_elementwise=True,
+    )
+
+
+def _code_by_time(dataset: Dataset, column: str, dtype: pl.DataType) -> pl.Expr:
+    rule = dataset.split
+    if rule.valid_from is None:
+        raise InputError("dataset.split.valid_from should say where validation begins. Received: none.")
+    value = pl.col(column)
+    if dtype.is_float():
+        value = value.fill_nan(None)
+    code = pl.when(value >= time_bound("valid_from", rule.valid_from, column, dtype)).then(1).otherwise(0)
+    if rule.test_from is not None:
+        code = pl.when(value >= time_bound("test_from", rule.test_from, column, dtype)).then(2).otherwise(code)
+    if dtype == pl.String:
+        # Text sorts in time order only when it begins with the year.
+        code = pl.when(value.str.contains(r"^\s*\d{4}")).then(code).otherwise(ODD_VALUE)
+    return pl.when(value.is_null()).then(MISSING_VALUE).otherwise(code).cast(pl.Int8)
+
+
+def time_bound(key: str, value: Any, column: str, dtype: pl.DataType) -> pl.Expr:
+    """Return `valid_from` or `test_from` as a literal that compares with the column."""
+    if isinstance(value, bool):
+        raise _bad_bound(key, value, column, dtype)
+    if dtype.is_numeric():
+        try:
+            number = value if isinstance(value, int | float) else float(str(value).replace("_", ""))
+        except ValueError:
+            raise _bad_bound(key, value, column, dtype) from None
+        return pl.lit(number)
+    if dtype == pl.String:
+        return pl.lit(value.isoformat() if isinstance(value, datetime.date) else str(value))
+    if dtype == pl.Date or dtype == pl.Datetime:
+        text = value.isoformat() if isinstance(value, datetime.date) else str(value)
+        try:
+            moment = datetime.datetime.fromisoformat(text)
+        except ValueError:
+            raise _bad_bound(key, value, column, dtype) from None
+        return pl.lit(moment.date() if dtype == pl.Date else moment).cast(dtype)
+    raise InputError(f"dataset.split: column {column} should hold numbers, dates or ISO text. Received: {dtype}.")
+
+
+def _bad_bound(key: str, value: Any, column: str, dtype: pl.DataType) -> InputError:
+    return InputError(
+        f"dataset.split.{key} should be written as column {column} is ({dtype}; 20220508, 2022-05-08, ...). "
+        f"Received: {value}."
+    )

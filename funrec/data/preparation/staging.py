@@ -1,0 +1,212 @@
+"""One pass over the raw rows, into one flat file per frame with all that preparation reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from funrec.data.datasets.base import Dataset
+from funrec.data.datasets.files import reading_errors
+from funrec.data.expressions import one_line
+from funrec.data.features.encoding import reading
+from funrec.data.preparation.splitting import MISSING_VALUE, ODD_VALUE, SPLIT_NAMES, split_code, split_column
+from funrec.data.randomness import uniform
+from funrec.schema import Task
+from funrec.utils.errors import InputError, did_you_mean
+
+ROW, SPLIT, WEIGHT = "row", "split", "weight"
+ROWS_PER_BATCH = 1 << 18
+
+
+@dataclass(frozen=True)
+class StagedFrame:
+    """The rows of one frame that `Dataset.scan` returned.
+
+    Columns: `row`, `split`, `label/<task>`, `where/<task>`, `oracle/<task>`, `weight`, `feature/<name>`, `group`,
+    `item`, `time`; those that the dataset does not have are absent.
+
+    Attributes:
+        path: The Arrow IPC file.
+        schema: Its dtypes.
+        counts: Rows by split name.
+        codes: Split names by the code in column `split`.
+        lists: Raw columns that hold lists.
+    """
+
+    path: Path
+    schema: pl.Schema
+    counts: dict[str, int]
+    codes: dict[int, str]
+    lists: frozenset[str]
+
+    @property
+    def rows(self) -> pl.LazyFrame:
+        return pl.scan_ipc(self.path)
+
+    def rows_of(self, split: str) -> pl.LazyFrame | None:
+        """Return the rows of one split; none if this frame has none of it."""
+        for code, name in self.codes.items():
+            if name == split:
+                return self.rows.filter(pl.col(SPLIT) == code) if len(self.codes) > 1 else self.rows
+        return None
+
+    def batches(self) -> Iterator[pl.DataFrame]:
+        """Yield the rows in order, a bounded number at a time."""
+        total = sum(self.counts.values())
+        for start in range(0, total, ROWS_PER_BATCH):
+            yield self.rows.slice(start, ROWS_PER_BATCH).collect()
+
+
+def stage(dataset: Dataset, folder: Path) -> list[StagedFrame]:
+    """Evaluate labels, masks, split and weights once, in row order and without holding the rows in memory.
+
+    Args:
+        dataset: Whose rows to stage.
+        folder: An empty folder to work in.
+
+    Raises:
+        InputError: If a column is missing, an expression does not fit it, or a file cannot be read.
+    """
+    needed = dataset.needed_columns()
+    _check_columns(dataset, needed, dataset.available_columns())
+    raw = folder / "raw"
+    raw.mkdir()
+    with reading_errors(dataset.source_name):
+        frames = dataset.scan(list(needed), raw)
+        schemas = {name: frame.collect_schema() for name, frame in frames.items()}
+    for name in schemas:
+        _check_columns(dataset, needed, schemas[name].names())
+    lists = frozenset(
+        column for schema in schemas.values() for column, dtype in schema.items() if isinstance(dtype, pl.List)
+    )
+    staged = []
+    for number, (name, frame) in enumerate(frames.items()):
+        path = folder / f"{number}.arrow"
+        with reading_errors(dataset.source_name):
+            codes = dict(enumerate(SPLIT_NAMES)) if name == "all" else {0: name}
+            plan = _plan(dataset, name, frame, schemas[name], lists)
+            plan.sink_ipc(path, compression="uncompressed")
+            counts = pl.scan_ipc(path).group_by(SPLIT).agg(pl.len(), pl.col(ROW).first()).collect(engine="streaming")
+        rows = dict(zip(counts[SPLIT].to_list(), counts["len"].to_list(), strict=True))
+        _check_split(dataset, counts)
+        kept = {split: rows.get(code, 0) for code, split in codes.items()}
+        staged.append(StagedFrame(path, pl.scan_ipc(path).collect_schema(), kept, codes, lists))
+    return staged
+
+
+def _check_columns(dataset: Dataset, needed: dict[str, str], known: list[str] | None) -> None:
+    if known is None:
+        return
+    for column, key in needed.items():
+        if column not in known:
+            named = "" if key.endswith(f".{column}") else f" {column}"
+            raise InputError(f"{key}: no such column{named} in {dataset.source_name()}.{did_you_mean(column, known)}")
+
+
+def _plan(dataset: Dataset, name: str, frame: pl.LazyFrame, schema: pl.Schema, lists: frozenset[str]) -> pl.LazyFrame:
+    """Return the lazy query that yields one frame's staged rows."""
+    row = _unused("row", schema)
+    frame = frame.with_row_index(row)
+    if dataset.where is not None:
+        frame = frame.filter(_condition(dataset, "dataset.where", dataset.where, schema))
+    if dataset.max_rows is not None:
+        frame = frame.head(dataset.max_rows)
+    columns = [pl.col(row).cast(pl.Int64).alias(ROW)]
+    code = split_code(dataset, schema, row) if name == "all" else pl.lit(0, pl.Int8)
+    columns.append(code.alias(SPLIT))
+    for task in dataset.tasks:
+        columns.append(_label(dataset, task, schema))
+        if task.where is not None:
+            condition = _condition(dataset, f"dataset.tasks.{task.name}.where", task.where, schema)
+            columns.append(condition.alias(f"where/{task.name}"))
+        if task.name in dataset.oracle:
+            columns.append(pl.col(dataset.oracle[task.name]).cast(pl.Float32).alias(f"oracle/{task.name}"))
+    if dataset.row_weight is not None:
+        key = "dataset.row_weight"
+        weight = dataset.parse(key, dataset.row_weight).expr
+        _check_numeric(key, schema, weight)
+        columns.append(weight.cast(pl.Float64).alias(WEIGHT))
+    for feature in dataset.features:
+        value = reading(feature, schema, is_list=feature.column in lists)
+        columns.append(value.alias(f"feature/{feature.name}"))
+    for role in ("group", "item", "time"):
+        column = getattr(dataset, role)
+        if column is not None:
+            columns.append(pl.col(column).alias(role))
+    plan = frame.select(columns)
+    if dataset.downsample is not None and name in ("all", "train"):
+        plan = plan.filter(_is_kept(dataset, plan.collect_schema()))
+    return plan
+
+
+def _label(dataset: Dataset, task: Task, schema: pl.Schema) -> pl.Expr:
+    key = f"dataset.tasks.{task.name}.label"
+    label = dataset.parse(key, task.label).expr
+    _check_numeric(key, schema, label)
+    return label.cast(pl.Float32).alias(f"label/{task.name}")
+
+
+def _check_numeric(key: str, schema: pl.Schema, expression: pl.Expr) -> None:
+    dtype = _dtype(key, schema, expression)
+    if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
+        raise InputError(
+            f"{key} should be a number or true/false. Received: a column of {dtype}. "
+            "Write a condition, such as \"income = '>50K'\"."
+        )
+
+
+def _condition(dataset: Dataset, key: str, text: str, schema: pl.Schema) -> pl.Expr:
+    """Return a condition as a Boolean that is never null: what is unknown does not hold."""
+    expression = dataset.parse(key, text).expr
+    dtype = _dtype(key, schema, expression)
+    if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
+        raise InputError(f'{key} should be a condition, such as "tab IN (0,1)". Received: {text}, which is {dtype}.')
+    return expression.cast(pl.Boolean).fill_null(False)
+
+
+def _dtype(key: str, schema: pl.Schema, expression: pl.Expr) -> pl.DataType:
+    """Try an expression on no rows: that tells its dtype, and whether it fits the columns."""
+    try:
+        return pl.DataFrame(schema=schema).select(expression.alias("value")).schema["value"]
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{key} should fit the columns' types: {one_line(error)}.") from error
+
+
+def _is_kept(dataset: Dataset, schema: pl.Schema) -> pl.Expr:
+    """Return which rows downsampling keeps: a function of seed and row number, so the same in every run."""
+    sampling = dataset.downsample
+    assert sampling is not None
+    negative = (pl.col(SPLIT) == 0) & (pl.col(f"label/{sampling.task}") == 0)
+    if f"where/{sampling.task}" in schema:
+        negative &= pl.col(f"where/{sampling.task}")
+    seed, rate = dataset.split.seed, sampling.rate
+
+    def is_drawn(rows: pl.Series) -> pl.Series:
+        return pl.Series(uniform(rows.cast(pl.UInt64).to_numpy(), seed, "downsample") < rate)
+
+    drawn = pl.col(ROW).map_batches(is_drawn, return_dtype=pl.Boolean, is_elementwise=True)
+    return negative.fill_null(False).not_() | drawn
+
+
+def _unused(name: str, schema: pl.Schema) -> str:
+    while name in schema:
+        name = f"_{name}"
+    return name
+
+
+def _check_split(dataset: Dataset, counts: pl.DataFrame) -> None:
+    for code, what in ((MISSING_VALUE, "is null"), (ODD_VALUE, "fits no split")):
+        odd = counts.filter(pl.col(SPLIT) == code)
+        if odd.height:
+            should = {
+                "time": "a number or a date that begins with the year",
+                "column": "train, valid or test",
+            }.get(dataset.split.by, "a value")
+            raise InputError(
+                f"dataset.split: column {split_column(dataset)} should hold {should} in every row. In "
+                f"{odd['len'][0]:,} rows it {what}, the first of which is row {odd[ROW][0]:,} (from 0). "
+                "Mend the file, or leave such rows out with dataset.where."
+            )

@@ -1,0 +1,100 @@
+"""What a multi-task model has to beat: logistic regression, an item's popularity, and a model per task."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from funrec.config.compose import compose
+from funrec.data.arrays import PreparedData, SplitArrays
+from funrec.runs.folder import is_run, new_run_folder
+
+BASELINES = ("logistic", "popularity", "single_task")
+POPULARITY = "popularity"
+
+#: Impressions at the mean rate that every item's own are mixed with.
+SMOOTHING = 20.0
+ROWS_PER_BATCH = 1 << 20
+
+
+def baseline_configs(config: Mapping[str, Any], overrides: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each baseline's name and configuration: that of a run with another model, and `fixed` weights.
+
+    Nothing is shared in a baseline, so that there is nothing for a weighting to reconcile. A model's own settings
+    (`model.tower_units=...`) are those that its file and the experiment give it, not those of the run.
+
+    Args:
+        config: The run's configuration.
+        overrides: What was asked for on top of the defaults.
+    """
+    kept = [override for override in overrides if override.lstrip("+").startswith("experiment=")]
+    for name in BASELINES:
+        sibling = copy.deepcopy(dict(config)) | {"baselines": False, "tuned_on": None}
+        if name == POPULARITY:
+            sibling["model"] = {"_target_": f"{__name__}.{Popularity.__name__}", "smoothing": SMOOTHING}
+        else:
+            sibling["model"] = compose([*kept, f"model={name}"])["model"]
+        sibling["weighting"] = compose(["weighting=fixed"])["weighting"]
+        yield name, sibling
+
+
+def baseline_folder(folder: Path, name: str, is_resumed: bool) -> Path:
+    """Return the folder of a run's baseline, beside the run's own: made now, unless a resumed run has it already.
+
+    Raises:
+        InputError: If it cannot be made.
+    """
+    place = folder.parent / f"{folder.name}_{name}"
+    return place if is_resumed and is_run(place) else new_run_folder(place.parent, place.name)
+
+
+def is_popularity(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration's model is an item's popularity, which needs no training."""
+    return bool(config["model"].get("_target_") == f"{__name__}.{Popularity.__name__}")
+
+
+class Popularity:
+    """Scores a row by how its item did in training, whoever the user is.
+
+    `p = (positives + smoothing * mean rate) / (rows + smoothing)` of the item's training rows in the task's sample
+    space, each at its weight in the loss. An item that training never saw has the mean rate.
+
+    Args:
+        data: The prepared data, which has an item column.
+        smoothing: Impressions at the mean rate that every item's own are mixed with.
+    """
+
+    def __init__(self, data: PreparedData, smoothing: float = SMOOTHING) -> None:
+        train = data.splits["train"]
+        if train.items is None:
+            raise ValueError("Popularity needs items.")
+        size = 1 + max(int(split.items.max(initial=-1)) for split in data.splits.values() if split.items is not None)
+        sums, rows = np.zeros((size, len(data.tasks))), np.zeros((size, len(data.tasks)))
+        for start in range(0, len(train), ROWS_PER_BATCH):
+            part = slice(start, start + ROWS_PER_BATCH)
+            labels, items = np.asarray(train.labels[part], np.float64), train.items[part]
+            weights = np.ones_like(labels) if train.weights is None else np.asarray(train.weights[part], np.float64)
+            if train.masks is not None:
+                weights = weights * train.masks[part]
+            for column in range(len(data.tasks)):
+                rows[:, column] += np.bincount(items, weights[:, column], size)
+                sums[:, column] += np.bincount(items, weights[:, column] * labels[:, column], size)
+        mean = sums.sum(0) / np.maximum(rows.sum(0), 1e-12)
+        self._tasks = data.tasks
+        self._offsets = data.logit_offsets
+        self._rates = (sums + smoothing * mean) / (rows + smoothing)
+
+    def score(self, split: SplitArrays) -> dict[str, np.ndarray]:
+        """Return a logit per row and binary task, the mean label for regression, by task; `float32 (rows,)`."""
+        scores = {}
+        for column, task in enumerate(self._tasks):
+            rate = self._rates[np.asarray(split.items), column]
+            if task.kind == "binary":
+                rate = np.clip(rate, 1e-9, 1 - 1e-9)
+                rate = np.log(rate / (1 - rate)) + self._offsets.get(task.name, 0.0)
+            scores[task.name] = rate.astype(np.float32)
+        return scores

@@ -1,0 +1,190 @@
+"""From a configuration to the parts that train: the only place that knows which room each part is from."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
+
+import keras
+import numpy as np
+from tensorflow.python.eager import context
+
+from funrec.config.build import build
+from funrec.models.backbones.base import Backbone
+from funrec.models.checks import check_positive_number
+from funrec.models.funnels.base import Funnel
+from funrec.models.model import MultiTaskModel
+from funrec.schema import InputLayout, Task
+from funrec.training.gates import GateMeter, gate_columns
+from funrec.training.saving import CheckpointFile
+from funrec.training.scoring import Scorer
+from funrec.training.trainer import Trainer
+from funrec.utils.errors import InputError
+from funrec.weighting.base import Weighting
+
+log = logging.getLogger("funrec")
+
+__all__ = [
+    "CheckpointFile",
+    "GateMeter",
+    "Parts",
+    "Scorer",
+    "base_rates",
+    "build_model",
+    "build_parts",
+    "check_parts",
+    "count_lookups",
+    "forget_former_models",
+    "gate_columns",
+    "part_name",
+]
+
+
+#: Bytes of models that are not needed any more and may wait for Python to notice.
+MAY_WAIT = 1 << 26
+_models: WeakSet[MultiTaskModel] = WeakSet()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What takes part in training."""
+
+    model: MultiTaskModel
+    weighting: Weighting
+    optimizer: keras.optimizers.Optimizer
+    trainer: Trainer
+
+
+def check_parts(config: Mapping[str, Any], tasks: Sequence[Task], metrics: Collection[str]) -> None:
+    """Build what needs no data and let it go: a typo should not wait for a long preparation.
+
+    Args:
+        config: The resolved configuration.
+        tasks: The dataset's tasks.
+        metrics: What validation will measure, for `trainer.monitor`.
+
+    Raises:
+        InputError: If a part is not what it should be.
+    """
+    trainer, _, _ = _build_loop(config, tasks)
+    trainer.check_monitor(metrics)
+    build(config["model"]["backbone"], Backbone, "model.backbone", dtype=trainer.precision)
+    build(config["model"]["funnel"], Funnel, "model.funnel").configure(tasks)
+
+
+def build_parts(config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout) -> Parts:
+    """Build everything that `config` names.
+
+    Raises:
+        InputError: If a part is not what it should be.
+    """
+    trainer, weighting, optimizer = _build_loop(config, tasks)
+    if trainer.monitor != config["trainer"].get("monitor", trainer.monitor):
+        log.info("No task is binary, so that trainer.monitor is %s, where less is better.", trainer.monitor)
+    return Parts(build_model(config["model"], tasks, layout, trainer.precision), weighting, optimizer, trainer)
+
+
+def _build_loop(
+    config: Mapping[str, Any], tasks: Sequence[Task]
+) -> tuple[Trainer, Weighting, keras.optimizers.Optimizer]:
+    trainer = build(config["trainer"], Trainer, "trainer")
+    if trainer.monitor == "auc_macro" and all(task.kind == "regression" for task in tasks):
+        trainer.monitor, trainer.monitor_mode = "rmse_macro", "min"
+    weighting = build(config["weighting"], Weighting, "weighting")
+    weighting.configure(tasks)
+    optimizer = build(_check_optimizer(config["optimizer"]), keras.optimizers.Optimizer, "optimizer")
+    return trainer, weighting, optimizer
+
+
+def build_model(
+    config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout, precision: str
+) -> MultiTaskModel:
+    """Build the model that `config` describes; `initialise` makes its weights.
+
+    Raises:
+        InputError: If a part is not what it should be.
+    """
+    if not layout.features:
+        raise InputError("dataset.features should name at least one feature. Received: none.")
+    config = dict(config)
+    backbone = build(config.pop("backbone"), Backbone, "model.backbone", dtype=precision)
+    funnel = build(config.pop("funnel"), Funnel, "model.funnel")
+    model = build(
+        config,
+        MultiTaskModel,
+        "model",
+        backbone=backbone,
+        funnel=funnel,
+        layout=layout,
+        tasks=tasks,
+        precision=precision,
+    )
+    _models.add(model)
+    return model
+
+
+def forget_former_models() -> None:
+    """Free what the runs before this one left in the process.
+
+    Keras' layers refer to themselves, so that gigabytes of a model wait for Python's collector, which looks at the
+    number of objects and not at their size. And TensorFlow keeps about a megabyte for every graph that ever ran.
+    """
+    if sum(4 * model.count_params() for model in _models if model.built) > MAY_WAIT:
+        gc.collect()
+    context.context().clear_kernel_cache()
+
+
+def part_name(target: str) -> str:
+    """Return what tables call a part: the name of its module, `funrec.models.backbones.mmoe.MMoE` -> `mmoe`."""
+    return target.split(".")[-2]
+
+
+def base_rates(rows: Any, tasks: Sequence[Task], offsets: Mapping[str, float]) -> dict[str, float]:
+    """Return every task's positive rate (mean label, for regression) over its sample space in the training split.
+
+    Args:
+        rows: The training split.
+        tasks: The tasks, in the order of the label columns.
+        offsets: `log r` of a task whose negatives were downsampled at rate r, whose rate is put right.
+    """
+    sums, counts = np.zeros(len(tasks)), np.zeros(len(tasks))
+    for start in range(0, len(rows), 1 << 20):
+        part = slice(start, start + (1 << 20))
+        labels = rows.labels[part]
+        weights = np.ones_like(labels) if rows.weights is None else np.asarray(rows.weights[part])
+        if rows.masks is not None:
+            weights = weights * rows.masks[part]
+        sums += (labels * weights).sum(0, dtype=np.float64)
+        counts += weights.sum(0, dtype=np.float64)
+    rates = {}
+    for task, total, count in zip(tasks, sums, counts, strict=True):
+        kept = np.exp(offsets.get(task.name, 0.0))
+        negatives = (count - total) / kept if task.kind == "binary" else count - total
+        rates[task.name] = float(total / max(total + negatives, 1e-12))
+    return rates
+
+
+def count_lookups(rows: Any, layout: InputLayout) -> dict[str, np.ndarray]:
+    """Return how often the training split looks every embedding row up, by the feature that owns it."""
+    counts = {name: np.zeros(rows_of, np.int64) for name, rows_of in layout.cardinalities.items()}
+    owner = {feature.name: feature.share_with or feature.name for feature in layout.features}
+    for start in range(0, len(rows), 1 << 20):
+        ids = rows.ids[start : start + (1 << 20)]
+        for column, name in enumerate(layout.id_features):
+            counts[owner[name]] += np.bincount(ids[:, column], minlength=len(counts[owner[name]]))
+    for feature in layout.sequence_features:
+        values = rows.sequences[feature.name].values
+        counts[owner[feature.name]] += np.bincount(values, minlength=len(counts[owner[feature.name]]))
+    return counts
+
+
+def _check_optimizer(config: Mapping[str, Any]) -> dict[str, Any]:
+    if "learning_rate" not in config:
+        return dict(config)
+    # Keras takes no whole number, and a negative one without a word.
+    rate = check_positive_number("optimizer.learning_rate", config["learning_rate"])
+    return {**config, "learning_rate": rate}

@@ -1,0 +1,197 @@
+"""What a run says about itself beside its metrics: warnings, slices, reliability. From the same saved scores."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from funrec.data.arrays import PreparedData
+from funrec.data.preparation.repeats import count_repeats
+from funrec.data.slicing import cut
+from funrec.experiment.evaluation import SUFFIXES, Scored
+from funrec.metrics.calibration import reliability_bins, sigmoid
+from funrec.metrics.diagnosis import Finding, find_problems
+from funrec.metrics.evaluate import evaluate
+from funrec.metrics.heads import HeadByLabel, Rows, head_by_label
+from funrec.metrics.leaks import auc_of_codes, auc_of_numbers
+from funrec.schema import Task
+
+if TYPE_CHECKING:
+    import polars as pl
+
+log = logging.getLogger("funrec")
+
+#: More validation rows than this repeat a training row than training rows repeat each other.
+MOST_REPEATS = 0.02
+#: A feature most of whose validation values training never saw says little.
+MOST_UNKNOWN = 0.5
+RELIABILITY_BINS = 15
+#: A feature that ranks a label so well by itself has seen it. Only tasks ranked as well are searched for one.
+GIVES_AWAY = 0.95
+
+
+def diagnose(data: PreparedData, scored: Sequence[Scored]) -> dict[str, Any]:
+    """Look for mistakes in a run's validation scores and data; warn of each in one line.
+
+    Returns:
+        The record's `diagnosis`: `split`, `tasks`, `auc` (heads by labels), `gain` and `gain_error` (how much better
+        than the label's own head), `units`, `repeats`, and `findings`, each with `kind`, `subjects` and `message`.
+    """
+    valid = next(split for split in scored if split.name == "valid")
+    rows = _rows(data, valid)
+    matrix = head_by_label(rows)
+    repeats = count_repeats(data)
+    findings = _name_leaks(data, rows, matrix, find_problems(rows, matrix))
+    findings += _data_problems(data, repeats.valid, repeats.train)
+    for finding in findings:
+        log.warning("Warning: %s", finding.message)
+    return {
+        "split": valid.name,
+        "tasks": matrix.tasks,
+        "auc": matrix.auc,
+        "gain": matrix.gain,
+        "gain_error": matrix.gain_error,
+        "units": matrix.units,
+        "repeats": asdict(repeats),
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def measure_slices(
+    data: PreparedData,
+    scored: Sequence[Scored],
+    gauc_weight: str,
+    columns: Mapping[str, Mapping[str, pl.Series]],
+) -> list[dict[str, Any]]:
+    """Return the table's metrics on every slice of every evaluation split that has rows: the record's `slices`.
+
+    A row has `split`, `slice`, `value`, `rows`, `metrics`, and `absent` with the reason for a metric that has no value.
+    """
+    found = []
+    for split in scored:
+        scores = _scores(data.tasks, split)
+        of_split = {name: values[split.name] for name, values in columns.items() if split.name in values}
+        for part in cut(data, split.rows, of_split):
+            places = np.flatnonzero(part.rows)
+            if not places.size:
+                continue
+            evaluation = evaluate(
+                data.tasks,
+                np.asarray(split.rows.labels[places]),
+                scores[places],
+                masks=None if split.rows.masks is None else np.asarray(split.rows.masks[places]),
+                groups=None if split.rows.groups is None else np.asarray(split.rows.groups[places]),
+                gauc_weight=gauc_weight,
+                strict=False,
+                level="table",
+            )
+            found.append(
+                {
+                    "split": split.name,
+                    "slice": part.name,
+                    "value": part.value,
+                    "rows": places.size,
+                    "metrics": evaluation.metrics,
+                    "absent": evaluation.absent,
+                }
+            )
+    return found
+
+
+def measure_reliability(data: PreparedData, scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
+    """Return every binary task's reliability bins: the record's `reliability`, by `<task>` and `<task>@<split>`."""
+    found = {}
+    for split in scored:
+        rows, suffix = _rows(data, split), SUFFIXES.get(split.name, f"@{split.name}")
+        for column in rows.binary():
+            places = rows.of_task(column)
+            if not places.size:
+                continue
+            labels, logits = rows.labels[places, column], rows.scores[places, column]
+            bins = reliability_bins(labels, sigmoid(logits), RELIABILITY_BINS)
+            found[f"{data.tasks[column].name}{suffix}"] = asdict(bins)
+    return found
+
+
+def _name_leaks(data: PreparedData, rows: Rows, matrix: HeadByLabel, findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings, with the feature that gives a well ranked label away by itself, where one does."""
+    found = list(findings)
+    for place, task in enumerate(matrix.tasks):
+        if not matrix.auc[place, place] >= GIVES_AWAY:
+            continue
+        feature, value = _best_alone(data, rows, next(i for i, each in enumerate(data.tasks) if each.name == task))
+        if value < GIVES_AWAY:
+            continue
+        told = f"{feature} alone ranks {task} with an AUC of {value:.4f}"
+        for index, finding in enumerate(found):
+            if finding.kind == "too_good" and finding.subjects == (task,):
+                message = f"{finding.message} {told}: dataset.drop=[{feature}] leaves it out."
+                found[index] = replace(finding, message=message)
+                break
+        else:
+            message = (
+                f"{told}. Check whether it is known before {task} happens; dataset.drop=[{feature}] leaves it out."
+            )
+            found.append(Finding("leak", (task, feature), message))
+    return found
+
+
+def _best_alone(data: PreparedData, rows: Rows, task: int) -> tuple[str, float]:
+    """Return the feature that ranks a task's validation labels best by itself, and its AUC."""
+    train, valid = data.splits["train"], data.splits["valid"]
+    known = np.arange(len(train)) if train.masks is None else np.flatnonzero(train.masks[:, task])
+    picked = rows.of_task(task)
+    train_labels, labels = np.asarray(train.labels[known, task]), rows.labels[picked, task]
+    best, value = "", 0.0
+    for place, name in enumerate(data.id_features):
+        alone = auc_of_codes(train.ids[known, place], train_labels, valid.ids[picked, place], labels)
+        best, value = max((best, value), (name, alone), key=lambda pair: pair[1])
+    for place, name in enumerate(data.numeric_features):
+        alone = auc_of_numbers(valid.numeric[picked, place], labels)
+        best, value = max((best, value), (name, alone), key=lambda pair: pair[1])
+    return best, value
+
+
+def _data_problems(data: PreparedData, valid: float, train: float) -> list[Finding]:
+    found = []
+    if valid - train > MOST_REPEATS:
+        found.append(
+            Finding(
+                "repeated_rows",
+                (),
+                f"{valid:.1%} of the validation rows stand in the training split too, labels included, while "
+                f"{train:.1%} of its own rows repeat. Check the files for rows that are in two splits.",
+            )
+        )
+    for feature, rate in data.statistics["splits"]["valid"]["oov_rate"].items():
+        if rate is not None and rate > MOST_UNKNOWN:
+            found.append(
+                Finding(
+                    "out_of_vocabulary",
+                    (feature,),
+                    f"{rate:.0%} of the validation values of {feature} were not in the training split. Check "
+                    f"dataset.features.{feature}.min_count and the split; hash_buckets or dataset.drop=[{feature}] may "
+                    "serve better.",
+                )
+            )
+    return found
+
+
+def _rows(data: PreparedData, split: Scored) -> Rows:
+    holders = {"user": split.rows.groups, "item": split.rows.items}
+    return Rows(
+        data.tasks,
+        np.asarray(split.rows.labels),
+        _scores(data.tasks, split),
+        None if split.rows.masks is None else np.asarray(split.rows.masks),
+        {name: np.asarray(codes) for name, codes in holders.items() if codes is not None},
+        {"user": data.group_keys, "item": data.item_keys},
+    )
+
+
+def _scores(tasks: Sequence[Task], split: Scored) -> np.ndarray:
+    return np.stack([split.scores[task.name] for task in tasks], axis=1)

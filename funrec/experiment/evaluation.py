@@ -1,0 +1,139 @@
+"""From scores to metrics and saved predictions: one scoring path for every number a run reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from funrec.data.arrays import PreparedData, SplitArrays
+from funrec.metrics.evaluate import Evaluation, evaluate
+from funrec.runs import record
+from funrec.schema import Task
+
+if TYPE_CHECKING:
+    import polars as pl
+
+#: Splits by how the table marks them; any other split is `@<name>`.
+SUFFIXES = {"valid": ""}
+
+
+class Scored(NamedTuple):
+    """A split with its scores: `scores[head]` is float32 `(rows,)`."""
+
+    name: str
+    rows: SplitArrays
+    scores: dict[str, np.ndarray]
+
+
+def measure_validation(
+    tasks: Sequence[Task], rows: SplitArrays, scores: dict[str, np.ndarray], gauc_weight: str
+) -> dict[str, float]:
+    """Return the metrics that an epoch ends with; `rmse_macro`, their mean, where every task is regression."""
+    metrics = _evaluate(tasks, Scored("valid", rows, scores), gauc_weight, level="table").metrics
+    if all(task.kind == "regression" for task in tasks):
+        metrics["rmse_macro"] = float(np.mean([metrics[f"rmse_{task.name}"] for task in tasks]))
+    return metrics
+
+
+def validation_metrics(tasks: Sequence[Task], has_groups: bool) -> list[str]:
+    """Return the names of what `measure_validation` gives."""
+    binary = [task.name for task in tasks if task.kind == "binary"]
+    names = [f"rmse_{task.name}" for task in tasks if task.kind == "regression"]
+    kinds = ("auc", "log_loss", *(("gauc", "val_user") if has_groups else ()))
+    names += [f"{kind}_{name}" for kind in kinds for name in binary]
+    names += ["rmse_macro"] if not binary else ["auc_macro", *(["gauc_macro"] if has_groups else [])]
+    return names
+
+
+def evaluate_scored(tasks: Sequence[Task], scored: Sequence[Scored], gauc_weight: str, ndcg_k: int = 10) -> Evaluation:
+    """Return every metric of every evaluation split; those of the validation split carry no suffix."""
+    result = Evaluation({}, {})
+    for split in scored:
+        evaluation = _evaluate(tasks, split, gauc_weight, level="full", ndcg_k=ndcg_k)
+        result.metrics.update(evaluation.metrics)
+        result.absent.update(evaluation.absent)
+    return result
+
+
+def evaluate_oracle(tasks: Sequence[Task], scored: Sequence[Scored], gauc_weight: str) -> dict[str, float] | None:
+    """Return the metrics of the true probabilities, where the dataset knows them: what no model can beat."""
+    known = [split for split in scored if split.rows.oracle is not None]
+    if not known:
+        return None
+    metrics: dict[str, float] = {}
+    for split in known:
+        probabilities = np.asarray(split.rows.oracle, np.float64)
+        columns = [i for i in range(len(tasks)) if not np.isnan(probabilities[:, i]).any()]
+        binary = [tasks[i] for i in columns]
+        clipped = np.clip(probabilities, 1e-12, 1 - 1e-12)
+        scores = {
+            tasks[i].name: np.log(clipped[:, i] / (1 - clipped[:, i]))
+            if tasks[i].kind == "binary"
+            else probabilities[:, i]
+            for i in columns
+        }
+        metrics |= _evaluate(binary, split._replace(scores=scores), gauc_weight, "table", columns).metrics
+        if len(columns) < len(tasks):
+            metrics.pop("auc_macro", None)
+            metrics.pop("gauc_macro", None)
+    return metrics
+
+
+def write_scored(folder: Path, data: PreparedData, scored: Sequence[Scored]) -> None:
+    """Save every evaluation row's place, group, item, labels (NaN where masked) and scores."""
+    splits = [name for split in scored for name in [split.name] * len(split.rows)]
+    columns: dict[str, Any] = {
+        "split": np.asarray(splits),
+        "row": np.concatenate([split.rows.rows for split in scored]),
+    }
+    if data.group_keys is not None:
+        columns["group"] = _take_keys(data.group_keys, [split.rows.groups for split in scored])
+    if data.item_keys is not None:
+        columns["item"] = _take_keys(data.item_keys, [split.rows.items for split in scored])
+    for place, task in enumerate(data.tasks):
+        labels = []
+        for split in scored:
+            column = np.asarray(split.rows.labels[:, place])
+            labels.append(column if split.rows.masks is None else np.where(split.rows.masks[:, place], column, np.nan))
+        columns[f"label_{task.name}"] = np.concatenate(labels)
+    for head in scored[0].scores:
+        columns[f"score_{head}"] = np.concatenate([split.scores[head] for split in scored])
+    record.write_predictions(folder, columns)
+
+
+def _take_keys(keys: pl.Series, codes: Sequence[np.ndarray | None]) -> Any:
+    return keys.gather(np.concatenate([code for code in codes if code is not None]).astype(np.int64))
+
+
+def _evaluate(
+    tasks: Sequence[Task],
+    split: Scored,
+    gauc_weight: str,
+    level: str,
+    columns: Sequence[int] | None = None,
+    ndcg_k: int = 10,
+) -> Evaluation:
+    rows = split.rows
+    pick: Any = slice(None) if columns is None else list(columns)
+    parents = {task.name: task.after for task in tasks}
+    conditional = {
+        f"{name}_given_{parent}": (split.scores[f"{name}_given_{parent}"], parent, name)
+        for name, parent in parents.items()
+        if parent is not None and f"{name}_given_{parent}" in split.scores
+    }
+    return evaluate(
+        tasks,
+        np.asarray(rows.labels[:, pick]),
+        np.stack([split.scores[task.name] for task in tasks], axis=1),
+        masks=None if rows.masks is None else np.asarray(rows.masks[:, pick]),
+        groups=None if rows.groups is None else np.asarray(rows.groups),
+        conditional=conditional or None,
+        gauc_weight=gauc_weight,
+        suffix=SUFFIXES.get(split.name, f"@{split.name}"),
+        strict=split.name == "valid",
+        level=level,
+        ndcg_k=ndcg_k,
+    )

@@ -1,0 +1,259 @@
+"""The story of one run: from a configuration to a record."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from funrec.config.build import build
+from funrec.data.datasets.base import Dataset
+from funrec.data.preparation.prepare import prepare
+from funrec.data.slicing import read_columns
+from funrec.experiment.diagnosis import diagnose, measure_reliability, measure_slices
+from funrec.experiment.evaluation import (
+    Scored,
+    evaluate_oracle,
+    evaluate_scored,
+    write_scored,
+)
+from funrec.experiment.fitting import Attempt, EpochHook, check_parts, train
+from funrec.experiment.resuming import check_origin
+from funrec.experiment.run import Run
+from funrec.experiment.settings import check_settings
+from funrec.runs import record
+from funrec.runs.leftovers import drop_temporary_files, drop_weights
+from funrec.runs.provenance import running_code
+from funrec.runs.tables import label
+from funrec.utils.errors import InputError, Pruned
+from funrec.utils.files import explain
+from funrec.utils.memory import memory_errors_in_one_line
+from funrec.utils.messages import messages
+from funrec.utils.signals import Interrupted, Interruption
+
+log = logging.getLogger("funrec")
+
+
+def run_experiment(model: str | None = None, *overrides: str, verbose: bool = False) -> Run:
+    """Run one experiment and return it.
+
+    Args:
+        model: A model's name, such as `mmoe`; or the first override.
+        overrides: Hydra overrides, such as `trainer.epochs=2`. With `baselines=true` the runs of the
+            baselines land beside it.
+        verbose: Whether to say on standard error what is happening.
+
+    Raises:
+        InputError: If the configuration or the data is not what it should be.
+    """
+    from funrec.config.compose import compose  # Hydra takes a tenth of a second that load_run need not wait
+
+    chosen = [] if model is None else [model if "=" in model else f"model={model}"]
+    config = compose([*chosen, *overrides])
+    folder = record.new_run_folder(Path("outputs", "runs"), f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    with messages(folder, verbose):
+        return run_with_baselines(config, folder, overrides=[*chosen, *overrides])[0]
+
+
+def load_run(path: str | Path) -> Run:
+    """Return a finished run from its folder.
+
+    Raises:
+        InputError: If there is no finished run.
+    """
+    return Run(Path(path), record.read(path))
+
+
+def resume(folder: str | Path, force: bool = False, live: bool = False, verbose: bool = False) -> list[Run]:
+    """Go on with a run that was interrupted or failed, and with its baselines, from their last checkpoints.
+
+    It ends with the table of a run that was never stopped, to the last digit. What is finished is kept as it is.
+
+    Args:
+        folder: The run's folder.
+        force: Whether to go on even if the code, the data or the configuration are not those of the checkpoint.
+        live: Whether to draw progress on the terminal.
+        verbose: Whether to say on standard error what is happening.
+
+    Returns:
+        The run, then its baselines.
+
+    Raises:
+        InputError: If there is no run to go on with, or it would not go on as it began.
+    """
+    from funrec.config.compose import load
+
+    folder = Path(folder)
+    config, overrides = load(folder / ".hydra")
+    with messages(folder, verbose):
+        return run_with_baselines(config, folder, overrides, live, resume=True, force=force)
+
+
+def run(
+    config: Mapping[str, Any],
+    folder: Path,
+    overrides: Sequence[str] = (),
+    live: bool = False,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    on_epoch: EpochHook | None = None,
+) -> Run:
+    """Run what `config` describes, in `folder`; leave a record there, or the reason why not.
+
+    Args:
+        config: The resolved configuration, plain values.
+        folder: The run's folder, which exists and holds no finished run.
+        overrides: What was asked for on top of the defaults.
+        live: Whether to draw progress on the terminal.
+        resume: Whether to go on from the checkpoint in `folder`, if there is one.
+        force: Whether to go on even if the code, the data or the configuration are not those of the checkpoint.
+        on_epoch: Called after every epoch with its row of the history: losses, validation metrics. A resumed run
+            first calls it for the epochs behind it. What it raises ends the run and comes out of it; after a
+            `funrec.utils.errors.Pruned` the folder says "pruned", else "failed".
+
+    Raises:
+        InputError: If the configuration or the data is not what it should be, or not what it was.
+        Interrupted: If the run was stopped from outside (Ctrl-C, SIGTERM): it can be resumed.
+    """
+    from funrec.config.compose import save
+
+    if resume:
+        check_origin(config, folder, force)
+    epochs: list[int] = []
+
+    def tell(row: Mapping[str, Any]) -> None:
+        epochs.append(row["epoch"])
+        if on_epoch is not None:
+            on_epoch(row)
+
+    with record.RunLock(folder), Interruption() as interruption:
+        try:
+            drop_temporary_files(folder)
+            if not resume:
+                drop_weights(folder, keep="none")
+            save(config, overrides, folder / ".hydra")
+            with memory_errors_in_one_line():
+                done = _run(config, overrides, Attempt(folder, live, tell, interruption))
+            record.write(folder, done)
+            drop_weights(folder, config["trainer"].get("keep", "best"))
+        except KeyboardInterrupt:
+            if record.is_finished(folder):
+                raise
+            raise Interrupted(folder, record.progress(folder)) from None
+        except Pruned:
+            with suppress(InputError):
+                record.write_failure(folder, f"pruned at epoch {epochs[-1]}", "pruned")
+            drop_weights(folder, keep="none")
+            raise
+        except BaseException as error:
+            with suppress(InputError):  # a full disk has no room for the reason either
+                record.write_failure(folder, explain(error))
+            raise
+    return load_run(folder)
+
+
+def run_with_baselines(
+    config: Mapping[str, Any],
+    folder: Path,
+    overrides: Sequence[str] = (),
+    live: bool = False,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    on_epoch: EpochHook | None = None,
+) -> list[Run]:
+    """Run what `config` describes, and with `baselines: true` its baselines, each in a folder beside its own.
+
+    Args and errors are those of `run`, except that `resume` takes a run that is finished as it is. The run itself
+    comes first; `on_epoch` hears of that one alone.
+    """
+    from funrec.experiment.baselines import baseline_configs, baseline_folder, is_popularity
+
+    def start(config: Mapping[str, Any], place: Path, overrides: Sequence[str], hook: EpochHook | None = None) -> Run:
+        if resume and record.is_finished(place):
+            return load_run(place)
+        return run(config, place, overrides, live, resume=resume, force=force, on_epoch=hook)
+
+    runs = [start(config, folder, overrides, on_epoch)]
+    try:
+        siblings = list(baseline_configs(config, overrides)) if config["baselines"] else []
+    except InputError as error:  # an experiment of one's own, whose folder is not known here
+        log.error("No baselines: %s", error)
+        siblings = []
+    for name, sibling in siblings:
+        if name == runs[0].record["label"]:
+            continue
+        if is_popularity(sibling) and sibling["dataset"].get("item") is None:
+            log.info("No popularity baseline: the dataset names no item column (dataset.item).")
+            continue
+        place = baseline_folder(folder, name, resume)
+        kept = [asked for asked in overrides if not asked.lstrip("+~").startswith(("model", "weighting", "baselines"))]
+        log.info("Baseline %s.", name)
+        try:
+            runs.append(start(sibling, place, [*kept, f"model={name}"]))
+        except InputError as error:  # the run itself is done, and stands
+            log.error("No %s baseline: %s", name, error)
+        except Interrupted as stop:  # whoever resumes the run resumes its baselines
+            raise Interrupted(folder, stop.position) from None
+    return runs
+
+
+def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) -> dict[str, Any]:
+    """Prepare, train, evaluate and diagnose; return the record."""
+    started, clock = datetime.now(UTC), attempt.clock
+    check_settings(config)
+    gauc_weight = config["metrics"]["gauc_weight"]
+    dataset = build(config["dataset"], Dataset, "dataset")
+    check_parts(config, dataset)
+    data = prepare(dataset, cache_folder())
+    slices = read_columns(dataset, data, config["metrics"]["slices"])
+    clock.lap("prepare")
+
+    trained = train(config, dataset, data, attempt)
+
+    scored = [Scored(name, rows, trained.score(rows)) for name, rows in data.splits.items() if name != "train"]
+    evaluation = evaluate_scored(data.tasks, scored, gauc_weight, config["metrics"]["ndcg_k"])
+    write_scored(attempt.folder, data, scored)
+    clock.lap("evaluate")
+    for name, reason in evaluation.absent.items():
+        log.debug("no %s: %s", name, reason)
+    if data.splits["valid"].groups is None:
+        log.info("No GAUC: the dataset names no group column (dataset.group).")
+    diagnosis = {
+        "diagnosis": diagnose(data, scored),
+        "reliability": measure_reliability(data, scored),
+        "slices": measure_slices(data, scored, gauc_weight, slices),
+    }
+    clock.lap("diagnose")
+
+    return {
+        "label": label(trained.backbone, trained.funnel),
+        "backbone": trained.backbone,
+        "funnel": trained.funnel,
+        "overrides": list(overrides),
+        "config": {key: value for key, value in config.items() if key != "baselines"},  # no part of what ran
+        "seed": config["seed"],
+        "started": started,
+        "finished": datetime.now(UTC),
+        **running_code(),
+        "versions": record.versions(),
+        "data_fingerprint": data.fingerprint,
+        "row_fingerprint": {name: data.row_fingerprints[name] for name in data.splits if name != "train"},
+        "seconds": clock.seconds,
+        "tasks": [task.name for task in data.tasks],
+        "metrics": evaluation.metrics,
+        "absent": evaluation.absent,
+        "oracle": evaluate_oracle(data.tasks, scored, gauc_weight),
+        **trained.fields,
+        **diagnosis,
+    }
+
+
+def cache_folder() -> Path:
+    """Return where prepared data is kept: `FUNREC_CACHE`, else `outputs/.cache`."""
+    return Path(os.environ.get("FUNREC_CACHE") or Path("outputs", ".cache"))

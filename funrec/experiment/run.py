@@ -1,0 +1,113 @@
+"""A finished run, as Python sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from funrec.runs import record as records
+from funrec.runs.diagnosis_text import render_diagnosis, render_slices
+from funrec.runs.tables import render, render_gates, rows_from_record
+from funrec.utils.quiet import load_tensorflow
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+    from funrec.experiment.prediction import Predictor
+    from funrec.models.model import MultiTaskModel
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and its record.
+
+    Attributes:
+        path: The run's folder.
+        record: What `record.json` holds; see `funrec.runs.record`.
+    """
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics by name, `auc_is_click` and so on."""
+        return self.record["metrics"]
+
+    @property
+    def oracle(self) -> dict[str, float] | None:
+        """The same metrics of the true probabilities, where the dataset knows them."""
+        return self.record.get("oracle")
+
+    def table(self, format: str = "grid", columns: Sequence[str] | None = None, width: int | None = None) -> str:
+        """Return the run's table as text; see `funrec.runs.tables.render`."""
+        return render(rows_from_record(self.record), format, columns, width)
+
+    def gates(self) -> str:
+        """Return how much of its experts every task uses, as text; see `funrec.runs.tables.render_gates`."""
+        return render_gates(self.record.get("gates") or [])
+
+    def diagnosis(self) -> str:
+        """Return every head's AUC on every task's labels, warnings, and random beside standard exposure, as text."""
+        return render_diagnosis(self.record)
+
+    def slices(self) -> str:
+        """Return the metrics by slice as text: cold users, head and tail items, and `metrics.slices`."""
+        return render_slices(self.record)
+
+    def history(self) -> pd.DataFrame:
+        """Return one row per epoch: losses, task weights, metrics, seconds."""
+        import pandas as pd
+
+        return pd.DataFrame(records.read_history(self.path))
+
+    def predictions(self) -> pd.DataFrame:
+        """Return the scored evaluation rows: row, group, item, labels and scores."""
+        import pandas as pd
+
+        return pd.DataFrame(records.read_predictions(self.path))
+
+    def model(self) -> MultiTaskModel:
+        """Return the model with the weights of its best epoch, built anew."""
+        load_tensorflow()
+        from funrec.experiment.prediction import load_model
+
+        return load_model(self.path)
+
+    def predict(self, frame: pd.DataFrame | pl.DataFrame) -> pd.DataFrame:
+        """Score raw rows: those that the data set's files hold, in the order given.
+
+        Args:
+            frame: Rows with the raw columns that the features are read from; others are ignored.
+
+        Returns:
+            A float32 column per task and conditional head: `p_is_click` (pCTR, over exposures), `p_is_like` (pCTCVR),
+            with a funnel also `p_is_like_given_is_click` (pCVR); for a regression task its value, `value_<task>`.
+            Rows keep the index of a pandas frame.
+
+        Raises:
+            InputError: If a feature's column is missing, or a number is none.
+        """
+        load_tensorflow()
+        import pandas as pd
+
+        from funrec.experiment.prediction import to_polars
+
+        scores = self.predictor.score_frame(to_polars(frame))
+        index = frame.index if isinstance(frame, pd.DataFrame) else None
+        return pd.DataFrame({name: scores[name].to_numpy() for name in scores.columns}, index=index)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """Scores frames and files with this run's model, loaded once."""
+        load_tensorflow()
+        from funrec.experiment.prediction import Predictor
+
+        return Predictor(self.path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})\n{self.table()}"

@@ -1,0 +1,257 @@
+"""One fused embedding table: one lookup a step, however many features there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from funrec.models.layers.randomness import uniform_initializer
+from funrec.schema import Feature
+
+
+class Lookup(NamedTuple):
+    """What a batch read from one table.
+
+    Attributes:
+        ids: Rows of the table, int32 `(batch, places)`.
+        rows: Their weights, `(batch, places, width)`.
+        present: 1 where a place is filled, 0 where a sequence has ended, `(batch, places)`; none if all are.
+    """
+
+    ids: tf.Tensor
+    rows: tf.Tensor
+    present: tf.Tensor | None
+
+
+class Embedded(NamedTuple):
+    """What the lookup gives.
+
+    Attributes:
+        x: `(batch, width)` where the backbone reads one copy, else `(copies, batch, width)`.
+        linear: `(batch, towers)`, the sum of the features' linear weights; none without a linear term.
+        lookups: What was read, by table.
+    """
+
+    x: tf.Tensor
+    linear: tf.Tensor | None
+    lookups: tuple[Lookup, ...]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The features of one row width: where their rows start, and where their ids stand in the batch."""
+
+    dim: int
+    width: int
+    rows: int
+    first_row_of: Mapping[str, int]  # the out-of-vocabulary row of every feature that owns rows
+    id_columns: np.ndarray  # int32 (features,)
+    id_offsets: np.ndarray  # int32 (features,)
+    sequences: tuple[tuple[Feature, int], ...]  # with the offset of each
+
+
+@keras.saving.register_keras_serializable(package="funrec")
+class FusedEmbedding(keras.layers.Layer):
+    """All features' embeddings in one table per row width, linear weights beside them in the same row.
+
+    A row of a feature is `[copy 1 | copy 2 | ... | linear weights]`. Row 0 of every feature, the
+    out-of-vocabulary row, starts at zero, so it reads as zeros until training meets an unknown id.
+
+    Args:
+        features: The features that have embeddings.
+        id_features: Names of those that are columns of `ids`, in order.
+        cardinalities: Rows of every feature's table, the out-of-vocabulary row included.
+        copies: How many independent embeddings every feature has (one per tower for single_task).
+        dim: Width of one copy; the features' own `embedding_dim` where none.
+        linear_units: Linear weights per row, one per tower; 0 for no linear term.
+        limit: Embeddings start uniform on (-limit, limit), linear weights at zero.
+
+    Input: `{"ids": int32 (batch, id_features), "sequences": {name: int32 (batch, length)}}`, -1 where a
+    sequence has ended.
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        id_features: Sequence[str],
+        cardinalities: Mapping[str, int],
+        copies: int = 1,
+        dim: int | None = None,
+        linear_units: int = 0,
+        limit: float = 0.05,
+        **layer: Any,
+    ) -> None:
+        super().__init__(**layer)
+        self.copies = copies
+        self.limit = limit
+        self.linear_units = linear_units
+        self._inverse_counts: list[tf.Variable] = []
+        self.tables = _plan(features, list(id_features), cardinalities, copies, dim, linear_units)
+
+    def build(self, input_shape: Any = None) -> None:
+        self.weights_by_table = []
+        for table in self.tables:
+            self.weights_by_table.append(
+                self.add_weight(
+                    shape=(table.rows, table.width),
+                    initializer=_row_initializer(table, self.copies * table.dim, self.limit),
+                    name=f"table_{table.width}",
+                )
+            )
+        self.built = True
+
+    @property
+    def width(self) -> int:
+        """Width of one copy of all features side by side."""
+        return sum(table.dim * (len(table.id_columns) + len(table.sequences)) for table in self.tables)
+
+    def call(self, inputs: Mapping[str, Any]) -> Embedded:
+        blocks, linear, lookups = [], [], []
+        for table, weight in zip(self.tables, self.weights_by_table, strict=True):
+            lookup = self._look_up(table, weight, inputs)
+            pooled = self._pool(table, lookup)  # (batch, features, width), the linear weights last
+            if self.linear_units:
+                linear.append(tf.reduce_sum(pooled[:, :, -self.linear_units :], axis=1))
+                pooled = pooled[:, :, : -self.linear_units]
+            blocks.append(self._lay_out(table, pooled))
+            lookups.append(lookup)
+        if not blocks:  # numbers only
+            blocks.append(tf.zeros((*([self.copies] if self.copies > 1 else []), tf.shape(inputs["ids"])[0], 0)))
+        x = blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=-1)
+        return Embedded(x, tf.add_n(linear) if linear else None, tuple(lookups))
+
+    def count_lookups(self, counts: Mapping[str, np.ndarray]) -> None:
+        """Learn how often training looks every row up, which `ridge` needs.
+
+        Args:
+            counts: By the name of the feature that owns the rows, `(cardinality,)`.
+        """
+        self._inverse_counts = []
+        for table in self.tables:
+            inverse = np.zeros(table.rows, np.float32)
+            for name, first in table.first_row_of.items():
+                inverse[first : first + len(counts[name])] = 1.0 / np.maximum(counts[name], 1)
+            self._inverse_counts.append(tf.Variable(inverse, trainable=False))
+
+    def ridge(self, lookups: Sequence[Lookup], embeddings: float, linear: float) -> tf.Tensor:
+        """Return `sum(||w||^2 / count)` over the rows that a batch looked up, weighted.
+
+        A row's share of the penalty is divided by how often a pass over the training split looks it up, so that
+        a pass adds up to the ridge penalty on the whole table at the cost of the batch's rows.
+
+        Args:
+            lookups: What the batch read.
+            embeddings: The penalty's weight for embeddings.
+            linear: The penalty's weight for linear weights.
+
+        Raises:
+            RuntimeError: Before `count_lookups`.
+        """
+        if len(self._inverse_counts) != len(self.tables):
+            raise RuntimeError("A penalty needs to know how often rows are looked up: call count_lookups first.")
+        total = tf.constant(0.0)
+        for table, lookup, inverse in zip(self.tables, lookups, self._inverse_counts, strict=True):
+            by_column = tf.constant(
+                [embeddings] * (table.width - self.linear_units) + [linear] * self.linear_units, tf.float32
+            )
+            norms = tf.linalg.matvec(tf.square(tf.cast(lookup.rows, tf.float32)), by_column)
+            if lookup.present is not None:
+                norms *= lookup.present
+            total += tf.reduce_sum(norms * tf.gather(inverse, lookup.ids))
+        return total
+
+    def _look_up(self, table: _Table, weight: Any, inputs: Mapping[str, Any]) -> Lookup:
+        ids = inputs["ids"]
+        if list(table.id_columns) != list(range(ids.shape[1])):
+            ids = tf.gather(ids, table.id_columns, axis=1)
+        flat = [ids + table.id_offsets]
+        present = [tf.ones_like(ids, tf.float32)]
+        for feature, offset in table.sequences:
+            values = inputs["sequences"][feature.name]
+            present.append(tf.cast(values >= 0, tf.float32))
+            flat.append(tf.where(values >= 0, values + offset, 0))
+        places = flat[0] if len(flat) == 1 else tf.concat(flat, axis=1)
+        # One gather for all of them, from the variable itself: reading it first would copy the whole table.
+        rows = tf.cast(tf.gather(weight.value, places), self.compute_dtype)
+        return Lookup(places, rows, tf.concat(present, axis=1) if table.sequences else None)
+
+    def _pool(self, table: _Table, lookup: Lookup) -> tf.Tensor:
+        """Return `(batch, features, width)`: every sequence's rows made one."""
+        if lookup.present is None:
+            return lookup.rows
+        sizes = [len(table.id_columns), *(feature.max_length for feature, _ in table.sequences)]
+        first, *parts = tf.split(lookup.rows, sizes, axis=1)
+        _, *masks = tf.split(tf.cast(lookup.present, first.dtype), sizes, axis=1)
+        pooled = [first]
+        for (feature, _), part, mask in zip(table.sequences, parts, masks, strict=True):
+            pooled.append(_pool(part, mask[:, :, None], feature.pooling))
+        return tf.concat(pooled, axis=1)
+
+    def _lay_out(self, table: _Table, pooled: tf.Tensor) -> tf.Tensor:
+        features = pooled.shape[1]
+        if self.copies == 1:
+            return tf.reshape(pooled, (-1, features * table.dim))
+        by_copy = tf.reshape(pooled, (-1, features, self.copies, table.dim))
+        return tf.reshape(tf.transpose(by_copy, (2, 0, 1, 3)), (self.copies, -1, features * table.dim))
+
+
+def _plan(
+    features: Sequence[Feature],
+    id_features: list[str],
+    cardinalities: Mapping[str, int],
+    copies: int,
+    dim: int | None,
+    linear_units: int,
+) -> list[_Table]:
+    by_dim: dict[int, list[Feature]] = {}
+    for feature in features:
+        by_dim.setdefault(dim or feature.embedding_dim, []).append(feature)
+    tables = []
+    for table_dim, members in by_dim.items():
+        offsets: dict[str, int] = {}
+        rows = 0
+        for feature in members:
+            if feature.share_with is None:
+                offsets[feature.name] = rows
+                rows += cardinalities[feature.name]
+        start = {feature.name: offsets[feature.share_with or feature.name] for feature in members}
+        with_ids = [feature for feature in members if feature.name in id_features]
+        tables.append(
+            _Table(
+                dim=table_dim,
+                width=copies * table_dim + linear_units,
+                rows=rows,
+                first_row_of=offsets,
+                id_columns=np.asarray([id_features.index(feature.name) for feature in with_ids], np.int32),
+                id_offsets=np.asarray([start[feature.name] for feature in with_ids], np.int32),
+                sequences=tuple((f, start[f.name]) for f in members if f.kind == "sequence"),
+            )
+        )
+    return tables
+
+
+def _row_initializer(table: _Table, embedding_width: int, limit: float) -> Any:
+    def initialize(shape: Any, dtype: Any = None) -> tf.Tensor:
+        embeddings = uniform_initializer(limit)((table.rows, embedding_width))
+        known = np.ones((table.rows, 1), np.float32)
+        known[list(table.first_row_of.values())] = 0.0
+        return tf.pad(embeddings * known, ((0, 0), (0, table.width - embedding_width)))
+
+    return initialize
+
+
+def _pool(rows: tf.Tensor, present: tf.Tensor, pooling: str) -> tf.Tensor:
+    """Pool `(batch, length, width)` to `(batch, 1, width)`; an empty sequence gives zeros."""
+    if pooling == "max":
+        lowest = tf.where(present > 0, rows, rows.dtype.min)
+        some = tf.reduce_max(present, axis=1, keepdims=True) > 0
+        return tf.where(some, tf.reduce_max(lowest, axis=1, keepdims=True), 0.0)
+    total = tf.reduce_sum(rows * present, axis=1, keepdims=True)
+    if pooling == "sum":
+        return total
+    return total / tf.maximum(tf.reduce_sum(present, axis=1, keepdims=True), 1.0)

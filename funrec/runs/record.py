@@ -1,0 +1,201 @@
+"""What a run leaves behind, and what state that says it is in.
+
+A run is a folder:
+
+    .hydra/               the configuration as composed, and its overrides
+    funrec.log            everything the run said
+    history.parquet       one row per epoch: losses, task weights, metrics, seconds
+    predictions.parquet   one row per evaluation row: ids, labels, logits
+    checkpoint.npz        where the training stands: weights, optimizer, weighting, history, and what it stands on;
+                          gone when the run finishes, unless trainer.keep=all
+    model/                how rows are read, and the weights of the best epoch
+    record.json           what ran, on what, and how well; written last
+    failure.json          why it failed or was pruned
+    .lock                 held by the kernel for as long as the run's process lives
+
+`record.json` alone means "finished". `status` derives every state from what cannot lie: a kernel lock dies
+with its process, and files appear whole or not at all.
+
+`record.json` has the fields
+
+    label, backbone, funnel        what ran
+    overrides, swept               what was asked for; what a sweep varied, by override key
+    config                         the resolved configuration
+    seed, started, finished        ISO 8601 timestamps of the run, or of its last attempt
+    git_commit, source_hash        the code that ran; see `funrec.runs.provenance`
+    versions                       of Python and the libraries
+    data_fingerprint               raw files and data configuration
+    row_fingerprint                by evaluation split: which rows were scored
+    seconds, rows_per_second       seconds by phase; training speed
+    resumed_at                     steps of the training at which a checkpoint was gone on from
+    tasks, selected_on             task names; the split that chose the epoch, if any
+    metrics, absent                values by name; the reason by name where there is none
+    gates                          per gate: its mean expert weights, entropy, how often an expert is nearly unused
+    oracle                         the same metrics for the true probabilities, or null
+    diagnosis, slices, reliability see `funrec.experiment.diagnosis`
+
+of which those in `REQUIRED` must be there. The JSON is strict: a metric that is not finite moves to `absent`,
+and any other number that is not finite is written as null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from funrec.runs.folder import (
+    CHECKPOINT,
+    RECORD,
+    RunLock,
+    Status,
+    find_runs,
+    is_finished,
+    is_run,
+    new_run_folder,
+    progress,
+    status,
+    write_failure,
+)
+from funrec.runs.provenance import git_commit, source_hash, versions
+from funrec.utils.errors import InputError
+from funrec.utils.files import read_json, read_parquet, to_plain, write_json, write_parquet
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = [
+    "CHECKPOINT",
+    "RunLock",
+    "Status",
+    "find_runs",
+    "git_commit",
+    "is_finished",
+    "is_run",
+    "new_run_folder",
+    "progress",
+    "read",
+    "read_history",
+    "read_predictions",
+    "source_hash",
+    "status",
+    "versions",
+    "write",
+    "write_failure",
+    "write_history",
+    "write_predictions",
+]
+
+HISTORY = "history.parquet"
+PREDICTIONS = "predictions.parquet"
+
+REQUIRED: dict[str, type | tuple[type, ...]] = {
+    "label": str,
+    "config": dict,
+    "tasks": list,
+    "metrics": dict,
+    "rows_per_second": (int, float, type(None)),
+}
+
+
+def write(run: str | Path, record: Mapping[str, Any]) -> None:
+    """Write `record.json` into a run folder, whole or not at all. Call it last: it says "finished".
+
+    Raises:
+        InputError: If the folder cannot be written or the disk is full.
+        ValueError: If a required field is missing or has the wrong type.
+        TypeError: If a value has no JSON form.
+    """
+    plain = to_plain(record)
+    if isinstance(metrics := plain.get("metrics"), dict):
+        undefined = {name: "not a finite number" for name, value in metrics.items() if value is None}
+        plain["metrics"] = {name: value for name, value in metrics.items() if name not in undefined}
+        plain["absent"] = undefined | (plain.get("absent") or {})
+    if (problem := _problem(plain)) is not None:
+        raise ValueError(f"A record {problem}.")
+    write_json(Path(run) / RECORD, plain)
+
+
+def read(run: str | Path) -> dict[str, Any]:
+    """Read `record.json` from a run folder.
+
+    Raises:
+        InputError: If there is none, or it is damaged or not a record.
+    """
+    path = Path(run) / RECORD
+    try:
+        record = read_json(path)
+    except (FileNotFoundError, NotADirectoryError):
+        found = status(run)
+        reason = f" ({found.reason})" if found.reason else ""
+        raise InputError(f"{run} should be a finished run. Received: {found.state}{reason}, no {RECORD}.") from None
+    if (problem := _problem(record)) is not None:
+        raise InputError(f"{path} is not a record: it {problem}. Run it again or leave it out.")
+    return record
+
+
+def write_history(run: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write one row per epoch to `history.parquet`. A key that some rows lack is null there.
+
+    Raises:
+        InputError: If the folder cannot be written or the disk is full.
+    """
+    import polars as pl
+
+    names = dict.fromkeys(name for row in rows for name in row)
+    # A NumPy scalar in first place would set the precision of the whole column.
+    columns = {name: [getattr(value := row.get(name), "tolist", lambda: value)() for row in rows] for name in names}
+    write_parquet(Path(run) / HISTORY, pl.DataFrame(columns, strict=False))
+
+
+def read_history(run: str | Path) -> list[dict[str, Any]]:
+    """Read what `write_history` wrote.
+
+    Raises:
+        InputError: If it is missing or damaged.
+    """
+    return read_parquet(Path(run) / HISTORY).to_dicts()
+
+
+def write_predictions(run: str | Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Write the scored evaluation rows to `predictions.parquet`.
+
+    Args:
+        run: The run folder.
+        columns: One array `(rows,)` per column; a masked label is NaN.
+
+    Raises:
+        InputError: If the folder cannot be written or the disk is full.
+        ValueError: If the arrays differ in length.
+    """
+    import polars as pl
+
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"Columns should have equal lengths. Received: {lengths}.")
+    write_parquet(Path(run) / PREDICTIONS, pl.DataFrame(dict(columns)))
+
+
+def read_predictions(run: str | Path, columns: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Read what `write_predictions` wrote, or some of its columns.
+
+    Raises:
+        InputError: If it is missing or damaged, or has no such column.
+    """
+    frame = read_parquet(Path(run) / PREDICTIONS, columns)
+    return {name: frame[name].to_numpy() for name in frame.columns}
+
+
+def _problem(record: Any) -> str | None:
+    """Say what keeps `record` from being one; none if nothing does."""
+    if not isinstance(record, dict):
+        return f"should be a mapping, but is a {type(record).__name__}"
+    for field, kind in REQUIRED.items():
+        if field not in record:
+            return f"should have the field {field}"
+        if not isinstance(record[field], kind):
+            return f"has a {type(record[field]).__name__} in the field {field}"
+    for name, value in record["metrics"].items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"has a {type(value).__name__} in the metric {name}"
+    return None

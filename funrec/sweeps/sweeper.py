@@ -1,0 +1,259 @@
+"""The story of a sweep: plan every job, write the plan down, have a launcher run what is left of it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper as HydraSweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from funrec.config.compose import one_line_errors, quoted, to_plain
+from funrec.experiment.settings import check_settings
+from funrec.runs import record
+from funrec.runs.folder import FAILURE
+from funrec.sweeps import outcome
+from funrec.sweeps.announcing import announcing
+from funrec.sweeps.continuing import check_same_jobs, check_unchanged, is_done, wait_until_stopped
+from funrec.sweeps.plan import Job, Sweep, fingerprint, leading, read_sweep, resume_command
+from funrec.sweeps.task import SERIAL, Show, run_hydra_job
+from funrec.utils.errors import InputError
+from funrec.utils.signals import Interrupted
+
+log = logging.getLogger("funrec")
+
+#: What a job in another process, perhaps on another machine, has to know of this one's environment.
+HANDED_DOWN = ("FUNREC_CACHE", "FUNREC_ALLOW", "FUNREC_CONFIG_DIR")
+
+#: Jobs that take a while to plan: each is composed by itself.
+MANY = 40
+
+
+@dataclass
+class Request:
+    """What was asked of a sweep, beside the configuration that Hydra composes of it.
+
+    Attributes:
+        command: The arguments of `funrec run`.
+        overrides: Those of them that say what the jobs are.
+        fail_fast: Whether no job starts once one has failed.
+        resumed: The folder of the sweep to go on with; none for a new one.
+        force: Whether to go on with what an older configuration, data or code has begun.
+        show: Shows the runs of a job that somebody watches.
+        sweep: The sweep, once it is planned.
+        is_watched: Whether its jobs show what they are doing, one after the other.
+    """
+
+    command: Sequence[str]
+    overrides: Sequence[str]
+    fail_fast: bool = False
+    resumed: Path | None = None
+    force: bool = False
+    show: Show | None = None
+    sweep: Sweep | None = field(default=None, init=False)
+    is_watched: bool = field(default=False, init=False)
+
+
+class SweepInterrupted(Interrupted):
+    """A sweep was stopped from outside; what ran has a checkpoint."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.folder, self.position = sweep.path, ""
+        done = sum(outcome.state(sweep, job).state == "finished" for job in sweep.jobs)
+        text = f"Interrupted. {done} of {len(sweep.jobs)} jobs are finished. To go on: {resume_command(sweep.path)}"
+        KeyboardInterrupt.__init__(self, text)
+
+
+@dataclass
+class _Planned:
+    """A job, its composed configuration, and why there is none if there is none."""
+
+    job: Job
+    config: dict[str, Any]
+    problem: InputError | None
+
+
+class Sweeper(HydraSweeper):
+    """Runs every combination of the values that overrides list.
+
+    Args:
+        params: Overrides by key that come from a configuration; those of the command line come after them.
+    """
+
+    def __init__(self, params: dict[str, Any] | None = None) -> None:
+        self._params = dict(params or {})
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra composed, and the `Request` that the task function carries."""
+        self._context, self._config = hydra_context, config
+        self._request: Request = task_function.request  # type: ignore[attr-defined]  # see funrec.cli.run
+        task: TaskFunction = run_hydra_job
+        self._request.is_watched = config.hydra.runtime.choices["hydra/launcher"] == SERIAL
+        if self._request.is_watched:
+            task = partial(run_hydra_job, show=self._request.show)
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the sweep, or what is left of one; `Request.sweep` is its plan then.
+
+        Raises:
+            InputError: If no job can be composed, the folder holds a sweep already, or a resumed sweep's
+                configuration or data has changed.
+            SweepInterrupted: If it was stopped; `funrec resume` goes on with it.
+        """
+        request = self._request
+        overrides = [*(f"{key}={value}" for key, value in self._params.items()), *request.overrides]
+        planned = list(self._plan(overrides))
+        problems = [job.problem for job in planned if job.problem]
+        if problems and len(problems) == len(planned):
+            raise problems[0]
+        _check_folders([plan.job for plan in planned])
+        folder = Path(self._config.hydra.sweep.dir)
+        with leading(folder, is_new=request.resumed is None):
+            sweep = request.sweep = Sweep(
+                path=folder,
+                command=list(request.command),
+                started_in=os.getcwd(),
+                allow=os.environ.get("FUNREC_ALLOW", ""),
+                fail_fast=request.fail_fast,
+                force=request.force,
+                jobs=[plan.job for plan in planned],
+            )
+            if request.resumed:
+                check_same_jobs(before := read_sweep(folder), sweep)
+                wait_until_stopped(before)
+                if not request.force:
+                    check_unchanged(before, sweep, [plan.config for plan in planned])
+            sweep.write()
+            try:
+                with announcing(sweep):
+                    for plan in planned:
+                        if plan.problem:
+                            place = sweep.folder(plan.job)
+                            place.mkdir(parents=True, exist_ok=True)
+                            record.write_failure(place, str(plan.problem))
+                    self._launch(sweep, [plan.job for plan in planned if not plan.problem])
+            except KeyboardInterrupt:
+                raise SweepInterrupted(sweep) from None
+
+    def _plan(self, overrides: Sequence[str]) -> Iterable[_Planned]:
+        """Compose every combination; the first job with the same data makes the baselines for all of them."""
+        with_baselines: list[dict[str, Any]] = []
+        combinations = _combinations(overrides)
+        if len(combinations) >= MANY:
+            sys.stderr.write(f"planning {len(combinations)} jobs\n")
+        for number, combination in enumerate(combinations):
+            try:
+                with one_line_errors(combination):
+                    composed = self._context.config_loader.load_sweep_config(self._config, combination)
+                    with open_dict(composed):
+                        composed.hydra.job.num = composed.hydra.job.id = number
+                    with _current(composed):
+                        folder, config = str(composed.hydra.sweep.subdir), to_plain(composed)
+                check_settings(config)
+            except InputError as error:
+                yield _Planned(Job(number, str(number), combination, None, False), {}, error)
+                continue
+            data = {key: value for key, value in config.items() if key not in ("model", "weighting", "report")}
+            is_first = config["baselines"] and data not in with_baselines
+            if is_first:
+                with_baselines.append(data)
+            yield _Planned(Job(number, folder, combination, fingerprint(config), is_first), config, None)
+
+    def _launch(self, sweep: Sweep, jobs: Sequence[Job]) -> None:
+        """Have the launcher run the jobs that are not done; one that falls over goes on with those it did not start.
+
+        A process that is killed brings some launchers down (joblib's does): what ran then has failed, and the rest
+        deserves its turn.
+        """
+        waiting = [job for job in jobs if not is_done(sweep, job)]
+        for job in waiting:  # a note on an earlier attempt is no failure of this one
+            (sweep.folder(job) / FAILURE).unlink(missing_ok=True)
+        while waiting:
+            try:
+                self._launcher.launch([self._launched(job) for job in waiting], initial_job_idx=waiting[0].number)
+                return
+            except Exception as error:
+                log.debug("The launcher failed.", exc_info=True)
+                left = [job for job in waiting if outcome.state(sweep, job).state == "absent"]
+                for job in waiting:
+                    if outcome.state(sweep, job).state == "interrupted":
+                        record.write_failure(sweep.folder(job), f"its process died: {type(error).__name__}")
+                if len(left) == len(waiting):
+                    raise
+                waiting = left
+
+    def _launched(self, job: Job) -> list[str]:
+        """Return a job's overrides, with where it runs: its number may be another among those that are left."""
+        environment = [
+            f"+hydra.job.env_set.{name}={quoted(os.environ[name])}" for name in HANDED_DOWN if os.environ.get(name)
+        ]
+        return [*job.overrides, f"hydra.sweep.subdir={quoted(job.folder)}", *environment]
+
+
+def for_all_jobs(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that a sweep as a whole is composed with: those that need no swept choice to make sense.
+
+    A key below a swept group (`experiment=a,b dataset.root=...`) is there in the jobs' configurations alone. A group
+    (`experiment=baselines`) may say something about the sweep itself.
+    """
+    kept = []
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        is_nested = "." in override.key_or_group or "/" in override.key_or_group
+        if override.is_hydra_override() or not (override.is_sweep_override() or is_nested):
+            kept.append(str(override.input_line))
+    return kept
+
+
+def _check_folders(jobs: Sequence[Job]) -> None:
+    names = [job.folder for job in jobs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(
+            f"hydra.sweep.subdir should give every job a folder of its own. Received: {min(twice)} for several."
+        )
+
+
+def _combinations(overrides: Sequence[str]) -> list[list[str]]:
+    """Return every combination of the values that overrides list; a later override of a key replaces an earlier one.
+
+    Raises:
+        InputError: If one does not parse, or sweeps over what is no list of values.
+    """
+    choices: dict[str, list[str]] = {}
+    with one_line_errors(overrides):
+        for override in OverridesParser.create().parse_overrides(list(overrides)):
+            key = override.get_key_element()
+            if override.is_hydra_override():  # about the sweep, and among its own overrides
+                continue
+            if not override.is_sweep_override():
+                choices[key] = [str(override.input_line)]
+            elif override.is_discrete_sweep():
+                choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            else:
+                raise InputError(f"{override.input_line} should list values. For intervals there is funrec tune.")
+    return [list(combination) for combination in itertools.product(*choices.values())]
+
+
+@contextmanager
+def _current(config: DictConfig) -> Any:
+    """Let `${hydra:...}` in a job's configuration mean that job."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = before

@@ -1,0 +1,260 @@
+"""Every task's gradient over what the tasks share: their Gramian, and from their parts the step's gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from funrec.models.layers.embedding import Embedded
+from funrec.models.model import Batch, MultiTaskModel
+from funrec.utils.errors import InputError
+
+
+class Forward(NamedTuple):
+    """What a step computed on the way to the losses, under a persistent tape.
+
+    Attributes:
+        tape: Recorded all of it.
+        embedded: The batch, looked up.
+        shared: The backbone's shared tensor.
+        representation: What the towers read, `(towers, batch, units)`.
+        losses: The tasks' losses, `(tasks,)`.
+        penalty: What the step descends besides, a function of the embeddings; none where there is none.
+        auxiliary: What the step descends besides, a function of the logits; none where there is none.
+    """
+
+    tape: tf.GradientTape
+    embedded: Embedded
+    shared: tf.Tensor
+    representation: tf.Tensor
+    losses: tf.Tensor
+    penalty: tf.Tensor | None
+    auxiliary: tf.Tensor | None
+
+
+class TaskGradients(NamedTuple):
+    """Every task's gradients, up to where the towers begin and, for `all_shared`, further.
+
+    Attributes:
+        gramian: `G[i, j] = <grad_i, grad_j>`, float32 `(tasks, tasks)`.
+        cotangents: By task: the gradient at the representation, `(towers, batch, units)`.
+        towers: Of the sum of all losses, by tower variable, then for the linear term; none where the funnel mixes.
+        passes: By task, for `all_shared`: of the shared variables, then of the embedded batch; else empty.
+    """
+
+    gramian: tf.Tensor
+    cotangents: list[tf.Tensor]
+    towers: list[tf.Tensor] | None
+    passes: list[list[tf.Tensor]]
+
+
+class SharedGradients:
+    """Takes per-task gradients where a weighting wants them, and puts the step's gradient together.
+
+    Towers are block-diagonal: a tower's input reaches one task's loss only. So one backward pass of the sum of all
+    losses through the towers gives every task's gradient at its tower's input, batch normalisation included (it
+    normalises each tower by itself). A funnel that mixes towers takes T passes. From there on, `source` decides how far
+    every task's gradient is pulled on by itself:
+
+    - `representation`: through `specialise`, to the backbone's shared tensor (the embedded batch for embedding_only);
+    - `last_shared_layer`: to `backbone.last_shared_variables`;
+    - `all_shared`: to `backbone.shared_variables` and to the batch's embeddings, summed by row of the table: one row
+      per different id, never a dense array per task. The linear term's weights are each one tower's own, and left out.
+
+    A backbone that shares embeddings and no variable has them as its last shared layer.
+
+    What was pulled is used again: a gradient is linear in the losses, so the step's own backward pass starts at the
+    representation, from the weighted sum of the tasks' gradients there, and for `all_shared` the weighted sum of the T
+    passes is its result.
+
+    Args:
+        model: An initialised model.
+        source: `representation`, `last_shared_layer` or `all_shared`.
+
+    Raises:
+        InputError: If the model shares nothing.
+    """
+
+    def __init__(self, model: MultiTaskModel, source: str) -> None:
+        self.model = model
+        backbone = model.backbone
+        shared, _ = backbone.share(model.embed(model.layout.empty_batch(rows=2)).x)
+        if shared is None:
+            name = type(backbone).__module__.rpartition(".")[2]
+            raise InputError(
+                "weighting should be one that reads losses, such as fixed or uncertainty: the tasks share nothing in "
+                f"model.backbone={name} at which their gradients could be compared. Change either."
+            )
+        self.shared = _values(backbone.shared_variables)
+        known = {id(variable) for variable in backbone.shared_variables}
+        self.own = _values([v for v in backbone.trainable_variables if id(v) not in known])
+        self.towers = _values(model.towers.trainable_variables if model.towers is not None else [])
+        self.tables = _values(model.embedding.trainable_variables)
+        known = {id(value) for value in (*self.shared, *self.own, *self.towers, *self.tables)}
+        self.others = [value for value in _values(model.trainable_variables) if id(value) not in known]
+        self.last = _values(backbone.last_shared_variables)
+        is_last_embeddings = source == "last_shared_layer" and not self.last
+        self.source = "all_shared" if is_last_embeddings else source
+        self.mixes_towers = model.funnel.mixes_towers
+
+    def run_forward(self, batch: Batch, offsets: Any) -> Forward:
+        """Compute the losses of `batch`, keeping what the gradients are taken at."""
+        model = self.model
+        with tf.GradientTape(persistent=True) as tape:
+            embedded = model.embed(batch)
+            shared, private = model.backbone.share(embedded.x, training=True)
+            representation = model.backbone.specialise(shared, private, training=True)
+            logits = model.head(representation, embedded.linear, training=True)
+            losses = model.task_losses(logits, batch["labels"], batch.get("weights"), offsets)
+            return Forward(
+                tape,
+                embedded,
+                shared,
+                representation,
+                losses,
+                model.penalty(embedded, batch["ids"].shape[0]),
+                model.auxiliary_loss(logits),
+            )
+
+    def pull(self, forward: Forward) -> TaskGradients:
+        """Take every task's gradient as far as `source` says."""
+        tape, representation, tasks = forward.tape, forward.representation, len(self.model.tasks)
+        if self.mixes_towers:
+            towers = None
+            cotangents = [
+                _gradients(tape, [forward.losses], [representation], [task])[0] for task in tf.unstack(tf.eye(tasks))
+            ]
+        else:
+            at_towers, *towers = _gradients(tape, [forward.losses], [representation, *self._head(forward)])
+            blocks = tf.eye(tasks, dtype=at_towers.dtype)
+            cotangents = [blocks[task][:, None, None] * at_towers for task in range(tasks)]
+        sources = {
+            "representation": [forward.shared],
+            "last_shared_layer": self.last,
+            "all_shared": [*self.shared, forward.embedded.x],
+        }[self.source]
+        pulled = [_gradients(tape, [representation], sources, [cotangent]) for cotangent in cotangents]
+        if self.source != "all_shared":
+            return TaskGradients(_gramian(pulled), cotangents, towers, [])
+        gramian = self._embedding_gramian(forward, [gradients[-1] for gradients in pulled])
+        if self.shared:
+            gramian += _gramian([gradients[:-1] for gradients in pulled])
+        return TaskGradients(gramian, cotangents, towers, pulled)
+
+    def combine(self, forward: Forward, pulled: TaskGradients, weights: tf.Tensor, own: tf.Tensor) -> list[Any]:
+        """Return the step's gradient, by trainable variable of the model.
+
+        Args:
+            forward: The step.
+            pulled: Its tasks' gradients.
+            weights: Of the losses, `(tasks,)`.
+            own: What the losses are weighted by for parameters of one task alone, `(tasks,)`; may be `weights` itself.
+        """
+        tape, representation = forward.tape, [forward.representation]
+        towers = self._tower_gradients(forward, pulled, own)
+        extra = None
+        if forward.auxiliary is not None:
+            extra, *heads = _gradients(tape, [forward.auxiliary], [*representation, *self._head(forward)])
+            towers = [tower + head for tower, head in zip(towers, heads, strict=True)]
+        shared_weighted = _weighted_sum(pulled.cotangents, weights, extra)
+        own_weighted = shared_weighted if own is weights else _weighted_sum(pulled.cotangents, own, extra)
+        sources = [*self.shared, forward.embedded.x]
+        if pulled.passes:
+            shared = [_weighted_sum(list(parts), weights) for parts in zip(*pulled.passes, strict=True)]
+            if extra is not None:
+                more = _gradients(tape, representation, sources, [extra])
+                shared = [a + b for a, b in zip(shared, more, strict=True)]
+            mine = _gradients(tape, representation, self.own, [own_weighted])
+        elif own is weights:
+            both = _gradients(tape, representation, [*sources, *self.own], [shared_weighted])
+            shared, mine = both[: len(sources)], both[len(sources) :]
+        else:
+            shared = _gradients(tape, representation, sources, [shared_weighted])
+            mine = _gradients(tape, representation, self.own, [own_weighted])
+        *shared, at_embeddings = shared
+        targets, cotangents = [forward.embedded.x], [at_embeddings]
+        if forward.embedded.linear is not None:
+            targets.append(forward.embedded.linear)
+            cotangents.append(towers.pop())
+        if forward.penalty is not None:
+            targets.append(forward.penalty)
+            cotangents.append(tf.ones_like(forward.penalty))
+        lowest = _gradients(tape, targets, [*self.tables, *self.others], cotangents)
+        values = [*self.shared, *self.own, *self.towers, *self.tables, *self.others]
+        gradients = [*shared, *mine, *towers, *lowest]
+        by_variable = {id(value): gradient for value, gradient in zip(values, gradients, strict=True)}
+        return [by_variable[id(value)] for value in _values(self.model.trainable_variables)]
+
+    def _head(self, forward: Forward) -> list[Any]:
+        """Return what stands between the representation and the logits: the towers' variables, the linear term."""
+        linear = forward.embedded.linear
+        return [*self.towers, *([] if linear is None else [linear])]
+
+    def _tower_gradients(self, forward: Forward, pulled: TaskGradients, own: tf.Tensor) -> list[tf.Tensor]:
+        if pulled.towers is None:
+            return _gradients(forward.tape, [forward.losses], self._head(forward), [own])
+        # Whatever belongs to towers has them in front, in the order of the tasks.
+        return [gradient * tf.reshape(own, (-1,) + (1,) * (gradient.ndim - 1)) for gradient in pulled.towers]
+
+    def _embedding_gramian(self, forward: Forward, at_embeddings: list[tf.Tensor]) -> tf.Tensor:
+        """Return the Gramian over the tables' rows, from every task's gradient at the embedded batch."""
+        tasks, linear_units = len(at_embeddings), self.model.embedding.linear_units
+        lookups = forward.embedded.lookups
+        by_task = [
+            _gradients(forward.tape, [forward.embedded.x], [lookup.rows for lookup in lookups], [gradient])
+            for gradient in map(self._keep_shared_copies, at_embeddings)
+        ]
+        total = tf.zeros((tasks, tasks))
+        for table, lookup in enumerate(lookups):
+            width = lookup.rows.shape[-1] - linear_units
+            places = tf.stack([gradients[table][..., :width] for gradients in by_task], axis=2)
+            rows, position = tf.unique(tf.reshape(lookup.ids, [-1]))
+            flat = tf.cast(tf.reshape(places, (-1, tasks * width)), tf.float32)
+            sums = tf.reshape(tf.math.unsorted_segment_sum(flat, position, tf.size(rows)), (-1, tasks, width))
+            total += _products(tf.reshape(tf.transpose(sums, (1, 0, 2)), (tasks, -1)))
+        return total
+
+    def _keep_shared_copies(self, at_embeddings: tf.Tensor) -> tf.Tensor:
+        copies = at_embeddings.shape[0] if at_embeddings.ndim == 3 else 0
+        kept = range(copies)[self.model.backbone.shared_copies]
+        if len(kept) == copies:
+            return at_embeddings
+        is_shared = tf.constant([[[float(copy in kept)]] for copy in range(copies)], at_embeddings.dtype)
+        return at_embeddings * is_shared
+
+
+def _values(variables: Sequence[Any]) -> list[Any]:
+    return [variable.value for variable in variables]
+
+
+def _gradients(
+    tape: tf.GradientTape, targets: Sequence[Any], sources: Sequence[Any], cotangents: Sequence[Any] | None = None
+) -> list[Any]:
+    """Return the gradients of `targets` with respect to `sources`; zeros where nothing connects them."""
+    if not sources:
+        return []
+    return tape.gradient(
+        list(targets),
+        list(sources),
+        output_gradients=None if cotangents is None else list(cotangents),
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+
+
+def _weighted_sum(gradients: list[tf.Tensor], weights: tf.Tensor, extra: tf.Tensor | None = None) -> tf.Tensor:
+    terms = [tf.cast(weights[task], gradient.dtype) * gradient for task, gradient in enumerate(gradients)]
+    return tf.add_n(terms if extra is None else [*terms, extra])
+
+
+def _gramian(by_task: list[list[tf.Tensor]]) -> tf.Tensor:
+    """Return the Gramian, float32, of gradients by task and then by part."""
+    rows = []
+    for gradients in by_task:
+        rows.append([tf.reshape(tf.cast(gradient, tf.float32), [-1]) for gradient in gradients])
+    return tf.add_n([_products(tf.stack(list(parts))) for parts in zip(*rows, strict=True)])
+
+
+def _products(rows: tf.Tensor) -> tf.Tensor:
+    return tf.matmul(rows, rows, transpose_b=True)

@@ -1,0 +1,282 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from funrec.models.checks import check_positive, check_positive_number, check_rate
+from funrec.models.model import MultiTaskModel
+from funrec.training.averaging import WeightAverage
+from funrec.training.batches import BatchStream, Rows, cut_epoch, read_ahead
+from funrec.training.checkpoint import copy_to_host, load_weights
+from funrec.training.divergence import TrainingDiverged, check_finite
+from funrec.training.history import EpochTotals
+from funrec.training.progress import TrainingProgress
+from funrec.training.saving import CheckpointFile, Checkpoints
+from funrec.training.schedules import SCHEDULES, schedule_learning_rate
+from funrec.training.scoring import ScoreNotANumber
+from funrec.training.state import Session, TrainingState
+from funrec.training.step import TrainingStep
+from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.signals import Interruption
+from funrec.weighting.base import Weighting
+
+__all__ = ["EpochHook", "Trainer", "TrainingDiverged", "TrainingResult"]
+
+Metrics = Mapping[str, float]
+#: Told of every epoch: its row of the history.
+EpochHook = Callable[[Mapping[str, Any]], None]
+#: What stays of a finished run's weights: the best epoch's, the last checkpoint too, or nothing.
+KEPT = ("best", "all", "none")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training did.
+
+    Attributes:
+        history: A row per epoch: losses, weights, metrics, seconds, rows per second.
+        best_epoch: The epoch (counted from 1) whose weights the model ended with.
+        seconds: Time in training steps, tracing and validation aside.
+        rows_per_second: Rows trained on per second of that time.
+        weighting_fallbacks: Steps whose weights were even for want of a solution; none where nothing is solved.
+        resumed_at: Steps at which a checkpoint was gone on from.
+    """
+
+    history: list[dict[str, Any]]
+    best_epoch: int
+    seconds: float
+    rows_per_second: float
+    weighting_fallbacks: int | None
+    resumed_at: list[int]
+
+
+class Trainer:
+    """How a model is trained.
+
+    Args:
+        epochs: Most passes over the training split.
+        batch_size: Rows per step.
+        monitor: The validation metric that decides which epoch is kept; none keeps the last.
+        monitor_mode: `max` or `min`: which way the metric is better.
+        patience: Epochs without a better metric before training stops early; none never stops early.
+        learning_rate_decay: `linear` or `cosine`: how the learning rate falls over `epochs`; none keeps it.
+        final_learning_rate: Where it ends, as a share of where it begins.
+        average_steps: Average the weights over this many of an epoch's last steps before validation; 0 does not.
+        average_snapshots: How many snapshots that average takes.
+        steps_per_call: Steps in one call of the graph.
+        eval_batch_size: Rows per batch when scoring.
+        precision: `float32`, or `mixed_bfloat16` for matrix products in bfloat16.
+        checkpoint_minutes: Minutes between checkpoints within an epoch; none writes them at the end of epochs alone.
+        keep: What stays of a finished run's weights: `best` (the best epoch's), `all` (the last checkpoint too) or
+            `none`, which leaves nothing to score rows with.
+
+    Raises:
+        InputError: If one of them is not what it should be.
+    """
+
+    def __init__(
+        self,
+        epochs: int = 5,
+        batch_size: int = 1024,
+        monitor: str | None = "auc_macro",
+        monitor_mode: str = "max",
+        patience: int | None = 2,
+        learning_rate_decay: str | None = None,
+        final_learning_rate: float = 0.0,
+        average_steps: int = 0,
+        average_snapshots: int = 10,
+        steps_per_call: int = 100,
+        eval_batch_size: int = 8192,
+        precision: str = "float32",
+        checkpoint_minutes: float | None = 5.0,
+        keep: str = "best",
+    ) -> None:
+        self.epochs = check_positive("trainer.epochs", epochs)
+        self.batch_size = check_positive("trainer.batch_size", batch_size)
+        self.monitor = monitor
+        self.monitor_mode = _check_choice("trainer.monitor_mode", monitor_mode, ("max", "min"))
+        self.patience = None if patience is None else check_positive("trainer.patience", patience)
+        if learning_rate_decay is not None:
+            _check_choice("trainer.learning_rate_decay", learning_rate_decay, tuple(SCHEDULES))
+        self.learning_rate_decay = learning_rate_decay
+        self.final_learning_rate = check_rate("trainer.final_learning_rate", final_learning_rate)
+        self.average_steps = 0 if average_steps == 0 else check_positive("trainer.average_steps", average_steps)
+        self.average_snapshots = check_positive("trainer.average_snapshots", average_snapshots)
+        self.steps_per_call = check_positive("trainer.steps_per_call", steps_per_call)
+        self.eval_batch_size = check_positive("trainer.eval_batch_size", eval_batch_size)
+        self.precision = _check_choice("trainer.precision", precision, ("float32", "mixed_bfloat16"))
+        if checkpoint_minutes is not None:
+            check_positive_number("trainer.checkpoint_minutes", checkpoint_minutes)
+        self.checkpoint_minutes = checkpoint_minutes
+        self.keep = _check_choice("trainer.keep", keep, KEPT)
+
+    def fit(
+        self,
+        model: MultiTaskModel,
+        rows: Rows,
+        weighting: Weighting,
+        optimizer: keras.optimizers.Optimizer,
+        validate: Callable[[], Metrics],
+        folder: Path,
+        seed: int,
+        offsets: Mapping[str, float] | None = None,
+        live: bool = False,
+        on_epoch: EpochHook = lambda row: None,
+        checkpoint: CheckpointFile | None = None,
+        interruption: Interruption | None = None,
+    ) -> TrainingResult:
+        """Train `model` in place; it ends with the weights of its best epoch.
+
+        Args:
+            model: An initialised model.
+            rows: The training split.
+            weighting: A configured weighting.
+            optimizer: A fresh Keras optimizer.
+            validate: Computes the validation metrics of the model as it is.
+            folder: Where the best epoch's weights are kept.
+            seed: The run's seed.
+            offsets: `log r` of every task whose negatives were downsampled at rate r.
+            live: Whether to draw progress on the terminal.
+            on_epoch: Told of every epoch, and first of those that a checkpoint has behind it.
+            checkpoint: Where the training is written down, and gone on from if it was before; nowhere if none.
+            interruption: Asked after every block whether to stop.
+
+        Raises:
+            KeyboardInterrupt: When asked to stop, after writing a checkpoint.
+            TrainingDiverged: If a loss turns NaN or infinite; names the task, the step and the last good epoch.
+            InputError: If `monitor` is no metric of the validation split.
+        """
+        stream = BatchStream(rows, model.layout, self.batch_size, seed)
+        steps = stream.steps_until(self.epochs)
+        if self.learning_rate_decay is not None:
+            schedule_learning_rate(optimizer, self.learning_rate_decay, steps, self.final_learning_rate)
+        step = TrainingStep(model, weighting, optimizer, seed, offsets)
+        step.trace(stream.block(0, 1))
+        tasks = [task.name for task in model.tasks]
+        average = WeightAverage(model.weights, self.average_steps, self.average_snapshots)
+        session = Session(step, average, TrainingState(self.epochs, steps, EpochTotals(tasks)))
+        with (
+            Checkpoints(checkpoint, folder, self.checkpoint_minutes) as checkpoints,
+            TrainingProgress(tasks, steps, live) as progress,
+        ):
+            checkpoints.restore(session)
+            progress.skip(session.state.step)
+            for row in session.state.history:
+                on_epoch(row)
+            while not self._is_over(session.state):
+                for _ in self._train_epoch(session, stream, progress):
+                    _stop_if_asked(interruption, session, checkpoints, progress)
+                    checkpoints.save_if_due(session)
+                row = self._end_epoch(session, stream.batch_size, validate, checkpoints)
+                progress.end_epoch(row, self.monitor or "auc_macro")
+                _stop_if_asked(interruption, session, checkpoints, progress)
+                on_epoch(row)
+            if session.state.epoch < self.epochs:
+                progress.say(f"No better {self.monitor} for {self.patience} epochs: stopping early.")
+        return self._finish(session, stream.batch_size, folder)
+
+    def _train_epoch(self, session: Session, stream: BatchStream, progress: TrainingProgress) -> Iterator[None]:
+        """Train the blocks that are left of the epoch, with a pause after each."""
+        step, state = session.step, session.state
+        first, last = stream.steps_until(state.epoch), stream.steps_until(state.epoch + 1)
+        snapshots = session.average.snapshot_steps(first, last) if self.average_steps else []
+        blocks = cut_epoch(first, last, self.steps_per_call, snapshots, done=state.step)
+        for start, stop, block in read_ahead(stream, blocks):
+            clock = time.perf_counter()
+            report = {name: values.numpy() for name, values in step.run(block, tf.constant(start, tf.int64)).items()}
+            seconds = time.perf_counter() - clock
+            check_finite(report["losses"], state.totals.tasks, start, state.best_epoch)
+            state.totals.add(report, seconds)
+            state.step = stop
+            if stop in snapshots:
+                session.average.take_snapshot()
+            rate = (stop - start) * stream.batch_size / seconds
+            progress.advance(state.epoch, stop - start, rate, report["losses"].mean(0), report["weights"].mean(0))
+            yield
+        if step.fallbacks is not None:
+            state.totals.fallbacks = step.fallbacks - (state.weighting_fallbacks or 0)
+            if state.totals.fallbacks:
+                solved, steps = state.totals.steps - state.totals.fallbacks, state.totals.steps
+                progress.say(f"The weighting found weights in {solved} of {steps} steps; the others' were even.")
+
+    def _end_epoch(
+        self, session: Session, batch_size: int, validate: Callable[[], Metrics], checkpoints: Checkpoints
+    ) -> dict[str, Any]:
+        """Validate, enter the epoch into the history and write down what it leaves; return its row."""
+        state, losses = session.state, session.state.totals.losses
+        if self.average_steps:
+            session.average.apply()
+        try:
+            metrics = dict(validate())
+        except ScoreNotANumber as error:
+            raise TrainingDiverged(f"score of {error.head}", np.nan, state.step, state.best_epoch) from error
+        row = state.totals.row(state.epoch, batch_size, metrics)
+        is_best = state.finish_epoch(row, self._read_monitor(metrics), is_always_best=self.monitor is None)
+        best = copy_to_host(session.step.model.weights) if is_best else None
+        if self.average_steps:
+            session.average.restore()
+        session.step.end_epoch(losses)
+        is_last = self._is_over(state)
+        checkpoints.save_epoch(session, best, is_last, is_wanted=is_last and self.keep == "all")
+        return row
+
+    def _is_over(self, state: TrainingState) -> bool:
+        has_stalled = self.patience is not None and state.epoch - state.best_epoch >= self.patience
+        return state.epoch >= self.epochs or has_stalled
+
+    def _finish(self, session: Session, batch_size: int, folder: Path) -> TrainingResult:
+        state = session.state
+        if not state.best_epoch:
+            raise InputError(f"trainer.monitor: {self.monitor} was never a number. Choose another metric.")
+        load_weights(session.step.model, folder, state.best_epoch)
+        return TrainingResult(
+            history=state.history,
+            best_epoch=state.best_epoch,
+            seconds=state.seconds,
+            rows_per_second=sum(row["steps"] for row in state.history) * batch_size / max(state.seconds, 1e-9),
+            weighting_fallbacks=state.weighting_fallbacks,
+            resumed_at=state.resumed_at,
+        )
+
+    def check_monitor(self, metrics: Collection[str]) -> None:
+        """Check that `monitor` is among `metrics`, or that the last epoch is kept whatever they say.
+
+        Raises:
+            InputError: If it is not.
+        """
+        if self.monitor is not None and self.monitor not in metrics:
+            raise InputError(
+                f"trainer.monitor should be a metric of the validation split. Received: {self.monitor}."
+                + did_you_mean(self.monitor, metrics)
+            )
+
+    def _read_monitor(self, metrics: Metrics) -> float:
+        if self.monitor is None:
+            return 0.0
+        self.check_monitor(metrics)
+        score = float(metrics[self.monitor])
+        return score if self.monitor_mode == "max" else -score
+
+
+def _stop_if_asked(
+    interruption: Interruption | None, session: Session, checkpoints: Checkpoints, progress: TrainingProgress
+) -> None:
+    if interruption is not None and interruption.is_requested:
+        progress.say("Stopping here: writing a checkpoint first. Ctrl-C again stops at once.")
+        checkpoints.save_now(session)
+        raise KeyboardInterrupt
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise InputError(f"{name} should be one of {', '.join(choices)}. Received: {value}.")
+    return value

@@ -1,0 +1,202 @@
+"""Per-task gradients in few passes are those of T full backward passes, and so is the step's gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import contracts
+import numpy as np
+import pytest
+import tensorflow as tf
+from examples import Rows, layout, model, randomise
+
+from funrec.models.backbones.logistic import Logistic
+from funrec.models.backbones.mmoe import MMoE
+from funrec.models.backbones.shared_bottom import SharedBottom
+from funrec.models.backbones.single_task import SingleTask
+from funrec.models.layers.randomness import random_sites
+from funrec.models.model import MultiTaskModel
+from funrec.training.task_gradients import Forward, SharedGradients
+from funrec.utils.errors import InputError
+from funrec.weighting.checks import SHARED
+
+BACKBONES = sorted(set(contracts.names("model/backbone")) - {"single_task", "logistic"})
+
+
+def batch_of(rows: Rows) -> dict[str, Any]:
+    masks = np.random.default_rng(5).random(rows.labels.shape) < 0.8
+    weights = tf.constant(masks, tf.float32)
+    return contracts.batch_of(rows) | {"labels": tf.constant(rows.labels), "weights": weights}
+
+
+BATCH = batch_of(contracts.nested_rows(rows=48))
+
+
+def built(backbone: str, funnel: str) -> MultiTaskModel:
+    made = contracts.build(backbone, funnel)
+    randomise(made, scale=0.3)
+    return made
+
+
+def forward(shared: SharedGradients, batch: Any = None) -> Forward:
+    with random_sites(3, 7):
+        return shared.run_forward(BATCH if batch is None else batch, {})
+
+
+def dense(gradient: Any) -> np.ndarray:
+    return tf.convert_to_tensor(gradient).numpy()
+
+
+def full_passes(shared: SharedGradients, sources: Any) -> list[list[np.ndarray]]:
+    """Return every task's gradients, each from a backward pass of its loss through the whole model."""
+    gradients = []
+    for task in range(len(shared.model.tasks)):
+        done = forward(shared)
+        one = tf.one_hot(task, len(shared.model.tasks))
+        zero = tf.UnconnectedGradients.ZERO
+        found = done.tape.gradient(done.losses, sources(done), output_gradients=one, unconnected_gradients=zero)
+        gradients.append([dense(gradient) for gradient in found])
+    return gradients
+
+
+def without_linear_weights(made: MultiTaskModel, table: np.ndarray) -> np.ndarray:
+    embeddings = table[:, : -made.embedding.linear_units]
+    copies = embeddings.reshape(len(table), made.embedding.copies, -1)
+    return copies[:, made.backbone.shared_copies]
+
+
+def brute_force(shared: SharedGradients, source: str) -> np.ndarray:
+    made = shared.model
+    values = [variable.value for variable in made.backbone.shared_variables]
+    last = [variable.value for variable in made.backbone.last_shared_variables]
+    if source == "representation":
+        gradients = full_passes(shared, lambda done: [done.shared])
+    elif source == "last_shared_layer" and last:
+        gradients = full_passes(shared, lambda done: last)
+    else:
+        tables = [table.value for table in made.embedding.weights_by_table]
+        gradients = full_passes(shared, lambda done: [*values, *tables])
+        for row in gradients:
+            row[len(values) :] = [without_linear_weights(made, table) for table in row[len(values) :]]
+    rows = np.stack([np.concatenate([part.ravel() for part in parts]).astype(np.float64) for parts in gradients])
+    return rows @ rows.T
+
+
+@pytest.mark.parametrize("funnel", ["independent", "esm2"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_gramian_is_that_of_full_backward_passes(backbone: str, funnel: str) -> None:
+    made = built(backbone, funnel)
+    for source in SHARED:
+        shared = SharedGradients(made, source)
+        found = shared.pull(forward(shared)).gramian.numpy()
+        expected = brute_force(shared, source)
+        scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+        assert scale.min() > 0
+        np.testing.assert_allclose(found / scale, expected / scale, atol=2e-4, err_msg=source)
+
+
+@pytest.mark.parametrize("funnel", ["independent", "esmm"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_combined_gradient_is_that_of_the_weighted_sum_of_losses(backbone: str, funnel: str) -> None:
+    made = built(backbone, funnel)
+    made.linear_l2 = 0.0
+    weights = tf.constant([0.5, 2.0, -1.0])
+    variables = [variable.value for variable in made.trainable_variables]
+    for source in SHARED:
+        shared = SharedGradients(made, source)
+        done = forward(shared)
+        found = shared.combine(done, shared.pull(done), weights, weights)
+        again = forward(shared)
+        targets, cotangents = [again.losses], [weights]
+        for extra in (again.penalty, again.auxiliary):
+            if extra is not None:
+                targets.append(extra)
+                cotangents.append(tf.ones(()))
+        zero = tf.UnconnectedGradients.ZERO
+        expected = again.tape.gradient(targets, variables, output_gradients=cotangents, unconnected_gradients=zero)
+        for variable, ours, theirs in zip(made.trainable_variables, found, expected, strict=True):
+            size = np.abs(dense(theirs)).max() + 1e-6
+            np.testing.assert_allclose(dense(ours) / size, dense(theirs) / size, atol=2e-4, err_msg=variable.path)
+
+
+@pytest.mark.parametrize("source", SHARED)
+@pytest.mark.parametrize("backbone", ["shared_bottom", "mmoe", "ple"])
+def test_parameters_of_one_task_can_follow_its_own_loss(backbone: str, source: str) -> None:
+    made = built(backbone, "independent")
+    shared = SharedGradients(made, source)
+    weights, ones = tf.constant([0.5, 2.0, 0.0]), tf.ones(3)
+    done = forward(shared)
+    found = shared.combine(done, shared.pull(done), weights, ones)
+    weighted = shared.combine(done, shared.pull(done), weights, weights)
+    unweighted = shared.combine(done, shared.pull(done), ones, ones)
+    known = {id(variable) for variable in made.backbone.shared_variables}
+    tables = {id(table) for table in made.embedding.weights_by_table}
+    for variable, ours, one, other in zip(made.trainable_variables, found, weighted, unweighted, strict=True):
+        ours, one, other = dense(ours), dense(one), dense(other)
+        if id(variable) in tables:  # embeddings are shared; the linear term's weights are one tower's each
+            linear = made.embedding.linear_units
+            np.testing.assert_allclose(ours[:, :-linear], one[:, :-linear], atol=1e-5)
+            np.testing.assert_allclose(ours[:, -linear:], other[:, -linear:], atol=1e-5)
+            assert np.abs(one - other).max() > 1e-3
+        else:
+            np.testing.assert_allclose(ours, one if id(variable) in known else other, atol=1e-5, err_msg=variable.path)
+
+
+@pytest.mark.parametrize("backbone", [SharedBottom(units=(8,)), MMoE(num_experts=2, expert_units=(8,))])
+def test_tasks_meet_at_the_representation(backbone: Any) -> None:
+    """The towers' own inputs would give a diagonal Gramian, and PCGrad and its kin would silently do nothing."""
+    inputs = layout({"user": 20, "item": 30}, numeric=["age"])
+    made = model(backbone, inputs, tasks=contracts.TASKS)
+    randomise(made)
+    shared = SharedGradients(made, "representation")
+    gramian = shared.pull(forward(shared)).gramian.numpy()
+    norms = np.sqrt(np.diag(gramian))
+    cosines = np.abs(gramian / np.outer(norms, norms))[~np.eye(3, dtype=bool)]
+    assert cosines.min() > 0.01
+
+
+def test_normalised_towers_still_take_one_pass() -> None:
+    inputs = layout({"user": 20, "item": 30}, numeric=["age"])
+    backbone = MMoE(num_experts=2, expert_units=(8,), dropout=0.0, batch_normalization=True)
+    made = model(backbone, inputs, tasks=contracts.TASKS, batch_normalization=True, linear_term=True)
+    randomise(made)
+    for source in SHARED:
+        shared = SharedGradients(made, source)
+        found, expected = shared.pull(forward(shared)).gramian.numpy(), brute_force(shared, source)
+        np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
+
+
+def test_a_task_without_valid_rows_has_no_gradient() -> None:
+    made = built("mmoe", "independent")
+    weights = BATCH["weights"] * tf.constant([1.0, 0.0, 1.0])
+    for source in SHARED:
+        shared = SharedGradients(made, source)
+        done = forward(shared, BATCH | {"weights": weights})
+        pulled = shared.pull(done)
+        assert (pulled.gramian.numpy()[1] == 0).all()
+        gradients = shared.combine(done, pulled, tf.ones(3), tf.ones(3))
+        assert all(np.isfinite(dense(gradient)).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("backbone", [SingleTask(units=(8,)), Logistic()])
+def test_a_model_that_shares_nothing_is_refused(backbone: Any) -> None:
+    with pytest.raises(InputError, match="share nothing") as refused:
+        SharedGradients(model(backbone, tasks=contracts.TASKS), "representation")
+    assert "\n" not in str(refused.value)
+
+
+def test_no_array_is_as_long_as_the_vocabulary() -> None:
+    made = model(MMoE(num_experts=2, expert_units=(8,)), layout({"user": 100_003, "item": 30}), tasks=contracts.TASKS)
+    shared = SharedGradients(made, "all_shared")
+    batch = {name: value for name, value in BATCH.items() if name != "numeric"}
+
+    @tf.function
+    def pull() -> tuple[tf.Tensor, Any]:
+        with random_sites(0, 0):
+            done = shared.run_forward(batch, {})
+        pulled = shared.pull(done)
+        return pulled.gramian, shared.combine(done, pulled, tf.ones(3), tf.ones(3))
+
+    operations = pull.get_concrete_function().graph.get_operations()
+    shapes = [output.shape for operation in operations for output in operation.outputs]
+    assert sum(shape.rank is not None and 100_033 in shape.as_list() for shape in shapes) == 0
