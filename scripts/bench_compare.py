@@ -28,7 +28,7 @@ RATES = (0.4, 0.28, 0.03)
 
 
 def write_runs(folder: Path, runs: int, seeds: int, rows: int, users: int) -> None:
-    """Write so many runs: recipes `model_0` and so on, of `seeds` runs each, the first of them called single_task."""
+    """Write so many runs: variants `model_0` and so on, of `seeds` runs each, the first of them called single_task."""
     random = np.random.default_rng(0)
     # Activity of users is skewed, as it is everywhere.
     groups = (users * random.random(rows) ** 2).astype(np.int64)
@@ -36,8 +36,8 @@ def write_runs(folder: Path, runs: int, seeds: int, rows: int, users: int) -> No
     offsets = np.log(RATES) - np.log1p(-np.array(RATES))
     labels = (random.random(signal.shape) < 1 / (1 + np.exp(-signal - offsets))).astype(np.float32)
     for number in range(runs):
-        recipe, seed = divmod(number, seeds)
-        noise = (1 + 0.01 * recipe) * random.standard_normal(signal.shape)
+        variant, seed = divmod(number, seeds)
+        noise = (1 + 0.01 * variant) * random.standard_normal(signal.shape)
         scores = (signal + noise + offsets).astype(np.float32)
         run = folder / f"{number}"
         run.mkdir()
@@ -45,7 +45,7 @@ def write_runs(folder: Path, runs: int, seeds: int, rows: int, users: int) -> No
         for place, task in enumerate(TASKS):
             columns |= {f"label_{task.name}": labels[:, place], f"score_{task.name}": scores[:, place]}
         record.write_predictions(run, columns)
-        label = f"model_{recipe}" if recipe else "single_task"
+        label = f"model_{variant}" if variant else "single_task"
         record.write(
             run,
             {
@@ -63,7 +63,7 @@ def write_runs(folder: Path, runs: int, seeds: int, rows: int, users: int) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--seeds", type=int, default=5, help="runs of one recipe")
+    parser.add_argument("--seeds", type=int, default=5, help="runs of one variant")
     parser.add_argument("--rows", type=int, default=500_000, help="validation rows of every run")
     parser.add_argument("--users", type=int, default=50_000)
     parser.add_argument("--bootstrap", type=int, help="resamples, in place of influence values")

@@ -1,12 +1,12 @@
 """Are the claims of `funrec compare` calibrated? False claims, power and coverage, measured.
 
 1. Simulated models with planted user and seed variance. A row has Gaussian features, part of which its user shares;
-   a label depends on their sum; a recipe's seed adds them up with weights that are off by noise of its own, and a
-   better recipe has less noise. The true AUC is known by integration. Measured over `--comparisons` pairs: how often
-   recipes that are equal are called better or worse (at most 5%), how often 95% intervals cover the true difference
+   a label depends on their sum; a variant's seed adds them up with weights that are off by noise of its own, and a
+   better variant has less noise. The true AUC is known by integration. Measured over `--comparisons` pairs: how often
+   variants that are equal are called better or worse (at most 5%), how often 95% intervals cover the true difference
    (93% to 97%), and how often a difference of growing size is found.
-2. Real runs of one recipe, which differ in seed alone: how many pairs of single runs intervals over users alone call
-   different, and how many pairs of groups of seeds are called different as recipes. Pairs share runs, so that their
+2. Real runs of one variant, which differ in seed alone: how many pairs of single runs intervals over users alone call
+   different, and how many pairs of groups of seeds are called different as variants. Pairs share runs, so that their
    share is less certain than its ± says. Give run folders, or `--train N` trains small ones.
 
     python scripts/study_significance.py
@@ -28,8 +28,8 @@ from scipy.special import expit, ndtr
 
 from funrec.comparison.influence import Rows, Target, build_statistics
 from funrec.comparison.measuring import Meter
-from funrec.comparison.recipes import find
 from funrec.comparison.significance import LEVEL, Accumulator, Estimate, Measured, estimate, holm
+from funrec.comparison.variants import find
 
 FEATURES = 32
 SLOPE, INTERCEPT = 1.2, -1.5
@@ -90,7 +90,7 @@ def true_auc(models: Sequence[Model]) -> NDArray:
 
 
 def measure_models(features: NDArray, rows: Rows, models: Sequence[Model]) -> Measured:
-    """Measure the seeds of a recipe as `funrec compare` does."""
+    """Measure the seeds of a variant as `funrec compare` does."""
     statistics = build_statistics(rows, TARGETS, set(METRICS))
     sums = Accumulator(np.array([statistic.count for statistic in statistics.values()]))
     for model in models:
@@ -104,7 +104,7 @@ def measure_models(features: NDArray, rows: Rows, models: Sequence[Model]) -> Me
 def simulate(
     random: np.random.Generator, comparisons: int, users: int, seeds: int, noises: tuple[float, float], jitter: float
 ) -> tuple[list[list[Estimate]], NDArray]:
-    """Compare two recipes many times, on other users and seeds each time.
+    """Compare two variants many times, on other users and seeds each time.
 
     Returns:
         By comparison the estimates of `METRICS`, and the true AUC difference of the very models, `(comparisons,)`.
@@ -119,8 +119,8 @@ def simulate(
     return found, np.array(truths)
 
 
-def recipe_difference(random: np.random.Generator, noises: tuple[float, float], jitter: float) -> float:
-    """Return the true AUC difference of two recipes: a mean over many seeds."""
+def variant_difference(random: np.random.Generator, noises: tuple[float, float], jitter: float) -> float:
+    """Return the true AUC difference of two variants: a mean over many seeds."""
     means = [true_auc([draw_model(random, noise, jitter) for _ in range(20_000)]).mean() for noise in noises]
     return float(means[0] - means[1])
 
@@ -134,29 +134,29 @@ def share(hits: Sequence[bool] | NDArray) -> str:
 def study_simulations(comparisons: int, users: int, seed: int) -> None:
     """Print false claims and coverage by seeds a side and by how much seeds vary, and a power curve."""
     random = np.random.default_rng(seed)
-    print(f"Equal recipes, {comparisons} comparisons of {users} users each (± two binomial standard errors)")
+    print(f"Equal variants, {comparisons} comparisons of {users} users each (± two binomial standard errors)")
     print("| sd over seeds | seeds a side | claim about | AUC: false claims | GAUC: false claims | AUC: covered |")
     print("|---|---|---|---|---|---|")
     for noise in NOISES:
         drawn = true_auc([draw_model(random, noise, JITTER) for _ in range(20_000)])
         for seeds in (1, 3, 5, 10):
             found, truths = simulate(random, comparisons, users, seeds, (noise, noise), JITTER)
-            about = found[0][0].about_recipes
+            about = found[0][0].about_variants
             truth = np.zeros(comparisons) if about else truths
             claims = [share([pair[place].p_value <= LEVEL for pair in found]) for place in (0, 1)]
             if not about and noise:
                 claims = ["the models differ"] * 2
             covered = [pair[0].low <= true <= pair[0].high for pair, true in zip(found, truth, strict=True)]
-            claim = "recipes" if about else "two trained models"
+            claim = "variants" if about else "two trained models"
             print(f"| {drawn.std():.4f} | {seeds} | {claim} | {' | '.join(claims)} | {share(covered)} |", flush=True)
     print()
-    print("A better recipe: how often it is found, and how often its difference is covered")
+    print("A better variant: how often it is found, and how often its difference is covered")
     print("| true AUC difference | sd over seeds | seeds a side | called better | called worse | covered |")
     print("|---|---|---|---|---|---|")
     base = NOISES[2]
     for seeds in (3, 5, 10):
         for noise in np.array([1.0, 0.9, 0.75, 0.5, 0.2]) * base:
-            truth = recipe_difference(random, (noise, base), JITTER)
+            truth = variant_difference(random, (noise, base), JITTER)
             spread = [
                 true_auc([draw_model(random, each, JITTER) for _ in range(20_000)]).std() for each in (noise, base)
             ]
@@ -171,13 +171,13 @@ def study_simulations(comparisons: int, users: int, seed: int) -> None:
 
 
 def study_real_runs(paths: Sequence[str], seed: int) -> None:
-    """Print how many pairs of runs, and of groups of runs, of one recipe are called different."""
+    """Print how many pairs of runs, and of groups of runs, of one variant are called different."""
     runs = find(paths).runs
     names = [name for name in runs[0].record["metrics"] if name.startswith(("auc_", "gauc_")) and "_given_" not in name]
     meter = Meter(runs, names)
     names = [name for name in names if meter.is_measured(name)]
     single = [measured for run in runs if (measured := meter.measure([run])[1]) is not None]
-    print(f"{len(single)} real runs of one recipe, which differ in seed alone")
+    print(f"{len(single)} real runs of one variant, which differ in seed alone")
     print("| seeds a side | claim about | pairs | " + " | ".join(names) + " | any, after Holm |")
     print("|" + "---|" * (4 + len(names)))
     random = np.random.default_rng(seed)
@@ -191,12 +191,12 @@ def study_real_runs(paths: Sequence[str], seed: int) -> None:
         p_values = np.array([[estimate(a, meter.weights(name), b).p_value for name in names] for a, b in pairs])
         any_claim = [min(holm(list(row))) <= LEVEL for row in p_values]
         claims = [share(p_values[:, place] <= LEVEL) for place in range(len(names))]
-        about = "recipes" if seeds >= 3 else "two trained models"
+        about = "variants" if seeds >= 3 else "two trained models"
         print(f"| {seeds} | {about} | {len(pairs)} | {' | '.join(claims)} | {share(any_claim)} |", flush=True)
 
 
 def _join(runs: Sequence[Measured]) -> Measured:
-    """Return single runs as one recipe."""
+    """Return single runs as one variant."""
     return Measured(
         np.concatenate([run.values for run in runs]),
         np.mean([run.deviations for run in runs], axis=0),
@@ -216,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comparisons", type=int, default=400, help="simulated pairs a row; 0 simulates none")
     parser.add_argument("--users", type=int, default=1500, help="users of a simulated comparison")
-    parser.add_argument("--runs", nargs="*", default=[], metavar="PATH", help="runs of one recipe, by seed")
+    parser.add_argument("--runs", nargs="*", default=[], metavar="PATH", help="runs of one variant, by seed")
     parser.add_argument("--train", type=int, default=0, metavar="N", help="train N short runs and use them")
     parser.add_argument("--overrides", nargs="*", default=SHORT, help="of those runs, such as dataset=kuairand_pure")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulation")

@@ -15,8 +15,8 @@ import numpy as np
 from funrec.comparison.differences import DELTA_M, Difference, Family, is_higher_better, is_macro, measure_all
 from funrec.comparison.measuring import TEST, VALID, Meter, marked, split_of
 from funrec.comparison.notes import warnings_of
-from funrec.comparison.recipes import Recipe, RunRecord, check_comparable, find, group, match_baseline, runs_at
 from funrec.comparison.significance import Estimate
+from funrec.comparison.variants import RunRecord, Variant, check_comparable, find, group, match_baseline, runs_at
 from funrec.metrics import table_columns
 from funrec.utils.errors import InputError, did_you_mean
 
@@ -39,9 +39,9 @@ class Comparison:
     """Runs side by side.
 
     Attributes:
-        recipes: Runs grouped by what differs in seed alone, in the order to show them.
+        variants: Runs grouped by what differs in seed alone, in the order to show them.
         metrics: The metrics to show.
-        measured: By recipe and metric, the mean over seeds with its interval, where there is one.
+        measured: By variant and metric, the mean over seeds with its interval, where there is one.
         users: Users behind each metric that has an interval, of a macro those behind the task with the fewest and
             with the most; rows where the data has no group column.
         unit: `user`, or `row`.
@@ -53,7 +53,7 @@ class Comparison:
         resamples: Number of bootstrap resamples; none for influence values.
     """
 
-    recipes: list[Recipe]
+    variants: list[Variant]
     metrics: list[str]
     measured: dict[tuple[int, str], Estimate] = field(default_factory=dict)
     users: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -65,15 +65,15 @@ class Comparison:
     damaged: bool = False
     resamples: int | None = None
 
-    def values(self, recipe: Recipe, metric: str) -> np.ndarray:
+    def values(self, variant: Variant, metric: str) -> np.ndarray:
         """Return the metric of every run that has it, `(seeds,)`."""
-        metrics = [run.record["metrics"] for run in recipe.runs]
+        metrics = [run.record["metrics"] for run in variant.runs]
         return np.array([values[metric] for values in metrics if metric in values], np.float64)
 
-    def selected_on(self, recipe: Recipe) -> str:
-        """Return the split that is shown and chose the recipe's epoch or parameters; empty if nothing chose on it."""
+    def selected_on(self, variant: Variant) -> str:
+        """Return the split that is shown and chose the variant's epoch or parameters; empty if nothing chose on it."""
         shown = {split_of(metric) for metric in self.metrics}
-        return next((on for run in recipe.runs if (on := run.record.get("selected_on")) in shown and on), "")
+        return next((on for run in variant.runs if (on := run.record.get("selected_on")) in shown and on), "")
 
 
 def compare(
@@ -94,11 +94,11 @@ def compare(
         sort: A metric, best first, or another column.
 
     Returns:
-        A row per recipe (runs that differ in seed alone): `model`, what else differs, `seeds`, `selected_on`, and for
+        A row per variant (runs that differ in seed alone): `model`, what else differs, `seeds`, `selected_on`, and for
         every metric `<metric>` and `<metric>_sd`, mean and standard deviation over seeds. With a baseline also its
         `<metric>_difference`, the ends of a plain 95% interval `<metric>_low` and `<metric>_high`, the two-sided
         `<metric>_p` before Holm's adjustment and the `<metric>_mark` after it; `baseline`, and `claim`, which says
-        whether that is about `recipes` or about `trained models`. Against single_task, `delta_m` too. What was skipped
+        whether that is about `variants` or about `trained models`. Against single_task, `delta_m` too. What was skipped
         and other notes are in `.attrs["notes"]`.
 
     Raises:
@@ -124,17 +124,17 @@ def compare_runs(
 ) -> Comparison:
     """Return what `compare` puts into a frame, and the command line into a table."""
     found = find(paths)
-    baselines: list[Recipe] = []
-    recipes, notes = group(found.runs)
-    if baseline is not None and recipes:
+    baselines: list[Variant] = []
+    variants, notes = group(found.runs)
+    if baseline is not None and variants:
         try:
-            baselines = match_baseline(recipes, baseline)
+            baselines = match_baseline(variants, baseline)
         except InputError:
             if not runs_at(baseline):
                 raise
             found = find([*paths, baseline])
-            recipes, notes = group(found.runs)
-            baselines = match_baseline(recipes, baseline)
+            variants, notes = group(found.runs)
+            baselines = match_baseline(variants, baseline)
     problems = list(found.damaged)
     if found.unfinished:
         runs = "1 unfinished run" if len(found.unfinished) == 1 else f"{len(found.unfinished)} unfinished runs"
@@ -145,9 +145,9 @@ def compare_runs(
         raise InputError(f"There should be a finished run. {' '.join([*problems, *notes]) or 'Received: none.'}")
     check_comparable(found.runs)
 
-    comparison = Comparison(recipes, _choose_columns(found.runs, columns), resamples=bootstrap, notes=notes)
+    comparison = Comparison(variants, _choose_columns(found.runs, columns), resamples=bootstrap, notes=notes)
     if sort is not None:
-        comparison.recipes = sort_recipes(comparison, sort)
+        comparison.variants = sort_variants(comparison, sort)
     problems += _measure(comparison, found.runs, baselines, bootstrap, columns is None or DELTA_M in columns)
     if baselines and not comparison.against_baseline and not comparison.notes:
         comparison.notes.append(f"Nothing to compare with {baselines[0]}: there is no other run, or no interval.")
@@ -159,26 +159,26 @@ def compare_runs(
 
 def rows(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the rows of the frame that `compare` returns."""
-    differences = {(id(found.recipe), found.metric): found for found in comparison.against_baseline}
-    baselines = {id(found.recipe): found for found in comparison.against_baseline}
+    differences = {(id(found.variant), found.metric): found for found in comparison.against_baseline}
+    baselines = {id(found.variant): found for found in comparison.against_baseline}
     result = []
-    for recipe in comparison.recipes:
-        row: dict[str, Any] = {"model": recipe.model, **recipe.settings, "seeds": len(recipe.runs)}
-        row["selected_on"] = comparison.selected_on(recipe)
+    for variant in comparison.variants:
+        row: dict[str, Any] = {"model": variant.model, **variant.settings, "seeds": len(variant.runs)}
+        row["selected_on"] = comparison.selected_on(variant)
         if baselines:
-            pair = baselines.get(id(recipe))
+            pair = baselines.get(id(variant))
             row["baseline"] = str(pair.baseline) if pair else ""
             row["claim"] = pair.claim if pair else ""
         has_delta = any(metric == DELTA_M for _, metric in differences)
         for metric in [*comparison.metrics, *([DELTA_M] if has_delta else [])]:
             if metric != DELTA_M:
-                values = comparison.values(recipe, metric)
+                values = comparison.values(variant, metric)
                 row[metric] = float(values.mean()) if values.size else None
                 if not metric.startswith(COUNTS):
                     row[f"{metric}_sd"] = float(values.std(ddof=1)) if values.size > 1 else None
             if not any(name == metric for _, name in differences):
                 continue
-            difference = differences.get((id(recipe), metric))
+            difference = differences.get((id(variant), metric))
             found = difference.estimate if difference else None
             row[f"{metric}_difference" if metric != DELTA_M else metric] = found and found.value
             row |= {f"{metric}_low": found and found.low, f"{metric}_high": found and found.high}
@@ -187,28 +187,28 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
     return result
 
 
-def sort_recipes(comparison: Comparison, by: str) -> list[Recipe]:
-    """Return the recipes by a metric, best first and those without it last, or by another column.
+def sort_variants(comparison: Comparison, by: str) -> list[Variant]:
+    """Return the variants by a metric, best first and those without it last, or by another column.
 
     Raises:
         InputError: If there is no such column.
     """
-    recipes = comparison.recipes
-    known = {name for recipe in recipes for run in recipe.runs for name in run.record["metrics"]}
+    variants = comparison.variants
+    known = {name for variant in variants for run in variant.runs for name in run.record["metrics"]}
     if by in known:
         sign = -1 if is_higher_better(by) else 1
 
-        def place(recipe: Recipe) -> tuple[bool, float]:
-            values = comparison.values(recipe, by)
+        def place(variant: Variant) -> tuple[bool, float]:
+            values = comparison.values(variant, by)
             return not values.size, sign * float(values.mean()) if values.size else 0.0
 
-        return sorted(recipes, key=place)
-    leading = [{"model": recipe.model, "seeds": str(len(recipe.runs)), **recipe.settings} for recipe in recipes]
+        return sorted(variants, key=place)
+    leading = [{"model": variant.model, "seeds": str(len(variant.runs)), **variant.settings} for variant in variants]
     if not any(by in names for names in leading):
         names = [*sorted(known), *dict.fromkeys(name for row in leading for name in row)]
         raise InputError(f"sort should be a metric or another column. Received: {by}.{did_you_mean(by, names)}")
-    order = sorted(range(len(recipes)), key=lambda index: _natural(leading[index].get(by, "")))
-    return [recipes[index] for index in order]
+    order = sorted(range(len(variants)), key=lambda index: _natural(leading[index].get(by, "")))
+    return [variants[index] for index in order]
 
 
 def _natural(text: str) -> tuple[bool, float, str]:
@@ -239,7 +239,7 @@ def _choose_columns(runs: Sequence[RunRecord], patterns: Sequence[str] | None) -
 def _measure(
     comparison: Comparison,
     runs: Sequence[RunRecord],
-    baselines: list[Recipe],
+    baselines: list[Variant],
     bootstrap: int | None,
     with_delta_m: bool,
 ) -> list[str]:
@@ -252,29 +252,29 @@ def _measure(
     tested = [metric for metric in comparison.metrics if meter.is_measured(metric)]
     per_task = [metric for metric in tested if not is_macro(metric)]
 
-    def named(model: str) -> list[Recipe]:
-        return [recipe for recipe in comparison.recipes if recipe.model == model]
+    def named(model: str) -> list[Variant]:
+        return [variant for variant in comparison.variants if variant.model == model]
 
     single, logistic = named(SINGLE_TASK), named(LOGISTIC)
-    is_single = bool(baselines) and all(recipe in single for recipe in baselines)
+    is_single = bool(baselines) and all(variant in single for variant in baselines)
     asked = Family(baselines, tested, gains if is_single else [])
     transfer = Family([] if is_single else single, per_task, gains, without=(SINGLE_TASK, LOGISTIC, POPULARITY))
     plain = Family(logistic, per_task, without=(LOGISTIC, POPULARITY))
     # Without a baseline the first family tests nothing, and its metrics get their intervals.
-    comparison.measured = measure_all(comparison.recipes, meter, [asked, transfer, plain])
-    comparison.recipes = [recipe for recipe in comparison.recipes if recipe.runs]
-    if not comparison.recipes:
+    comparison.measured = measure_all(comparison.variants, meter, [asked, transfer, plain])
+    comparison.variants = [variant for variant in comparison.variants if variant.runs]
+    if not comparison.variants:
         raise InputError(f"At least one run should have readable predictions. {meter.damaged[0]}")
-    if baselines and not any(recipe.runs for recipe in baselines):
+    if baselines and not any(variant.runs for variant in baselines):
         raise InputError(f"The baseline should have readable predictions. {meter.damaged[0]}")
     comparison.unit = "user" if meter.has_users else "row"
     comparison.users = {metric: meter.users(metric) for metric in tested}
     comparison.against_baseline = asked.differences
     comparison.against_single_task = transfer.differences
     comparison.against_logistic = plain.differences
-    if baselines and all(recipe in logistic for recipe in baselines):
+    if baselines and all(variant in logistic for variant in baselines):
         # The warnings then say what the table says.
         comparison.against_logistic = [found for found in asked.differences if not is_macro(found.metric)]
-    for recipe in asked.unpaired:
-        comparison.notes.append(f"{recipe} is compared with nothing: several baselines are equally close to it.")
+    for variant in asked.unpaired:
+        comparison.notes.append(f"{variant} is compared with nothing: several baselines are equally close to it.")
     return meter.damaged

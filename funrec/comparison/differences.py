@@ -1,4 +1,4 @@
-"""Differences of recipes from a baseline, with one family of tests per table."""
+"""Differences of variants from a baseline, with one family of tests per table."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from funrec.comparison.measuring import Meter
-from funrec.comparison.recipes import Recipe, partner
 from funrec.comparison.significance import Estimate, Measured, estimate, holm, mark
+from funrec.comparison.variants import Variant, partner
 from funrec.metrics.sorting import Array
 from funrec.runs.tables import MACRO
 
@@ -21,10 +21,10 @@ LOWER_IS_BETTER = ("rmse_", "log_loss_", "ece_")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A recipe's difference from a baseline in one metric.
+    """A variant's difference from a baseline in one metric.
 
     Attributes:
-        recipe: The recipe.
+        variant: The variant.
         baseline: What it is compared with.
         metric: A metric, or `delta_m`.
         estimate: The difference with its plain 95% interval.
@@ -32,8 +32,8 @@ class Difference:
         mark: `better`, `worse` or `cannot tell`; follows `adjusted_p`.
     """
 
-    recipe: Recipe
-    baseline: Recipe
+    variant: Variant
+    baseline: Variant
     metric: str
     estimate: Estimate
     adjusted_p: float = np.nan
@@ -41,52 +41,52 @@ class Difference:
 
     @property
     def claim(self) -> str:
-        """What it speaks of: `recipes`, or `trained models`."""
-        return "recipes" if self.estimate.about_recipes else "trained models"
+        """What it speaks of: `variants`, or `trained models`."""
+        return "variants" if self.estimate.about_variants else "trained models"
 
 
 @dataclass
 class Family:
-    """The differences of one table: from one baseline, or each recipe from its own of several.
+    """The differences of one table: from one baseline, or each variant from its own of several.
 
     Attributes:
-        baselines: The recipes to compare with.
+        baselines: The variants to compare with.
         metrics: The metrics to test.
         gains: The metric of every task for `delta_m`; empty for none.
         without: Labels of models that are not compared here.
         differences: What was found.
-        unpaired: Recipes for which several baselines are equally close.
+        unpaired: Variants for which several baselines are equally close.
     """
 
-    baselines: list[Recipe]
+    baselines: list[Variant]
     metrics: list[str]
     gains: list[str] = field(default_factory=list)
     without: tuple[str, ...] = ()
     differences: list[Difference] = field(default_factory=list)
-    unpaired: list[Recipe] = field(default_factory=list)
+    unpaired: list[Variant] = field(default_factory=list)
 
-    def add(self, recipe: Recipe, ours: Measured, kept: dict[int, Measured], meter: Meter) -> None:
-        """Compare a recipe with its baseline, unless it is one.
+    def add(self, variant: Variant, ours: Measured, kept: dict[int, Measured], meter: Meter) -> None:
+        """Compare a variant with its baseline, unless it is one.
 
         Args:
-            recipe: The recipe.
+            variant: The variant.
             ours: Its measurements.
-            kept: Those of the baselines, by the recipe's `id`.
+            kept: Those of the baselines, by the variant's `id`.
             meter: What measured them.
         """
         known = [baseline for baseline in self.baselines if id(baseline) in kept]
-        if not known or recipe in self.baselines or recipe.model in self.without:
+        if not known or variant in self.baselines or variant.model in self.without:
             return
-        baseline = partner(recipe, known)
+        baseline = partner(variant, known)
         if baseline is None:
-            self.unpaired.append(recipe)
+            self.unpaired.append(variant)
             return
         base = kept[id(baseline)]
         for metric in self.metrics:
-            self.differences.append(Difference(recipe, baseline, metric, estimate(ours, meter.weights(metric), base)))
+            self.differences.append(Difference(variant, baseline, metric, estimate(ours, meter.weights(metric), base)))
         if self.gains:
             parts = [(meter.weights(metric), is_higher_better(metric)) for metric in self.gains]
-            self.differences.append(Difference(recipe, baseline, DELTA_M, delta_m(ours, base, parts)))
+            self.differences.append(Difference(variant, baseline, DELTA_M, delta_m(ours, base, parts)))
 
     def decide(self) -> None:
         """Give every difference its mark, by Holm's procedure over all of them."""
@@ -103,7 +103,7 @@ def delta_m(ours: Measured, base: Measured, parts: Sequence[tuple[Array, bool]])
     Maninis et al., CVPR 2019, eq. 4. The interval follows from the tasks' influence values by the delta method.
 
     Args:
-        ours: The recipe, with means `M_t`.
+        ours: The variant, with means `M_t`.
         base: The single-task baseline, with means `B_t`.
         parts: For every task its metric as `Meter.weights` gives it, and whether higher is better.
     """
@@ -127,31 +127,33 @@ def is_macro(metric: str) -> bool:
     return metric.partition("@")[0].endswith(f"_{MACRO}")
 
 
-def measure_all(recipes: Sequence[Recipe], meter: Meter, families: Sequence[Family]) -> dict[tuple[int, str], Estimate]:
-    """Measure all recipes and fill the families; recipes keep the runs whose predictions can be read.
+def measure_all(
+    variants: Sequence[Variant], meter: Meter, families: Sequence[Family]
+) -> dict[tuple[int, str], Estimate]:
+    """Measure all variants and fill the families; variants keep the runs whose predictions can be read.
 
-    Baselines come first, so that no more than theirs and one other recipe's influence values are held at a time.
+    Baselines come first, so that no more than theirs and one other variant's influence values are held at a time.
 
     Returns:
-        By recipe's `id` and metric: its mean over seeds with an interval.
+        By variant's `id` and metric: its mean over seeds with an interval.
     """
-    first = [recipe for recipe in recipes if any(recipe in family.baselines for family in families)]
+    first = [variant for variant in variants if any(variant in family.baselines for family in families)]
     kept: dict[int, Measured] = {}
-    for recipe in first:
-        recipe.runs, measured = meter.measure(recipe.runs)
+    for variant in first:
+        variant.runs, measured = meter.measure(variant.runs)
         if measured is not None:
-            kept[id(recipe)] = measured
+            kept[id(variant)] = measured
     estimates: dict[tuple[int, str], Estimate] = {}
-    for recipe in recipes:
-        measured = kept.get(id(recipe))
-        if recipe not in first:
-            recipe.runs, measured = meter.measure(recipe.runs)
+    for variant in variants:
+        measured = kept.get(id(variant))
+        if variant not in first:
+            variant.runs, measured = meter.measure(variant.runs)
         if measured is None:
             continue
         for metric in dict.fromkeys(metric for family in families for metric in family.metrics):
-            estimates[id(recipe), metric] = estimate(measured, meter.weights(metric))
+            estimates[id(variant), metric] = estimate(measured, meter.weights(metric))
         for family in families:
-            family.add(recipe, measured, kept, meter)
+            family.add(variant, measured, kept, meter)
     for family in families:
         family.decide()
     return estimates

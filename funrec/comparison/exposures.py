@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from funrec.comparison.compare import COUNTS, Comparison
 from funrec.comparison.measuring import marked, split_of
-from funrec.comparison.recipes import Recipe
+from funrec.comparison.variants import Variant
 from funrec.metrics.sorting import Array
 
 RANDOM = "random"
@@ -14,16 +14,16 @@ RANDOM = "random"
 
 @dataclass(frozen=True)
 class Exposure:
-    """One metric of one recipe on both kinds of rows.
+    """One metric of one variant on both kinds of rows.
 
     Attributes:
-        recipe: The recipe.
+        variant: The variant.
         metric: The metric on standard exposure.
         standard: By run, `(seeds,)`.
         random: Likewise on random exposure.
     """
 
-    recipe: Recipe
+    variant: Variant
     metric: str
     standard: Array
     random: Array
@@ -35,14 +35,14 @@ class Exposure:
 
 
 def exposures(comparison: Comparison) -> list[Exposure]:
-    """Return the shown metrics that were measured on randomly exposed rows too, recipes inside metrics."""
+    """Return the shown metrics that were measured on randomly exposed rows too, variants inside metrics."""
     found = []
     for metric in comparison.metrics:
         other = marked(metric.partition("@")[0], RANDOM)
         if metric.startswith(COUNTS) or split_of(metric) == RANDOM:
             continue
-        for recipe in comparison.recipes:
-            standard, random = comparison.values(recipe, metric), comparison.values(recipe, other)
+        for variant in comparison.variants:
+            standard, random = comparison.values(variant, metric), comparison.values(variant, other)
             if standard.size and standard.size == random.size:
-                found.append(Exposure(recipe, metric, standard, random))
+                found.append(Exposure(variant, metric, standard, random))
     return found

@@ -9,8 +9,8 @@ import numpy as np
 
 from funrec.comparison.bootstrap import Resamples
 from funrec.comparison.influence import Rows, Statistic, Target, build_statistics
-from funrec.comparison.recipes import RunRecord
 from funrec.comparison.significance import Accumulator, Measured
+from funrec.comparison.variants import RunRecord
 from funrec.metrics.sorting import Array
 from funrec.runs.record import PREDICTIONS
 from funrec.runs.tables import MACRO
@@ -98,7 +98,7 @@ class Meter:
         return min(counts), max(counts)
 
     def measure(self, runs: Sequence[RunRecord]) -> tuple[list[RunRecord], Measured | None]:
-        """Measure the runs of a recipe one after the other, keeping no more than their mean.
+        """Measure the runs of a variant one after the other, keeping no more than their mean.
 
         Returns:
             The runs whose predictions can be read, and what they give: none if there are none. `damaged` says why.

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from funrec.comparison.differences import Difference
-from funrec.comparison.recipes import Recipe
 from funrec.comparison.significance import BETTER, WORSE
+from funrec.comparison.variants import Variant
 
 if TYPE_CHECKING:
     from funrec.comparison.compare import Comparison
@@ -24,8 +24,8 @@ def warnings_of(comparison: Comparison, logistic: str) -> list[str]:
         logistic: What the logistic regression is called.
     """
     return [
-        *_beaten_by_simple(comparison.recipes, comparison.against_logistic, logistic),
-        *_diagnosed(comparison.recipes),
+        *_beaten_by_simple(comparison.variants, comparison.against_logistic, logistic),
+        *_diagnosed(comparison.variants),
         *_selected(comparison),
     ]
 
@@ -36,14 +36,14 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _beaten_by_simple(recipes: Sequence[Recipe], differences: Sequence[Difference], logistic: str) -> Iterator[str]:
+def _beaten_by_simple(variants: Sequence[Variant], differences: Sequence[Difference], logistic: str) -> Iterator[str]:
     """Name models that are not shown to beat logistic regression everywhere; a sentence for those that fare alike."""
     alike: dict[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], list[str]] = {}
-    for recipe in recipes:
-        found = [difference for difference in differences if difference.recipe is recipe]
+    for variant in variants:
+        found = [difference for difference in differences if difference.variant is variant]
         better, worse = (tuple(one.metric for one in found if one.mark == mark) for mark in (BETTER, WORSE))
         if len(better) < len(found):
-            alike.setdefault((better, worse, tuple(one.metric for one in found)), []).append(str(recipe))
+            alike.setdefault((better, worse, tuple(one.metric for one in found)), []).append(str(variant))
     for (better, worse, metrics), names in alike.items():
         verb = "is" if len(names) == 1 else "are"
         if better:
@@ -55,33 +55,35 @@ def _beaten_by_simple(recipes: Sequence[Recipe], differences: Sequence[Differenc
         yield f"Warning: {listed(names)} {verb} {text}."
 
 
-def _diagnosed(recipes: Sequence[Recipe]) -> Iterator[str]:
+def _diagnosed(variants: Sequence[Variant]) -> Iterator[str]:
     """Pass on what the runs' diagnoses found, each finding once."""
-    runs = [(recipe, run) for recipe in recipes for run in recipe.runs]
-    holders: dict[tuple[str, ...], list[Recipe]] = {}
+    runs = [(variant, run) for variant in variants for run in variant.runs]
+    holders: dict[tuple[str, ...], list[Variant]] = {}
     messages: dict[tuple[str, ...], str] = {}
-    for recipe, run in runs:
+    for variant, run in runs:
         for finding in (run.record.get("diagnosis") or {}).get("findings", []):
             key = (finding["kind"], *finding["subjects"])
-            holders.setdefault(key, []).append(recipe)
+            holders.setdefault(key, []).append(variant)
             messages.setdefault(key, finding["message"])
     for key, found in holders.items():
         if len(found) == len(runs):
             who = "all runs" if len(runs) > 1 else str(found[0])
         else:
             who = listed(
-                f"{recipe} ({found.count(recipe)} of {len(recipe.runs)} seeds)" if len(recipe.runs) > 1 else str(recipe)
-                for recipe in recipes
-                if recipe in found
+                f"{variant} ({found.count(variant)} of {len(variant.runs)} seeds)"
+                if len(variant.runs) > 1
+                else str(variant)
+                for variant in variants
+                if variant in found
             )
         yield f"Warning: in {who}: {messages[key]}"
 
 
 def _selected(comparison: Comparison) -> Iterator[str]:
     selected: dict[str, list[str]] = {}
-    for recipe in comparison.recipes:
-        if on := comparison.selected_on(recipe):
-            selected.setdefault(on, []).append(str(recipe))
+    for variant in comparison.variants:
+        if on := comparison.selected_on(variant):
+            selected.setdefault(on, []).append(str(variant))
     for split, names in selected.items():
-        who = "all models" if len(names) == len(comparison.recipes) else listed(names)
+        who = "all models" if len(names) == len(comparison.variants) else listed(names)
         yield f"Selected on {split}, the rows reported here, and so a little flattered: {who}."

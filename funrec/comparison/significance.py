@@ -1,7 +1,7 @@
-"""Is a difference between two models, or two recipes, more than noise?
+"""Is a difference between two models, or two variants, more than noise?
 
 Two things vary. *Users*: another sample of them gives another value of the same trained model. *Seeds*: another seed
-gives another trained model of the same recipe, by more than the users do as a rule. Recipes stand to seeds as
+gives another trained model of the same variant, by more than the users do as a rule. Variants stand to seeds as
 diagnostic methods stand to readers in studies of many readers and many cases, so the variance is that of Obuchowski and
 Rockette (1995) with readers nested in methods: with `k` seeds a side, values `x` and the mean influence vector `d`,
 
@@ -17,7 +17,7 @@ of rows may go along with each other under one seed: between ten pairs of models
 over five seeds was anything from -0.9 to 1.0, 0.35 in the mean. Pairing by seed would halve the degrees of freedom for
 that; without it an interval is, where they do go along, too wide rather than too narrow.
 
-With fewer seeds than `SEEDS_FOR_RECIPES` on a side the seed variance is anybody's guess. The claim is then about the
+With fewer seeds than `SEEDS_FOR_VARIANTS` on a side the seed variance is anybody's guess. The claim is then about the
 trained models themselves: `variance = |d_a - d_b|^2`, users alone.
 """
 
@@ -31,13 +31,13 @@ import numpy as np
 from funrec.metrics.sorting import Array
 
 LEVEL = 0.05
-SEEDS_FOR_RECIPES = 3
+SEEDS_FOR_VARIANTS = 3
 BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The runs of one recipe, measured on one split.
+    """The runs of one variant, measured on one split.
 
     Attributes:
         values: Every run's metrics, `float64 (runs, metrics)`.
@@ -81,7 +81,7 @@ class Estimate:
         standard_error: Its standard error.
         degrees: Degrees of freedom of Student's t.
         p_value: Two-sided, of a value of zero.
-        about_recipes: Whether seeds vary too; else it is about the trained models as they are.
+        about_variants: Whether seeds vary too; else it is about the trained models as they are.
     """
 
     value: float
@@ -90,11 +90,11 @@ class Estimate:
     standard_error: float
     degrees: float
     p_value: float
-    about_recipes: bool
+    about_variants: bool
 
 
 class Accumulator:
-    """Adds up the runs of a recipe, so that only one run's influence values are held at a time.
+    """Adds up the runs of a variant, so that only one run's influence values are held at a time.
 
     Args:
         counts: Users behind each metric, `(metrics,)`.
@@ -116,7 +116,7 @@ class Accumulator:
         self._deviations, self._products = deviations, products
 
     def result(self) -> Measured:
-        """Return the measurements of the recipe."""
+        """Return the measurements of the variant."""
         runs = len(self._values)
         return Measured(np.stack(self._values), self._deviations / runs, self._products / runs, self._counts)
 
@@ -128,12 +128,12 @@ def estimate(
     base_weights: Array | None = None,
     value: float | None = None,
 ) -> Estimate:
-    """Estimate a weighted sum of metrics, or its difference from another recipe's.
+    """Estimate a weighted sum of metrics, or its difference from another variant's.
 
     Args:
-        ours: The recipe.
+        ours: The variant.
         weights: What each metric counts, `(metrics,)`: 1 for a single one, `1 / tasks` for the tasks of a macro.
-        base: The other recipe, measured on the same rows.
+        base: The other variant, measured on the same rows.
         base_weights: What its metrics count; `weights` if none.
         value: The estimate, where the weighted sum is a linear approximation that only the variance is for.
     """
@@ -151,15 +151,15 @@ def estimate(
         return Estimate(value, np.nan, np.nan, np.nan, np.nan, np.nan, False)
     variance = float(deviations @ deviations)
     terms = [(variance, users - 1)]
-    about_recipes = all(side.seeds >= SEEDS_FOR_RECIPES for side, _ in sides)
-    if about_recipes:
+    about_variants = all(side.seeds >= SEEDS_FOR_VARIANTS for side, _ in sides)
+    if about_variants:
         terms = []
         for side, side_weights in sides:
             total, own = side.seed_variance(side_weights)
             terms.append((total / side.seeds, side.seeds - 1))
             variance -= own / side.seeds
         terms.append((max(variance, 0.0), users - 1))
-    return _with_interval(value, terms, about_recipes)
+    return _with_interval(value, terms, about_variants)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -182,16 +182,16 @@ def mark(difference: float, adjusted_p: float, higher_is_better: bool) -> str:
     return BETTER if (difference > 0) == higher_is_better else WORSE
 
 
-def _with_interval(value: float, terms: Sequence[tuple[float, float]], about_recipes: bool) -> Estimate:
+def _with_interval(value: float, terms: Sequence[tuple[float, float]], about_variants: bool) -> Estimate:
     """Return the estimate whose variance is the sum of independent terms, each with its degrees of freedom."""
     from scipy.special import stdtr, stdtrit  # it takes a while to import
 
     variance = sum(term for term, _ in terms)
     if variance <= 0:
         # Two models that rank alike have no difference and no variance.
-        return Estimate(value, value, value, 0.0, np.inf, float(value == 0), about_recipes)
+        return Estimate(value, value, value, 0.0, np.inf, float(value == 0), about_variants)
     error = float(np.sqrt(variance))
     degrees = variance**2 / sum(term**2 / freedom for term, freedom in terms)
     reach = error * float(stdtrit(degrees, 1 - LEVEL / 2))
     p_value = 2 * float(stdtr(degrees, -abs(value) / error))
-    return Estimate(value, value - reach, value + reach, error, degrees, p_value, about_recipes)
+    return Estimate(value, value - reach, value + reach, error, degrees, p_value, about_variants)

@@ -10,7 +10,7 @@ from funrec.comparison.compare import COUNTS, Comparison, rows
 from funrec.comparison.differences import DELTA_M, Difference
 from funrec.comparison.exposures import Exposure, exposures
 from funrec.comparison.notes import listed
-from funrec.comparison.significance import BETTER, LEVEL, SEEDS_FOR_RECIPES, WORSE
+from funrec.comparison.significance import BETTER, LEVEL, SEEDS_FOR_VARIANTS, WORSE
 from funrec.metrics.sorting import Array
 from funrec.runs.tables import render, render_blocks
 
@@ -22,7 +22,7 @@ EXPOSURE_TITLE = "Random exposure beside standard exposure"
 def comparison_tables(comparison: Comparison, format: str = "grid", width: int | None = None) -> str:
     """Return the tables of a comparison, without the sentences.
 
-    Without a baseline one row per recipe; with one a block per metric, with the differences. In both cases a second
+    Without a baseline one row per variant; with one a block per metric, with the differences. In both cases a second
     table of gains and losses against single_task where that is compared, and a third of random beside standard exposure
     where both were measured. CSV is one table, of what `compare` returns.
 
@@ -70,12 +70,12 @@ def verdicts(differences: Sequence[Difference]) -> list[str]:
         lines = [f"Against {against} nothing stands out from noise, in {count}."]
     else:
         parts = []
-        for recipe in dict.fromkeys(difference.recipe for difference in real):
+        for variant in dict.fromkeys(difference.variant for difference in real):
             marks: dict[str, list[str]] = {}
             for one in real:
-                if one.recipe is recipe:
+                if one.variant is variant:
                     marks.setdefault(one.mark, []).append(one.metric)
-            parts.append(f"{recipe} is {' and '.join(f'{mark} in {listed(names)}' for mark, names in marks.items())}")
+            parts.append(f"{variant} is {' and '.join(f'{mark} in {listed(names)}' for mark, names in marks.items())}")
         rest = len(tested) - len(real)
         lines = [
             f"Against {against}, {'; '.join(parts)}." + (f" Noise may explain the other {rest}." if rest > 1 else "")
@@ -92,7 +92,7 @@ def verdicts(differences: Sequence[Difference]) -> list[str]:
 
 def about_values(comparison: Comparison) -> list[str]:
     """Return how to read the values."""
-    with_seeds = any(len(recipe.runs) > 1 for recipe in comparison.recipes)
+    with_seeds = any(len(variant.runs) > 1 for variant in comparison.variants)
     return ["Values are mean ± standard deviation over seeds."] if with_seeds else []
 
 
@@ -116,13 +116,13 @@ def signed(value: float, is_share: bool = False) -> str:
 
 def _means(comparison: Comparison, format: str, width: int | None) -> str:
     table: list[dict[str, Any]] = []
-    for recipe in comparison.recipes:
-        row: dict[str, Any] = {"model": recipe.model, **recipe.settings}
-        if any(len(other.runs) > 1 for other in comparison.recipes):
-            row["seeds"] = str(len(recipe.runs))
-        if any(comparison.selected_on(other) for other in comparison.recipes):
-            row["selected on"] = comparison.selected_on(recipe)
-        table.append(row | {metric: _mean(comparison, recipe, metric) for metric in comparison.metrics})
+    for variant in comparison.variants:
+        row: dict[str, Any] = {"model": variant.model, **variant.settings}
+        if any(len(other.runs) > 1 for other in comparison.variants):
+            row["seeds"] = str(len(variant.runs))
+        if any(comparison.selected_on(other) for other in comparison.variants):
+            row["selected on"] = comparison.selected_on(variant)
+        table.append(row | {metric: _mean(comparison, variant, metric) for metric in comparison.metrics})
     leading = list(dict.fromkeys(name for row in table for name in row if name not in comparison.metrics))
     table += _oracles(comparison)
     return render(table, format, [*leading, *comparison.metrics], width)
@@ -131,16 +131,16 @@ def _means(comparison: Comparison, format: str, width: int | None) -> str:
 def _oracles(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the row of what no model can beat, where the data knows it."""
     oracles: list[dict[str, Any]] = []
-    for recipe in comparison.recipes:
-        known = recipe.runs[0].record.get("oracle") or {}
+    for variant in comparison.variants:
+        known = variant.runs[0].record.get("oracle") or {}
         row = {metric: known[metric] for metric in comparison.metrics if metric in known}
         if row and {"model": "oracle", **row} not in oracles:
             oracles.append({"model": "oracle", **row})
     return oracles
 
 
-def _mean(comparison: Comparison, recipe: Any, metric: str) -> str | int | None:
-    values = comparison.values(recipe, metric)
+def _mean(comparison: Comparison, variant: Any, metric: str) -> str | int | None:
+    values = comparison.values(variant, metric)
     if not values.size:
         return None
     if metric.startswith(COUNTS):
@@ -149,26 +149,26 @@ def _mean(comparison: Comparison, recipe: Any, metric: str) -> str | int | None:
 
 
 def _differences(comparison: Comparison, differences: Sequence[Difference], format: str) -> str:
-    """Return a block per metric: the baseline, then every recipe with its difference."""
-    found = {(id(difference.recipe), difference.metric): difference for difference in differences}
+    """Return a block per metric: the baseline, then every variant with its difference."""
+    found = {(id(difference.variant), difference.metric): difference for difference in differences}
     baselines = {id(difference.baseline) for difference in differences}
-    compared = {id(difference.recipe) for difference in differences}
-    shown = [recipe for recipe in comparison.recipes if id(recipe) in baselines]
-    shown += [recipe for recipe in comparison.recipes if id(recipe) in compared and id(recipe) not in baselines]
-    settings = list(dict.fromkeys(key for recipe in shown for key in recipe.settings))
+    compared = {id(difference.variant) for difference in differences}
+    shown = [variant for variant in comparison.variants if id(variant) in baselines]
+    shown += [variant for variant in comparison.variants if id(variant) in compared and id(variant) not in baselines]
+    settings = list(dict.fromkeys(key for variant in shown for key in variant.settings))
     mixed = len({difference.claim for difference in differences}) > 1
-    with_seeds = any(len(recipe.runs) > 1 for recipe in shown)
+    with_seeds = any(len(variant.runs) > 1 for variant in shown)
 
     blocks = []
     for metric in dict.fromkeys(difference.metric for difference in differences):
         block = []
-        for recipe in shown:
-            difference = found.get((id(recipe), metric))
+        for variant in shown:
+            difference = found.get((id(variant), metric))
             if difference is None and metric == DELTA_M:
                 continue
-            row = [recipe.model, *(recipe.settings.get(key, "") for key in settings)]
-            row += [str(len(recipe.runs))] if with_seeds else []
-            row.append("" if metric == DELTA_M else str(_mean(comparison, recipe, metric)))
+            row = [variant.model, *(variant.settings.get(key, "") for key in settings)]
+            row += [str(len(variant.runs))] if with_seeds else []
+            row.append("" if metric == DELTA_M else str(_mean(comparison, variant, metric)))
             block.append(row + (_difference(difference, mixed) if difference else ["baseline", "", ""]))
         title = [metric, *filter(None, [behind(comparison, metric)])]
         blocks.append((title, block))
@@ -180,15 +180,15 @@ def _differences(comparison: Comparison, differences: Sequence[Difference], form
 
 
 def _exposures(comparison: Comparison, found: Sequence[Exposure], format: str) -> str:
-    settings = list(dict.fromkeys(key for recipe in comparison.recipes for key in recipe.settings))
+    settings = list(dict.fromkeys(key for variant in comparison.variants for key in variant.settings))
     with_seeds = any(one.standard.size > 1 for one in found)
     blocks = [
         (
             [metric],
             [
                 [
-                    one.recipe.model,
-                    *(one.recipe.settings.get(key, "") for key in settings),
+                    one.variant.model,
+                    *(one.variant.settings.get(key, "") for key in settings),
                     *(mean_and_deviation(values) for values in (one.standard, one.random)),
                     mean_and_deviation(one.difference, "+.4f"),
                 ]
@@ -211,7 +211,7 @@ def mean_and_deviation(values: Array, digits: str = ".4f") -> str:
 def _difference(difference: Difference, mixed: bool) -> list[str]:
     is_share, found = difference.metric == DELTA_M, difference.estimate
     interval = f"[{_end(found.low, is_share)}, {_end(found.high, is_share)}]" if math.isfinite(found.low) else ""
-    mark = difference.mark + (ABOUT_MODELS if mixed and not found.about_recipes else "")
+    mark = difference.mark + (ABOUT_MODELS if mixed and not found.about_variants else "")
     return [signed(found.value, is_share), interval, mark]
 
 
@@ -222,7 +222,7 @@ def _end(value: float, is_share: bool) -> str:
 
 def _about_intervals(comparison: Comparison, differences: Sequence[Difference]) -> str:
     units = f"{comparison.unit}s"
-    varies = f"{units} and seeds" if any(found.estimate.about_recipes for found in differences) else f"{units} alone"
+    varies = f"{units} and seeds" if any(found.estimate.about_variants for found in differences) else f"{units} alone"
     how = f"from {comparison.resamples} paired resamples of {units}" if comparison.resamples else "paired"
     return f"Intervals are plain 95% intervals of each difference by itself, {how}, over {varies}."
 
@@ -238,9 +238,9 @@ def _about_marks(tables: Sequence[Sequence[Difference]]) -> str:
 
 def _about_claims(differences: Sequence[Difference]) -> str:
     claims = {found.claim for found in differences}
-    takes = f"a claim about recipes takes at least {SEEDS_FOR_RECIPES} seeds a side"
-    if claims == {"recipes"}:
-        return "Both speak of recipes: of what other seeds and other users would give."
+    takes = f"a claim about variants takes at least {SEEDS_FOR_VARIANTS} seeds a side"
+    if claims == {"variants"}:
+        return "Both speak of variants: of what other seeds and other users would give."
     if len(claims) == 1:
-        return f"Both speak of these trained models, not of their recipes: {takes}."
-    return f"Both speak of recipes; those with {ABOUT_MODELS} of these trained models alone: {takes}."
+        return f"Both speak of these trained models, not of their variants: {takes}."
+    return f"Both speak of variants; those with {ABOUT_MODELS} of these trained models alone: {takes}."

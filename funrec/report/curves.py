@@ -21,19 +21,19 @@ class Line:
 
     Attributes:
         name: The run.
-        recipe: Its recipe.
-        colour: That of its recipe.
+        variant: Its variant.
+        colour: That of its variant.
         history: Rows of `history.parquet`.
     """
 
     name: str
-    recipe: str
+    variant: str
     colour: str
     history: Sequence[Mapping[str, Any]]
 
 
 def curves(title: str, column: str, axis: str, lines: Sequence[Line]) -> Figure | None:
-    """Draw a column of every run's history by epoch, thinly where a recipe has several, under their mean.
+    """Draw a column of every run's history by epoch, thinly where a variant has several, under their mean.
 
     None if no run has it.
     """
@@ -41,8 +41,8 @@ def curves(title: str, column: str, axis: str, lines: Sequence[Line]) -> Figure 
     traces: list[dict[str, Any]] = []
     means: list[dict[str, Any]] = []
     ends: list[str] = []
-    for recipe in dict.fromkeys(line.recipe for line in lines):
-        mine = [line for line in lines if line.recipe == recipe and found[line.name]]
+    for variant in dict.fromkeys(line.variant for line in lines):
+        mine = [line for line in lines if line.variant == variant and found[line.name]]
         if not mine:
             continue
         several = len(mine) > 1
@@ -50,9 +50,9 @@ def curves(title: str, column: str, axis: str, lines: Sequence[Line]) -> Figure 
         if several:
             shared = set.intersection(*(set(found[line.name]) for line in mine))
             mean = {epoch: float(np.mean([found[line.name][epoch] for line in mine])) for epoch in sorted(shared)}
-            means += [_curve(f"{recipe}, mean of {len(mine)} seeds", mine[0].colour, mean)] if mean else []
+            means += [_curve(f"{variant}, mean of {len(mine)} seeds", mine[0].colour, mean)] if mean else []
         end = float(np.mean([list(found[line.name].values())[-1] for line in mine]))
-        ends.append(f"{recipe} {end:.4f}")
+        ends.append(f"{variant} {end:.4f}")
     if not traces:
         return None
     last = max(trace["x"][-1] for trace in traces)

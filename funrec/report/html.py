@@ -55,8 +55,8 @@ def render(comparison: Comparison, plotly: str) -> str:
         comparison: The runs, as `compare` sees them.
         plotly: Plotly's JavaScript.
     """
-    runs = sum(len(recipe.runs) for recipe in comparison.recipes)
-    count = f"{runs} run{'s' * (runs != 1)}, {len(comparison.recipes)} recipe{'s' * (len(comparison.recipes) != 1)}"
+    runs = sum(len(variant.runs) for variant in comparison.variants)
+    count = f"{runs} run{'s' * (runs != 1)}, {len(comparison.variants)} variant{'s' * (len(comparison.variants) != 1)}"
     data = {"figures": figures_of(comparison), **runs_of(comparison)}
     body = [
         f"<header><h1>funrec report</h1><p>{count} · {datetime.now(UTC):%Y-%m-%d %H:%M} UTC</p></header>",
@@ -117,5 +117,5 @@ def _choice(key: str, title: str, label: str) -> str:
 
 def _notes(comparison: Comparison) -> str:
     interval = f"Bars are 95% intervals over {comparison.unit}s, and over seeds where there are three or more."
-    best = ["Bold is the best mean, which noise alone may have made."] if len(comparison.recipes) > 1 else []
+    best = ["Bold is the best mean, which noise alone may have made."] if len(comparison.variants) > 1 else []
     return notes_list([*about_values(comparison), interval, *best, *comparison.notes])

@@ -11,9 +11,9 @@ from typing import Any
 from funrec.comparison.compare import COUNTS, Comparison
 from funrec.comparison.differences import DELTA_M, Difference
 from funrec.comparison.exposures import Exposure, exposures
-from funrec.comparison.recipes import Recipe
 from funrec.comparison.significance import Estimate
 from funrec.comparison.text import EXPOSURE_TITLE, about_differences, behind, signed, verdicts
+from funrec.comparison.variants import Variant
 from funrec.report.pages import is_lower_better
 
 MARKS = {"better": "▲", "worse": "▼", "cannot tell": "≈"}
@@ -33,37 +33,37 @@ def _warning(line: str) -> str:
 
 def comparison_table(comparison: Comparison) -> str:
     metrics = [metric for metric in comparison.metrics if not metric.startswith(COUNTS)]
-    settings = list(dict.fromkeys(key for recipe in comparison.recipes for key in recipe.settings))
+    settings = list(dict.fromkeys(key for variant in comparison.variants for key in variant.settings))
     ranges = {metric: _range(_estimates(comparison, metric)) for metric in metrics}
     best = {metric: _best(comparison, metric) for metric in metrics}
     rows = []
-    for recipe in comparison.recipes:
-        cells = [_name_cell(recipe, 'class="phone"')]
-        cells += [f'<td class="setting">{escape(recipe.settings.get(key, ""))}</td>' for key in settings]
-        cells.append(f'<td data-value="{len(recipe.runs)}">{len(recipe.runs)}</td>')
+    for variant in comparison.variants:
+        cells = [_name_cell(variant, 'class="phone"')]
+        cells += [f'<td class="setting">{escape(variant.settings.get(key, ""))}</td>' for key in settings]
+        cells.append(f'<td data-value="{len(variant.runs)}">{len(variant.runs)}</td>')
         for metric in metrics:
-            values = comparison.values(recipe, metric)
+            values = comparison.values(variant, metric)
             mean = float(values.mean()) if values.size else None
             deviation = float(values.std(ddof=1)) if values.size > 1 else None
-            found = comparison.measured.get((id(recipe), metric))
-            cells.append(_cell(mean, deviation, found, ranges[metric], best[metric] is recipe))
+            found = comparison.measured.get((id(variant), metric))
+            cells.append(_cell(mean, deviation, found, ranges[metric], best[metric] is variant))
         rows.append(f"<tr>{''.join(cells)}</tr>")
     small = {metric: behind(comparison, metric) for metric in metrics}
-    return _table("Metrics by recipe", ["model", *settings, "seeds", *metrics], rows, settings, small)
+    return _table("Metrics by variant", ["model", *settings, "seeds", *metrics], rows, settings, small)
 
 
 def differences_section(title: str, comparison: Comparison, differences: Sequence[Difference]) -> str:
     if not differences:
         return ""
     metrics = list(dict.fromkeys(difference.metric for difference in differences))
-    found = {(id(difference.recipe), difference.metric): difference for difference in differences}
+    found = {(id(difference.variant), difference.metric): difference for difference in differences}
     ranges = {metric: _range([d.estimate for d in differences if d.metric == metric], zero=True) for metric in metrics}
     rows = []
-    for recipe in comparison.recipes:
-        mine = [found.get((id(recipe), metric)) for metric in metrics]
+    for variant in comparison.variants:
+        mine = [found.get((id(variant), metric)) for metric in metrics]
         if not any(mine):
             continue
-        cells = [_name_cell(recipe)]
+        cells = [_name_cell(variant)]
         cells += [
             _difference_cell(difference, ranges[metric]) for difference, metric in zip(mine, metrics, strict=True)
         ]
@@ -77,15 +77,15 @@ def differences_section(title: str, comparison: Comparison, differences: Sequenc
 
 def exposures_section(comparison: Comparison) -> str:
     """Return the shown metrics on randomly exposed rows, each with its difference from standard exposure."""
-    found = {(id(one.recipe), one.metric): one for one in exposures(comparison)}
+    found = {(id(one.variant), one.metric): one for one in exposures(comparison)}
     if not found:
         return ""
     metrics = list(dict.fromkeys(metric for _, metric in found))
     rows = []
-    for recipe in comparison.recipes:
-        cells = [_name_cell(recipe)]
+    for variant in comparison.variants:
+        cells = [_name_cell(variant)]
         for metric in metrics:
-            cells.append(_exposure_cell(found.get((id(recipe), metric))))
+            cells.append(_exposure_cell(found.get((id(variant), metric))))
         rows.append(f"<tr>{''.join(cells)}</tr>")
     about = "<p>Metrics on rows that were exposed at random; in brackets the difference from standard exposure.</p>"
     return section(EXPOSURE_TITLE, about, _table(EXPOSURE_TITLE, ["model", *metrics], rows))
@@ -128,10 +128,10 @@ def _table(
     )
 
 
-def _name_cell(recipe: Recipe, kind: str = "") -> str:
+def _name_cell(variant: Variant, kind: str = "") -> str:
     """Return the heading of a row: the model, and in small what tells it from others."""
-    small = "".join(f"<small {kind}>{_breakable(f'{key}={value}')}</small>" for key, value in recipe.settings.items())
-    return f'<th scope="row">{_breakable(recipe.model)}{small}</th>'
+    small = "".join(f"<small {kind}>{_breakable(f'{key}={value}')}</small>" for key, value in variant.settings.items())
+    return f'<th scope="row">{_breakable(variant.model)}{small}</th>'
 
 
 def _breakable(name: str) -> str:
@@ -186,7 +186,7 @@ def _bar(found: Estimate, limits: tuple[float, float] | None, zero: bool = False
 
 
 def _estimates(comparison: Comparison, metric: str) -> list[Estimate]:
-    found = (comparison.measured.get((id(recipe), metric)) for recipe in comparison.recipes)
+    found = (comparison.measured.get((id(variant), metric)) for variant in comparison.variants)
     return [estimate for estimate in found if estimate is not None]
 
 
@@ -201,9 +201,9 @@ def _range(estimates: Sequence[Estimate], zero: bool = False) -> tuple[float, fl
 
 def _best(comparison: Comparison, metric: str) -> Any:
     values = [
-        (float(found.mean()), recipe)
-        for recipe in comparison.recipes
-        if (found := comparison.values(recipe, metric)).size
+        (float(found.mean()), variant)
+        for variant in comparison.variants
+        if (found := comparison.values(variant, metric)).size
     ]
     if len(values) < 2:
         return None

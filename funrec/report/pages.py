@@ -9,7 +9,7 @@ from typing import Any
 
 from funrec.comparison.compare import Comparison
 from funrec.comparison.measuring import TEST, VALID, marked, split_of
-from funrec.comparison.recipes import Recipe, RunRecord
+from funrec.comparison.variants import RunRecord, Variant
 from funrec.report.curves import Line, by_epoch, curves
 from funrec.report.plots import COLOURS, Figure, gate_map, matrix_map, reliability, slice_dots
 from funrec.report.trade_offs import trade_offs
@@ -33,25 +33,26 @@ def figures_of(comparison: Comparison) -> dict[str, list[dict[str, Any]]]:
     named = list(_named(comparison))
     tasks = named[0][1].tasks
     split = measured_split(comparison)
-    recipes = [
-        (str(recipe), _colour(place), [run.record["metrics"] for run in recipe.runs])
-        for place, recipe in enumerate(comparison.recipes)
+    variants = [
+        (str(variant), _colour(place), [run.record["metrics"] for run in variant.runs])
+        for place, variant in enumerate(comparison.variants)
     ]
     metrics = [
         next(
             (
                 name
                 for name in (marked(f"auc_{task}", split), marked(f"rmse_{task}", split))
-                if _is_known(recipes, name)
+                if _is_known(variants, name)
             ),
             "",
         )
         for task in tasks
     ]
     metrics = [metric for metric in metrics if metric]
-    trades = trade_offs(metrics, recipes, {metric for metric in metrics if is_lower_better(metric)})
+    trades = trade_offs(metrics, variants, {metric for metric in metrics if is_lower_better(metric)})
     lines = [
-        Line(name, str(recipe), _colour(comparison.recipes.index(recipe)), _history(run)) for name, run, recipe in named
+        Line(name, str(variant), _colour(comparison.variants.index(variant)), _history(run))
+        for name, run, variant in named
     ]
     found_curves = [
         {
@@ -78,7 +79,7 @@ def runs_of(comparison: Comparison) -> dict[str, Any]:
     """Return what is told of every run in words.
 
     `runs` has for each its folder, findings, versions, and the places of its configuration's lines in `lines`, which
-    most runs share; `common` says of each line whether all do. `legend` has the recipes' colours.
+    most runs share; `common` says of each line whether all do. `legend` has the variants' colours.
     """
     named = list(_named(comparison))
     places: dict[str, int] = {}
@@ -100,7 +101,7 @@ def runs_of(comparison: Comparison) -> dict[str, Any]:
     for described in runs:
         for place in described["config"]:
             holders[place] += 1
-    legend = [{"name": str(recipe), "colour": _colour(place)} for place, recipe in enumerate(comparison.recipes)]
+    legend = [{"name": str(variant), "colour": _colour(place)} for place, variant in enumerate(comparison.variants)]
     return {
         "runs": runs,
         "lines": list(places),
@@ -135,11 +136,11 @@ def _figures_of_run(run: RunRecord, history: Sequence[Mapping[str, Any]], split:
     return (figure for figure in candidates if figure is not None)
 
 
-def _named(comparison: Comparison) -> Iterator[tuple[str, RunRecord, Recipe]]:
+def _named(comparison: Comparison) -> Iterator[tuple[str, RunRecord, Variant]]:
     """Yield every run with a name of its own."""
-    for recipe in comparison.recipes:
-        for run in recipe.runs:
-            yield f"{recipe}, seed {run.record.get('seed')}", run, recipe
+    for variant in comparison.variants:
+        for run in variant.runs:
+            yield f"{variant}, seed {run.record.get('seed')}", run, variant
 
 
 def _history(run: RunRecord) -> list[dict[str, Any]]:
@@ -149,8 +150,8 @@ def _history(run: RunRecord) -> list[dict[str, Any]]:
         return []
 
 
-def _is_known(recipes: Sequence[tuple[str, str, Sequence[Mapping[str, float]]]], metric: str) -> bool:
-    return any(metric in run for _, _, runs in recipes for run in runs)
+def _is_known(variants: Sequence[tuple[str, str, Sequence[Mapping[str, float]]]], metric: str) -> bool:
+    return any(metric in run for _, _, runs in variants for run in runs)
 
 
 def _colour(place: int) -> str:

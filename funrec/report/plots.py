@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-#: Mid tones that stand out on white and on black; runs of one recipe share one.
+#: Mid tones that stand out on white and on black; runs of one variant share one.
 COLOURS = (
     *("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#06b6d4", "#ec4899", "#84cc16", "#f97316", "#64748b"),
     *("#0ea5e9", "#a16207"),

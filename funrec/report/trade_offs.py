@@ -1,4 +1,4 @@
-"""One task against another over all recipes, and the recipes that no other beats in both."""
+"""One task against another over all variants, and the variants that no other beats in both."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from funrec.report.plots import Figure, plain, short
 
 
 def trade_offs(
-    metrics: Sequence[str], recipes: Sequence[tuple[str, str, Sequence[Mapping[str, float]]]], lower_is_better: set[str]
+    metrics: Sequence[str],
+    variants: Sequence[tuple[str, str, Sequence[Mapping[str, float]]]],
+    lower_is_better: set[str],
 ) -> dict[str, Figure]:
-    """Draw one task's metric against another's, for every pair, with the recipes that no other beats in both.
+    """Draw one task's metric against another's, for every pair, with the variants that no other beats in both.
 
     Args:
         metrics: A metric per task.
-        recipes: Name, colour and every run's metrics.
+        variants: Name, colour and every run's metrics.
         lower_is_better: Those of the metrics where less is better.
     """
     found: dict[str, Figure] = {}
     for across, up in combinations(metrics, 2):
         points = [
             (name, colour, [(run[across], run[up]) for run in runs if across in run and up in run])
-            for name, colour, runs in recipes
+            for name, colour, runs in variants
         ]
         points = [point for point in points if point[2]]
         if points:
@@ -97,6 +99,8 @@ def _trade_off(
         "yaxis": {"title": {"text": plain(up)}},
     }
     best = ", ".join(points[place][0] for place in front)
-    note = "Large points are recipes, small ones their seeds. Dashed: the Pareto front, which no recipe beats in both."
+    note = (
+        "Large points are variants, small ones their seeds. Dashed: the Pareto front, which no variant beats in both."
+    )
     title = f"{up} against {across}"
     return Figure(title, f"On the Pareto front of {across} and {up}: {best}.", traces, layout, note, is_wide=True)

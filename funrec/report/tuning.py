@@ -17,7 +17,7 @@ FINISHED, PRUNED, FAILED = "finished", "pruned", "failed"
 
 def studies_of(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the studies that the runs of a comparison are trials of, a choice each with its figures."""
-    folders = dict.fromkeys(run.path.parent for recipe in comparison.recipes for run in recipe.runs)
+    folders = dict.fromkeys(run.path.parent for variant in comparison.variants for run in variant.runs)
     choices = []
     for folder in folders:
         study = _read(folder)

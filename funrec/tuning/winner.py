@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from funrec.comparison.compare import compare_runs
-from funrec.comparison.significance import SEEDS_FOR_RECIPES
+from funrec.comparison.significance import SEEDS_FOR_VARIANTS
 from funrec.comparison.text import comparison_tables, sentences
 from funrec.config.compose import parse_override
 from funrec.experiment import experiment
@@ -84,7 +84,7 @@ def cautions(study: StudyFolder, winner: Outcome, finished: int) -> list[str]:
     if not study.plan.settings.confirm:
         lines.append(
             f"Whether its values are better for other seeds, fresh ones say: funrec tune --join {study.path} "
-            f"search.confirm={SEEDS_FOR_RECIPES}."
+            f"search.confirm={SEEDS_FOR_VARIANTS}."
         )
     return lines
 
@@ -106,10 +106,10 @@ def _confirm_once(
 def _comparison(folders: Mapping[Path, str], baseline: Path, column: str) -> str:
     """Return a comparison in which a column of names stands for all the values that runs differ in."""
     found = compare_runs(list(folders), baseline)
-    for recipe in found.recipes:
-        spelled = str(recipe)
-        recipe.settings = {column: folders[recipe.runs[0].path]}
-        found.notes = [note.replace(spelled, str(recipe)) for note in found.notes]
+    for variant in found.variants:
+        spelled = str(variant)
+        variant.settings = {column: folders[variant.runs[0].path]}
+        found.notes = [note.replace(spelled, str(variant)) for note in found.notes]
     return "\n".join([comparison_tables(found), "", *sentences(found)])
 
 

@@ -14,9 +14,9 @@ import funrec as package
 from funrec.comparison.compare import compare, compare_runs
 from funrec.comparison.differences import Difference
 from funrec.comparison.exposures import exposures
-from funrec.comparison.recipes import Recipe
 from funrec.comparison.significance import Estimate, mark
 from funrec.comparison.text import verdicts
+from funrec.comparison.variants import Variant
 from funrec.experiment.run import Run
 from funrec.metrics import auc
 from funrec.utils.errors import InputError
@@ -54,7 +54,7 @@ def test_a_baseline_adds_differences_intervals_and_marks(sweep):
         assert mmoe[f"{metric}_mark"] == "better"
         assert 0 < mmoe[f"{metric}_low"] < mmoe[f"{metric}_difference"] < mmoe[f"{metric}_high"]
         assert ple[f"{metric}_mark"] == "cannot tell"
-    assert mmoe["claim"] == "recipes"
+    assert mmoe["claim"] == "variants"
     assert mmoe["auc_click_difference"] == pytest.approx(mmoe["auc_click"] - of(frame, "shared_bottom")["auc_click"])
     assert of(frame, "shared_bottom")["baseline"] == ""
 
@@ -151,7 +151,7 @@ def test_gains_over_single_task_come_with_delta_m(tmp_path):
     assert 0 < ours["delta_m_low"] < ours["delta_m"] < ours["delta_m_high"]
     assert ours["delta_m_mark"] == "better"
     found = compare_runs([tmp_path], baseline="logistic")
-    assert {difference.recipe.model for difference in found.against_single_task} == {"mmoe"}
+    assert {difference.variant.model for difference in found.against_single_task} == {"mmoe"}
     assert "delta_m" in {difference.metric for difference in found.against_single_task}
 
 
@@ -332,7 +332,7 @@ def test_the_grid_has_a_block_per_metric_and_fits_120_columns(sweep, funrec):
     assert "baseline" in lines[block]
     assert lines[block + 1].startswith("| 400 users ")
     assert "Marks follow Holm's procedure at 5% over the 18 differences" in done.out
-    assert "Both speak of recipes" in done.out
+    assert "Both speak of variants" in done.out
 
 
 def test_what_the_marks_come_to_is_said_in_words(sweep, funrec):
@@ -343,11 +343,11 @@ def test_what_the_marks_come_to_is_said_in_words(sweep, funrec):
 
 
 def test_intervals_that_leave_zero_out_without_a_mark_are_weighed_against_chance():
-    recipe = Recipe("mmoe", [])
+    variant = Variant("mmoe", [])
 
     def difference(value, p):
         found = Estimate(value, value - 0.01, value + 0.01, 0.005, 9.0, p, True)
-        return Difference(recipe, Recipe("ple", []), "auc_click", found, min(40 * p, 1), mark(value, 40 * p, True))
+        return Difference(variant, Variant("ple", []), "auc_click", found, min(40 * p, 1), mark(value, 40 * p, True))
 
     noise = [difference(0.002, 0.7)] * 37
     assert verdicts([*noise, *[difference(0.011, 0.03)] * 3]) == [

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from funrec.comparison.differences import DELTA_M, Difference, Family, delta_m, is_higher_better
-from funrec.comparison.recipes import Recipe
 from funrec.comparison.significance import Accumulator, Estimate
+from funrec.comparison.variants import Variant
 
 
 def measured(table):
@@ -37,10 +37,10 @@ def test_delta_m_counts_a_lower_error_as_a_gain():
 
 
 def test_every_difference_of_a_table_enters_its_holm_adjustment():
-    recipe, baseline = Recipe("mmoe", []), Recipe("ple", [])
+    variant, baseline = Variant("mmoe", []), Variant("ple", [])
     family = Family([baseline], [])
     for p in (0.02, 0.03, 0.9):
-        family.differences.append(Difference(recipe, baseline, "auc_click", Estimate(0.1, 0, 0, 0, 9, p, True)))
+        family.differences.append(Difference(variant, baseline, "auc_click", Estimate(0.1, 0, 0, 0, 9, p, True)))
     family.decide()
     assert [difference.adjusted_p for difference in family.differences] == pytest.approx([0.06, 0.06, 0.9])
     assert {difference.mark for difference in family.differences} == {"cannot tell"}

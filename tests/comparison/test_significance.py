@@ -9,7 +9,7 @@ from funrec.comparison.significance import BETTER, CANNOT_TELL, WORSE, Accumulat
 ONE = np.ones(1)
 
 
-def recipe(table):
+def variant(table):
     """Measure a metric that is a plain mean over users; `table` is `(seeds, users)`."""
     users = table.shape[1]
     sums = Accumulator(np.array([users]))
@@ -22,10 +22,10 @@ def recipe(table):
 def test_one_seed_a_side_is_the_paired_t_test_over_users():
     random = np.random.default_rng(0)
     ours, base = random.normal(size=(2, 1, 40)) + 0.3 * random.normal(size=40)
-    found = estimate(recipe(ours), ONE, recipe(base))
+    found = estimate(variant(ours), ONE, variant(base))
     expected = stats.ttest_rel(ours[0], base[0])
     interval = expected.confidence_interval()
-    assert not found.about_recipes
+    assert not found.about_variants
     assert found.p_value == pytest.approx(expected.pvalue)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
 
@@ -33,9 +33,9 @@ def test_one_seed_a_side_is_the_paired_t_test_over_users():
 def test_where_users_agree_seeds_are_welchs_t_test():
     random = np.random.default_rng(1)
     ours, base = random.normal(size=(5, 1)), 0.5 + 3 * random.normal(size=(3, 1))
-    found = estimate(recipe(np.repeat(ours, 20, axis=1)), ONE, recipe(np.repeat(base, 20, axis=1)))
+    found = estimate(variant(np.repeat(ours, 20, axis=1)), ONE, variant(np.repeat(base, 20, axis=1)))
     expected = stats.ttest_ind(ours[:, 0], base[:, 0], equal_var=False)
-    assert found.about_recipes
+    assert found.about_variants
     assert found.degrees == pytest.approx(expected.df)
     assert found.p_value == pytest.approx(expected.pvalue)
 
@@ -44,7 +44,7 @@ def test_what_all_seeds_share_of_the_users_noise_is_added_once_and_the_rest_is_i
     random = np.random.default_rng(2)
     users, seeds = 30, 4
     ours, base = random.normal(size=(2, seeds, users)) + random.normal(size=(2, 1, users))
-    found = estimate(recipe(ours), ONE, recipe(base))
+    found = estimate(variant(ours), ONE, variant(base))
     # Obuchowski and Rockette by covariances: what two seeds of a side share, less what the two sides share.
     table = np.concatenate([ours, base])
     covariance = np.cov(table) / users
@@ -59,17 +59,17 @@ def test_what_all_seeds_share_of_the_users_noise_is_added_once_and_the_rest_is_i
 @pytest.mark.parametrize("seeds", [(1, 5), (2, 2), (3, 2)])
 def test_fewer_than_three_seeds_on_a_side_speak_of_trained_models(seeds):
     random = np.random.default_rng(3)
-    ours, base = (recipe(random.normal(size=(count, 20)) + 5 * random.normal(size=(count, 1))) for count in seeds)
+    ours, base = (variant(random.normal(size=(count, 20)) + 5 * random.normal(size=(count, 1))) for count in seeds)
     found = estimate(ours, ONE, base)
-    assert not found.about_recipes
+    assert not found.about_variants
     difference = ours.deviations[0] - base.deviations[0]
     assert found.standard_error == pytest.approx(np.linalg.norm(difference))
 
 
 @pytest.mark.parametrize("seed_noise", [0.0, 0.05, 1.0])
 @pytest.mark.parametrize("own_noise", [0.2, 1.0])
-def test_equal_recipes_are_called_different_one_time_in_twenty(seed_noise, own_noise):
-    """Users with an effect on all models, on a recipe's and on a seed's; seeds with an effect from none to large."""
+def test_equal_variants_are_called_different_one_time_in_twenty(seed_noise, own_noise):
+    """Users with an effect on all models, on a variant's and on a seed's; seeds with an effect from none to large."""
     random = np.random.default_rng(4)
     users, seeds, comparisons = 40, 4, 1500
     claims = np.zeros(comparisons, bool)
@@ -82,7 +82,7 @@ def test_equal_recipes_are_called_different_one_time_in_twenty(seed_noise, own_n
             + seed_noise * random.normal(size=(seeds, 1))
             for _ in range(2)
         ]
-        claims[place] = estimate(recipe(sides[0]), ONE, recipe(sides[1])).p_value <= 0.05
+        claims[place] = estimate(variant(sides[0]), ONE, variant(sides[1])).p_value <= 0.05
     # Four binomial standard errors of 5% in 1500. Users alone would claim far more, as the next test shows.
     assert abs(claims.mean() - 0.05) < 4 * np.sqrt(0.05 * 0.95 / comparisons)
 
@@ -90,14 +90,14 @@ def test_equal_recipes_are_called_different_one_time_in_twenty(seed_noise, own_n
 def test_users_alone_would_call_most_pairs_of_seeds_different():
     random = np.random.default_rng(5)
     tables = [random.normal(size=(1, 400)) + 0.3 * random.normal() for _ in range(40)]
-    measured = [recipe(table) for table in tables]
+    measured = [variant(table) for table in tables]
     claims = [estimate(one, ONE, other).p_value <= 0.05 for one in measured for other in measured if one is not other]
     assert np.mean(claims) > 0.5
 
 
 def test_two_models_that_rank_alike_have_no_difference_and_no_claim():
     table = np.random.default_rng(6).normal(size=(1, 30))
-    found = estimate(recipe(table), ONE, recipe(table))
+    found = estimate(variant(table), ONE, variant(table))
     assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, 1)
     assert mark(found.value, found.p_value, True) == CANNOT_TELL
 
@@ -117,7 +117,7 @@ def test_a_weighted_sum_of_metrics_has_the_weighted_sum_of_their_influence_value
     for table in tables:
         sums.add(table.mean(axis=1), (table - table.mean(axis=1, keepdims=True)) / np.sqrt(25 * 24))
     macro = estimate(sums.result(), np.array([0.5, 0.5]))
-    alone = estimate(recipe(tables.mean(axis=1)), ONE)
+    alone = estimate(variant(tables.mean(axis=1)), ONE)
     assert (macro.value, macro.low, macro.high) == pytest.approx((alone.value, alone.low, alone.high))
 
 

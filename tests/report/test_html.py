@@ -93,7 +93,7 @@ def write_full_run(
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three recipes of two seeds; one of them has a name that would be markup, another no history."""
+    """Three variants of two seeds; one of them has a name that would be markup, another no history."""
     folder = tmp_path_factory.mktemp("runs")
     rows = planted()
     for seed in (1, 2):
@@ -172,8 +172,8 @@ def test_fifty_runs_fit_into_six_megabytes(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size < 6_000_000
 
 
-def test_a_closer_look_makes_no_other_recipe(tmp_path: Path) -> None:
-    """Slices asked for in one seed alone leave three seeds of one recipe."""
+def test_a_closer_look_makes_no_other_variant(tmp_path: Path) -> None:
+    """Slices asked for in one seed alone leave three seeds of one variant."""
     rows = planted()
     for seed in range(3):
         run = write_full_run(tmp_path / str(seed), rows, seed)
@@ -182,7 +182,7 @@ def test_a_closer_look_makes_no_other_recipe(tmp_path: Path) -> None:
         saved["overrides"] = ["metrics.slices=[tab]", "report.slices=true"] if seed else []
         record.write(run, saved)
     found = write_report([tmp_path], tmp_path / "report.html")
-    assert [(recipe.model, len(recipe.runs), recipe.settings) for recipe in found.recipes] == [("mmoe", 3, {})]
+    assert [(variant.model, len(variant.runs), variant.settings) for variant in found.variants] == [("mmoe", 3, {})]
 
 
 def test_an_older_record_draws_what_it_has(tmp_path: Path) -> None:

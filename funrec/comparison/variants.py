@@ -1,4 +1,4 @@
-"""Find runs, read their records, and group those that differ in seed alone into recipes."""
+"""Find runs, read their records, and group those that differ in seed alone into variants."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 from funrec.runs import record as records
 from funrec.utils.errors import InputError, did_you_mean
 
-#: Where the same data lies says nothing about the recipe, so that of a path only its last part counts.
+#: Where the same data lies says nothing about the variant, so that of a path only its last part counts.
 PATHS = ("root", "path", "train", "valid", "test")
-NOT_THE_RECIPE = ("seed", "report", "baselines", "tuned_on")
+NOT_THE_VARIANT = ("seed", "report", "baselines", "tuned_on")
 #: Keys of `metrics` that ask for a closer look at the same scores.
 CLOSER_LOOKS = ("slices", "ndcg_k")
 
@@ -43,13 +43,13 @@ class RunRecord:
 
 
 @dataclass(eq=False)
-class Recipe:
+class Variant:
     """What to run: a configuration without its seed.
 
     Attributes:
         model: The label of the model.
         runs: One run per seed.
-        settings: What tells it from other recipes, by override key: `{"weighting": "pareto"}`.
+        settings: What tells it from other variants, by override key: `{"weighting": "pareto"}`.
     """
 
     model: str
@@ -103,30 +103,30 @@ def find(paths: Iterable[Any]) -> Found:
     return found
 
 
-def group(runs: Sequence[RunRecord]) -> tuple[list[Recipe], list[str]]:
+def group(runs: Sequence[RunRecord]) -> tuple[list[Variant], list[str]]:
     """Group runs that differ in seed alone.
 
     Returns:
-        The recipes, in the order of their first runs, and notes for the reader. Of two runs of one recipe and seed the
-        one that finished last counts: a run repeated is not another seed.
+        The variants, in the order of their first runs, and notes for the reader. Of two runs of one variant and seed
+        the one that finished last counts: a run repeated is not another seed.
     """
-    recipes: dict[str, Recipe] = {}
+    variants: dict[str, Variant] = {}
     notes = []
     for run in runs:
-        key = json.dumps([run.record["label"], _recipe(run.record["config"])], sort_keys=True, default=str)
-        recipes.setdefault(key, Recipe(str(run.record["label"]), [])).runs.append(run)
-    for recipe in recipes.values():
+        key = json.dumps([run.record["label"], _variant(run.record["config"])], sort_keys=True, default=str)
+        variants.setdefault(key, Variant(str(run.record["label"]), [])).runs.append(run)
+    for variant in variants.values():
         latest: dict[Any, RunRecord] = {}
-        for run in sorted(recipe.runs, key=lambda run: str(run.record.get("finished"))):
+        for run in sorted(variant.runs, key=lambda run: str(run.record.get("finished"))):
             latest[run.record.get("seed", str(run.path))] = run
-        if repeated := len(recipe.runs) - len(latest):
+        if repeated := len(variant.runs) - len(latest):
             times = "1 run repeats" if repeated == 1 else f"{repeated} runs repeat"
-            notes.append(f"{times} a seed of the same recipe ({recipe.model}): the latest counts.")
-        recipe.runs = [latest[seed] for seed in sorted(latest, key=str)]
-        if len({run.record.get("source_hash") for run in recipe.runs}) > 1:
-            notes.append(f"The seeds of {recipe.model} ran on different versions of funrec's code.")
-    _tell_apart(list(recipes.values()))
-    return list(recipes.values()), notes
+            notes.append(f"{times} a seed of the same variant ({variant.model}): the latest counts.")
+        variant.runs = [latest[seed] for seed in sorted(latest, key=str)]
+        if len({run.record.get("source_hash") for run in variant.runs}) > 1:
+            notes.append(f"The seeds of {variant.model} ran on different versions of funrec's code.")
+    _tell_apart(list(variants.values()))
+    return list(variants.values()), notes
 
 
 def check_comparable(runs: Sequence[RunRecord]) -> None:
@@ -149,26 +149,26 @@ def check_comparable(runs: Sequence[RunRecord]) -> None:
             )
 
 
-def match_baseline(recipes: Sequence[Recipe], baseline: str | Path) -> list[Recipe]:
-    """Return the recipes that a name stands for: a model's label, settings such as `weighting=fixed`, or a run's path.
+def match_baseline(variants: Sequence[Variant], baseline: str | Path) -> list[Variant]:
+    """Return the variants that a name stands for: a model's label, settings such as `weighting=fixed`, or a run's path.
 
     Raises:
         InputError: If it matches none, with the nearest names.
     """
     name = str(baseline)
     wanted = dict(_setting(part) for part in name.split(",")) if "=" in name else {"model": name}
-    known = [{"model": recipe.model, **recipe.settings} for recipe in recipes]
+    known = [{"model": variant.model, **variant.settings} for variant in variants]
     matching = [all(names.get(key) == value for key, value in wanted.items()) for names in known]
     if not any(matching):
         folders = {folder.resolve() for folder in runs_at(baseline)}
-        matching = [any(run.path.resolve() in folders for run in recipe.runs) for recipe in recipes]
+        matching = [any(run.path.resolve() in folders for run in variant.runs) for variant in variants]
     if not any(matching):
         labels = dict.fromkeys(names["model"] for names in known)
-        labels |= dict.fromkeys(f"{key}={value}" for recipe in recipes for key, value in recipe.settings.items())
+        labels |= dict.fromkeys(f"{key}={value}" for variant in variants for key, value in variant.settings.items())
         raise InputError(
             f"The baseline should be a model, a setting or a run's path. Received: {name}.{did_you_mean(name, labels)}"
         )
-    return [recipe for recipe, is_match in zip(recipes, matching, strict=True) if is_match]
+    return [variant for variant, is_match in zip(variants, matching, strict=True) if is_match]
 
 
 def runs_at(path: str | Path) -> list[Path]:
@@ -179,20 +179,20 @@ def runs_at(path: str | Path) -> list[Path]:
         return []
 
 
-def partner(recipe: Recipe, baselines: Sequence[Recipe]) -> Recipe | None:
-    """Return the baseline to compare a recipe with: the only one, or of several the one closest in settings.
+def partner(variant: Variant, baselines: Sequence[Variant]) -> Variant | None:
+    """Return the baseline to compare a variant with: the only one, or of several the one closest in settings.
 
     None where two are equally close: `mmoe` with its weighting swept against `shared_bottom` with its weighting swept
     compares like with like.
     """
     if len(baselines) == 1:
         return baselines[0]
-    shared = [_agreement(recipe, baseline) for baseline in baselines]
+    shared = [_agreement(variant, baseline) for baseline in baselines]
     best = max(shared)
     return baselines[shared.index(best)] if shared.count(best) == 1 else None
 
 
-def _agreement(one: Recipe, other: Recipe) -> int:
+def _agreement(one: Variant, other: Variant) -> int:
     same_settings = sum(other.settings.get(key) == value for key, value in one.settings.items())
     return same_settings + (one.model == other.model)
 
@@ -208,15 +208,15 @@ def _problem(record: Mapping[str, Any]) -> str | None:
     return None if record["tasks"] else "it has no task"
 
 
-def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a configuration that makes a recipe."""
-    recipe = {key: value for key, value in config.items() if key not in NOT_THE_RECIPE}
-    if isinstance(metrics := recipe.get("metrics"), Mapping):
-        recipe["metrics"] = {key: value for key, value in metrics.items() if key not in CLOSER_LOOKS}
-    dataset = recipe.get("dataset")
+def _variant(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration that makes a variant."""
+    variant = {key: value for key, value in config.items() if key not in NOT_THE_VARIANT}
+    if isinstance(metrics := variant.get("metrics"), Mapping):
+        variant["metrics"] = {key: value for key, value in metrics.items() if key not in CLOSER_LOOKS}
+    dataset = variant.get("dataset")
     if isinstance(dataset, Mapping):
-        recipe["dataset"] = {key: _last_part(value) if key in PATHS else value for key, value in dataset.items()}
-    return recipe
+        variant["dataset"] = {key: _last_part(value) if key in PATHS else value for key, value in dataset.items()}
+    return variant
 
 
 def _last_part(value: Any) -> Any:
@@ -225,16 +225,16 @@ def _last_part(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) else value
 
 
-def _tell_apart(recipes: Sequence[Recipe]) -> None:
-    """Give every recipe the settings in which recipes differ: those that were asked for, and others only if needed."""
-    configs = [_recipe(recipe.runs[0].record["config"]) for recipe in recipes]
-    asked = [_overrides(recipe.runs[0].record.get("overrides") or []) for recipe in recipes]
-    skipped = {"model", *NOT_THE_RECIPE, *(f"dataset.{key}" for key in PATHS)}
+def _tell_apart(variants: Sequence[Variant]) -> None:
+    """Give every variant the settings in which variants differ: those asked for, and others only if needed."""
+    configs = [_variant(variant.runs[0].record["config"]) for variant in variants]
+    asked = [_overrides(variant.runs[0].record.get("overrides") or []) for variant in variants]
+    skipped = {"model", *NOT_THE_VARIANT, *(f"dataset.{key}" for key in PATHS)}
     skipped |= {f"metrics.{key}" for key in CLOSER_LOOKS}
     keys = [
         key
         for key in dict.fromkeys(key for overrides in asked for key in overrides)
-        if key not in skipped and key.partition(".")[0] not in NOT_THE_RECIPE
+        if key not in skipped and key.partition(".")[0] not in NOT_THE_VARIANT
     ]
     for key in keys:
         values = [
@@ -242,15 +242,15 @@ def _tell_apart(recipes: Sequence[Recipe]) -> None:
             for overrides, config in zip(asked, configs, strict=True)
         ]
         if len(set(values)) > 1:
-            for recipe, value in zip(recipes, values, strict=True):
-                recipe.settings[key] = value
+            for variant, value in zip(variants, values, strict=True):
+                variant.settings[key] = value
     flat = [_flatten(config) for config in configs]
     for key in dict.fromkeys(key for values in flat for key in values):
-        names = [str(recipe) for recipe in recipes]
+        names = [str(variant) for variant in variants]
         clashing = [place for place, name in enumerate(names) if names.count(name) > 1]
         if len({flat[place].get(key, "") for place in clashing}) > 1:
             for place in clashing:
-                recipes[place].settings[key.removesuffix("._target_")] = flat[place].get(key, "")
+                variants[place].settings[key.removesuffix("._target_")] = flat[place].get(key, "")
 
 
 def _overrides(overrides: Sequence[str]) -> dict[str, str]:
