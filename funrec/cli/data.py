@@ -22,8 +22,8 @@ def _describe_data(arguments: Sequence[str]) -> int:
     from funrec.config.build import build
     from funrec.config.compose import compose
     from funrec.data.datasets.base import Dataset
-    from funrec.data.describe import describe
     from funrec.data.preparation.prepare import prepare
+    from funrec.data.preparation.statistics import describe
     from funrec.experiment.experiment import cache_folder
 
     config = compose(take_allowed(arguments))

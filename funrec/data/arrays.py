@@ -157,7 +157,7 @@ def encode_rows(
     encoders: Mapping[str, Encoder], vocabularies: Mapping[str, Vocabulary], frame: pl.DataFrame, name: str = "rows"
 ) -> SplitArrays:
     """Encode raw rows, without labels; see `PreparedData.encode`."""
-    arrays = encode_features(list(encoders.values()), vocabularies, read_features(encoders, frame))
+    arrays = encode_features(encoders, vocabularies, read_features(encoders, frame))
     return SplitArrays(
         name=name,
         ids=arrays.ids,

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from funrec.data.arrays import PreparedData, SplitArrays, encode_rows
-from funrec.data.features.encoding import Encoder
+from funrec.data.features.encoding import Encoder, load_encoders, save_encoders
 from funrec.data.features.vocabulary import Vocabulary
 from funrec.schema import Feature, InputLayout, Task
 from funrec.utils.errors import InputError
@@ -56,16 +56,10 @@ def save_inputs(data: PreparedData, folder: Path) -> None:
         InputError: If the folder cannot be written or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for place, vocabulary in enumerate(data.vocabularies.values()):
-        vocabulary.save(folder / f"vocabulary_{place}.parquet")
     state = {
         "features": [asdict(feature) for feature in data.features],
         "tasks": [asdict(task) for task in data.tasks],
-        "encoders": {name: encoder.to_json() for name, encoder in data.encoders.items()},
-        "vocabularies": {
-            name: {"key": vocabulary.key, "hash_buckets": vocabulary.hash_buckets}
-            for name, vocabulary in data.vocabularies.items()
-        },
+        **save_encoders(data.encoders, data.vocabularies, folder),
         "cardinalities": dict(data.cardinalities),
         "id_features": data.id_features,
         "numeric_features": data.numeric_features,
@@ -84,13 +78,10 @@ def load_inputs(folder: Path) -> ModelInputs:
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} should hold a model and its {INPUTS}. It does not: run it again.") from None
     features = tuple(_feature(values) for values in state["features"])
-    vocabularies = {
-        name: Vocabulary.load(folder / f"vocabulary_{place}.parquet", spec["key"], spec["hash_buckets"])
-        for place, (name, spec) in enumerate(state["vocabularies"].items())
-    }
+    encoders, vocabularies = load_encoders(features, state, folder)
     return ModelInputs(
         tasks=tuple(Task(**values) for values in state["tasks"]),
-        encoders={f.name: Encoder.from_json(f, state["encoders"][f.name]) for f in features},
+        encoders=encoders,
         vocabularies=vocabularies,
         layout=InputLayout(
             features, tuple(state["id_features"]), tuple(state["numeric_features"]), state["cardinalities"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from funrec.data.arrays import PreparedData
-from funrec.data.preparation.repeats import count_repeats
+from funrec.data.preparation.checks import count_repeats
 from funrec.data.slicing import cut
 from funrec.experiment.evaluation import SUFFIXES, Scored
 from funrec.metrics.calibration import reliability_bins, sigmoid

@@ -13,7 +13,7 @@ import numpy as np
 from funrec.data.arrays import PreparedData, SplitArrays
 from funrec.data.datasets.base import Dataset
 from funrec.data.inputs import save_inputs
-from funrec.data.preparation.nesting import check_nesting
+from funrec.data.preparation.checks import check_nesting
 from funrec.experiment.evaluation import measure_validation, validation_metrics
 from funrec.runs import record
 from funrec.runs.provenance import origin

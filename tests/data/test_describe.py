@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tables import log_table, prepare_table
 
-from funrec.data.describe import describe
+from funrec.data.preparation.statistics import describe
 
 
 def test_the_description_names_rows_rates_nesting_and_vocabularies(tmp_path: Path) -> None:

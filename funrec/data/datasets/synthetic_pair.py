@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from funrec.data.datasets.base import Dataset
 from funrec.data.datasets.generated import check_number, check_whole, sigmoid, write_rows
-from funrec.data.randomness import uniform
+from funrec.data.hashing import uniform
 from funrec.utils.errors import InputError, did_you_mean
 
 KINDS = ("regression", "binary")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from funrec.data.features.vocabulary import Vocabulary
+from funrec.data.features.numeric import as_number, bad_number, check_number_dtype, quantiles
+from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
+from funrec.data.hashing import common_key_dtype, key_dtype
 from funrec.schema import Feature
 from funrec.utils.errors import InputError, did_you_mean
 
@@ -47,27 +51,6 @@ def reading(feature: Feature, schema: Mapping[str, pl.DataType], is_list: bool =
 def _split(column: pl.Expr, separator: str) -> pl.Expr:
     text = pl.element().str.strip_chars()
     return column.str.split(separator).list.eval(text.filter(text != ""))
-
-
-def as_number(values: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    """Return a numeric feature's raw values as Float64: NaN where missing, null where they are no numbers at all."""
-    if dtype == pl.String:
-        values = values.str.strip_chars()
-    number = values.cast(pl.Float64, strict=False)
-    return pl.when(values.is_null()).then(float("nan")).otherwise(number)
-
-
-def check_number_dtype(feature: Feature, dtype: pl.DataType) -> None:
-    """Refuse a column that cannot hold numbers.
-
-    Raises:
-        InputError: If it holds neither numbers nor text that may stand for numbers.
-    """
-    if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):
-        raise InputError(
-            f"dataset.features.{feature.name} should be a column of numbers. Received: column {feature.column} of "
-            f"{dtype}. Set dataset.features.{feature.name}.kind=categorical, or derive a number first."
-        )
 
 
 @dataclass(frozen=True)
@@ -146,26 +129,39 @@ class Encoder:
         return cls(feature, **{**state, "boundaries": None if boundaries is None else tuple(boundaries)})
 
 
-def bad_number(feature: Feature, value: object) -> InputError:
-    """Return the error for a value of a numeric feature that is not a finite number."""
-    where = f"dataset.features.{feature.name}"
-    if value is None or value != value:
-        return InputError(
-            f"{where} should be a number in every row of column {feature.column}. Received: a null or NaN. "
-            f"Say what stands in for it, {where}.fill=0, or leave such rows out with dataset.where."
-        )
-    return InputError(
-        f"{where} should be a finite number in every row of column {feature.column}. Received: {value!r}. "
-        f"Mend the column, or set {where}.kind=categorical."
-    )
-
-
 def missing_column(feature: Feature, columns: Sequence[str]) -> InputError:
     """Return the error for rows to encode that lack a feature's column."""
     return InputError(
         f"Rows should have column {feature.column}, which feature {feature.name} is read from."
         + did_you_mean(feature.column, columns)
     )
+
+
+def save_encoders(
+    encoders: Mapping[str, Encoder], vocabularies: Mapping[str, Vocabulary], folder: Path
+) -> dict[str, Any]:
+    """Write the vocabularies into `folder`, and return the plain values that `load_encoders` needs beside them."""
+    for place, vocabulary in enumerate(vocabularies.values()):
+        vocabulary.save(folder / f"vocabulary_{place}.parquet")
+    return {
+        "encoders": {name: encoder.to_json() for name, encoder in encoders.items()},
+        "vocabularies": {
+            name: {"key": vocabulary.key, "hash_buckets": vocabulary.hash_buckets}
+            for name, vocabulary in vocabularies.items()
+        },
+    }
+
+
+def load_encoders(
+    features: Sequence[Feature], state: Mapping[str, Any], folder: Path
+) -> tuple[dict[str, Encoder], dict[str, Vocabulary]]:
+    """Read what `save_encoders` wrote."""
+    encoders = {feature.name: Encoder.from_json(feature, state["encoders"][feature.name]) for feature in features}
+    vocabularies = {
+        name: Vocabulary.load(folder / f"vocabulary_{place}.parquet", saved["key"], saved["hash_buckets"])
+        for place, (name, saved) in enumerate(state["vocabularies"].items())
+    }
+    return encoders, vocabularies
 
 
 @dataclass(frozen=True)
@@ -193,25 +189,105 @@ def read_features(encoders: Mapping[str, Encoder], frame: pl.DataFrame) -> pl.Da
 
 
 def encode_features(
-    encoders: list[Encoder], vocabularies: Mapping[str, Vocabulary], frame: pl.DataFrame
+    encoders: Mapping[str, Encoder], vocabularies: Mapping[str, Vocabulary], frame: pl.DataFrame
 ) -> EncodedFeatures:
     """Encode the columns `feature/<name>`: the one path from raw values to arrays.
 
     Raises:
         InputError: If a number is none.
     """
-    columns = {encoder.feature.name: frame[f"feature/{encoder.feature.name}"] for encoder in encoders}
-    id_encoders = [encoder for encoder in encoders if not encoder.is_number and not encoder.is_sequence]
-    numbers = [encoder for encoder in encoders if encoder.is_number]
+    id_encoders = [(name, e) for name, e in encoders.items() if not e.is_number and not e.is_sequence]
+    numbers = [(name, encoder) for name, encoder in encoders.items() if encoder.is_number]
     ids = np.empty((frame.height, len(id_encoders)), dtype=np.int32)
-    for place, encoder in enumerate(id_encoders):
-        ids[:, place] = encoder.ids(columns[encoder.feature.name], vocabularies)
+    for place, (name, encoder) in enumerate(id_encoders):
+        ids[:, place] = encoder.ids(frame[f"feature/{name}"], vocabularies)
     numeric = np.empty((frame.height, len(numbers)), dtype=np.float32)
-    for place, encoder in enumerate(numbers):
-        numeric[:, place] = encoder.number(columns[encoder.feature.name])
+    for place, (name, encoder) in enumerate(numbers):
+        numeric[:, place] = encoder.number(frame[f"feature/{name}"])
     sequences = {
-        encoder.feature.name: encoder.sequence(columns[encoder.feature.name], vocabularies)
-        for encoder in encoders
+        name: encoder.sequence(frame[f"feature/{name}"], vocabularies)
+        for name, encoder in encoders.items()
         if encoder.is_sequence
     }
     return EncodedFeatures(ids, numeric, sequences)
+
+
+def fit_encoders(
+    features: Sequence[Feature], train: pl.LazyFrame, schema: pl.Schema, lists: frozenset[str]
+) -> tuple[dict[str, Encoder], dict[str, Vocabulary]]:
+    """Fit each feature's encoder and each owner's vocabulary to the training rows.
+
+    Args:
+        features: The features.
+        train: The training rows, with a column `feature/<name>` for each.
+        schema: Their dtypes.
+        lists: Raw columns that hold lists.
+
+    Returns:
+        Encoders in the features' order, and vocabularies by the name of the feature that owns them.
+
+    Raises:
+        InputError: If a numeric column holds what is not a number, or a feature has no value that is seen `min_count`
+            times.
+    """
+    vocabularies = {}
+    for feature in features:
+        if feature.has_embedding and not feature.is_bucketed and feature.share_with is None:
+            sharing = [feature, *(other for other in features if other.share_with == feature.name)]
+            vocabularies[feature.name] = _fit_vocabulary(feature, sharing, train, schema)
+    encoders = {}
+    for feature in features:
+        dtype = schema[f"feature/{feature.name}"]
+        if feature.kind == "numeric":
+            encoders[feature.name] = _fit_numbers(feature, train, dtype)
+        else:
+            owner = feature.share_with or feature.name
+            encoders[feature.name] = Encoder(feature, is_list=feature.column in lists, owner=owner)
+    return encoders, vocabularies
+
+
+def _value_dtype(feature: Feature, schema: pl.Schema) -> pl.DataType:
+    dtype = schema[f"feature/{feature.name}"]
+    return dtype.inner if isinstance(dtype, pl.List) else dtype  # type: ignore[return-value]  # a dtype instance
+
+
+def _fit_vocabulary(owner: Feature, sharing: Sequence[Feature], train: pl.LazyFrame, schema: pl.Schema) -> Vocabulary:
+    key = common_key_dtype([key_dtype(f"dataset.features.{f.name}", _value_dtype(f, schema)) for f in sharing])
+    if owner.hash_buckets is not None:
+        return Vocabulary(None, None, key, owner.hash_buckets)
+    counted = []
+    for feature in sharing:
+        values = train.select(pl.col(f"feature/{feature.name}").alias("value"))
+        if feature.kind == "sequence":
+            values = values.explode("value").drop_nulls()
+        counted.append(values)
+    vocabulary = count_vocabulary(counted, key, owner.min_count, owner.max_vocabulary)
+    if len(vocabulary) == 1:
+        raise InputError(
+            f"dataset.features.{owner.name} should have a value that at least min_count={owner.min_count} training "
+            "rows hold. It has none: lower min_count or drop the feature."
+        )
+    return vocabulary
+
+
+def _fit_numbers(feature: Feature, train: pl.LazyFrame, dtype: pl.DataType) -> Encoder:
+    check_number_dtype(feature, dtype)
+    if feature.boundaries is not None:
+        return Encoder(feature, boundaries=feature.boundaries)
+    raw = pl.col(f"feature/{feature.name}")
+    rows = train.select(raw.alias("value"), as_number(raw, dtype).fill_nan(feature.fill).alias("number"))
+    number = pl.col("number")
+    is_bad = number.is_null() | ~number.is_finite()
+    found = rows.select(
+        is_bad.fill_null(True).sum().alias("bad"),
+        number.mean().alias("mean"),
+        number.std(ddof=0).alias("scale"),
+        pl.len().alias("rows"),
+    ).collect(engine="streaming")
+    if found["bad"][0]:
+        raise bad_number(feature, rows.filter(is_bad).head(1).collect()["value"][0])
+    if feature.quantiles is not None:
+        return Encoder(feature, boundaries=quantiles(feature.quantiles, rows.select("number"), found["rows"][0]))
+    mean, scale = float(found["mean"][0]), float(found["scale"][0])
+    # Rounding leaves a constant column a scale that is tiny but not 0.
+    return Encoder(feature, mean=mean, scale=scale if scale > 1e-9 * max(1.0, math.fabs(mean)) else 1.0)

@@ -10,89 +10,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from funrec.data.randomness import mix
-from funrec.utils.errors import InputError
+from funrec.data.hashing import KEY_DTYPES, as_keys, codes_of_text, stable_hash
 
-#: The dtypes that keys are kept in: a value is looked up as one of these, whatever it arrives as.
-KEY_DTYPES: dict[str, pl.DataType] = {
-    "Int64": pl.Int64(),
-    "UInt64": pl.UInt64(),
-    "Float64": pl.Float64(),
-    "String": pl.String(),
-}
-_HASH_OF_NULL = np.uint64(0x6E756C6C)
 _SPAN_OF_TABLE = 4_000_000
 _KEYS_TO_HASH = 200_000
-
-
-def key_dtype(key: str, dtype: pl.DataType) -> str:
-    """Return the name of the dtype that values of `dtype` are kept in as keys.
-
-    Raises:
-        InputError: If such values cannot be keys. `key` is the config key to name.
-    """
-    if dtype == pl.UInt64:
-        return "UInt64"
-    if dtype.is_integer():
-        return "Int64"
-    if dtype.is_float() or dtype.is_decimal():
-        return "Float64"
-    if dtype.is_temporal() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Null):
-        return "String"
-    raise InputError(f"{key} should hold numbers, text, dates or a list of them. Received: {dtype}.")
-
-
-def common_key_dtype(names: Sequence[str]) -> str:
-    """Return the one key dtype that values of several can be looked up as."""
-    distinct = set(names)
-    if len(distinct) == 1:
-        return distinct.pop()
-    return "String" if "String" in distinct else "Float64"
-
-
-def as_keys(values: pl.Expr, dtype: pl.DataType, key: str) -> pl.Expr:
-    """Cast values of `dtype` to the key dtype `key`. NaN counts as null; a value that does not fit becomes null."""
-    target = KEY_DTYPES[key]
-    if dtype.is_float():
-        values = values.fill_nan(None)
-        if key in ("Int64", "UInt64"):
-            return pl.when(values == values.floor()).then(values).cast(target, strict=False)
-        if key == "String":
-            # A whole number is written without a point: a table with a null turns the ids 7 into 7.0.
-            whole = pl.when(values == values.floor()).then(values).cast(pl.Int64, strict=False).cast(pl.String)
-            return pl.coalesce(whole, values.cast(pl.String))
-    if dtype == target:
-        # -0.0 and 0.0 are one key, though their bits differ.
-        return pl.when(values.ne_missing(0.0)).then(values).otherwise(0.0) if key == "Float64" else values
-    if dtype == pl.String and key in ("Int64", "UInt64"):
-        number = values.str.strip_chars()
-        real = number.cast(pl.Float64, strict=False)
-        return pl.coalesce(
-            number.cast(target, strict=False), pl.when(real == real.floor()).then(real).cast(target, strict=False)
-        )
-    if dtype == pl.String and key == "Float64":
-        return values.str.strip_chars().cast(target, strict=False).fill_nan(None)
-    return values.cast(target, strict=False)
-
-
-def stable_hash(values: pl.Series, key: str) -> NDArray[np.uint64]:
-    """Hash values by their key, the same on every machine and in every version.
-
-    Numbers go through SplitMix64, text through pandas' documented hash.
-
-    Returns:
-        Hashes, `(rows,)`; all nulls share one.
-    """
-    keys = values.to_frame("value").select(as_keys(pl.col("value"), values.dtype, key)).to_series()
-    missing = keys.is_null().to_numpy()
-    if key != "String":
-        return np.where(missing, _HASH_OF_NULL, mix(keys.fill_null(0).to_numpy().view(np.uint64)))
-    from pandas.util import hash_array  # takes half a second to import, and few datasets need it
-
-    texts = keys.fill_null("")
-    distinct = texts.unique(maintain_order=True)
-    hashes = hash_array(distinct.to_numpy().astype(object), categorize=False)
-    return np.where(missing, _HASH_OF_NULL, hashes[_codes_of_text(texts, pl.Enum(distinct))])
 
 
 class Vocabulary:
@@ -104,7 +25,7 @@ class Vocabulary:
         keys: Values in row order, of dtype `key`; none when hashed.
         counts: How often each was seen in the training split.
         key: Name of the dtype that values are looked up as; see `KEY_DTYPES`.
-        hash_buckets: Number of rows that values are hashed into; none for a learned vocabulary.
+        hash_buckets: Number of rows that values are hashed into; None for a vocabulary of counted values.
     """
 
     def __init__(
@@ -150,7 +71,7 @@ class Vocabulary:
         return row_of_code[codes]
 
     def _rows_of_text(self, keys: pl.Series) -> NDArray[np.int32]:
-        return self._row_of_text_code[_codes_of_text(keys, self._enum)]
+        return self._row_of_text_code[codes_of_text(keys, self._enum)]
 
     def _rows_of_numbers(self, keys: pl.Series) -> NDArray[np.int32]:
         known = self._sorted_numbers
@@ -218,13 +139,7 @@ class Vocabulary:
         return cls(frame["key"], frame["count"], key, hash_buckets)
 
 
-def _codes_of_text(keys: pl.Series, enum: pl.Enum) -> NDArray[np.int64]:
-    """Return the position of every text among the enum's categories; -1 for a null or an unknown one."""
-    codes = keys.cast(enum, strict=False).to_physical()
-    return codes.cast(pl.Int64).fill_null(-1).to_numpy()
-
-
-def learn_vocabulary(
+def count_vocabulary(
     values: Sequence[pl.LazyFrame],
     key: str,
     min_count: int = 1,

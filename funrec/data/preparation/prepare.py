@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from funrec.data.arrays import PreparedData, SequenceArrays, SplitArrays, open_array
 from funrec.data.datasets.base import Dataset
-from funrec.data.features.encoding import Encoder, encode_features
-from funrec.data.features.learning import learn, learn_codes
-from funrec.data.features.vocabulary import Vocabulary, stable_hash
+from funrec.data.features.encoding import Encoder, encode_features, fit_encoders, load_encoders, save_encoders
+from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
+from funrec.data.hashing import common_key_dtype, key_dtype, stable_hash
 from funrec.data.preparation.cache import fingerprint, obtain
 from funrec.data.preparation.labels import read_labels
 from funrec.data.preparation.staging import ROW, SPLIT, WEIGHT, StagedFrame, stage
@@ -68,13 +68,7 @@ def open_prepared(dataset: Dataset, entry: Path) -> PreparedData:
         state = json.loads((entry / PREPARED).read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{entry} should be a cache entry. It has no readable {PREPARED}.") from error
-    encoders = {
-        feature.name: Encoder.from_json(feature, state["encoders"][feature.name]) for feature in dataset.features
-    }
-    vocabularies = {
-        name: Vocabulary.load(entry / f"vocabulary_{place}.parquet", spec["key"], spec["hash_buckets"])
-        for place, (name, spec) in enumerate(state["vocabularies"].items())
-    }
+    encoders, vocabularies = load_encoders(dataset.features, state, entry)
     sequences = tuple(name for name, encoder in encoders.items() if encoder.is_sequence)
     return PreparedData(
         path=entry,
@@ -118,21 +112,16 @@ def _build(dataset: Dataset, folder: Path) -> int:
     work = folder / "work"
     work.mkdir()
     frames = stage(dataset, work)
-    encoders, vocabularies = learn(dataset.features, frames)
-    codes = {role: learn_codes(role, frames) for role in ("group", "item") if getattr(dataset, role) is not None}
+    train = _training_frame(frames)
+    encoders, vocabularies = fit_encoders(dataset.features, train.rows_of("train"), train.schema, train.lists)
+    codes = {role: _number_values(role, frames) for role in ("group", "item") if getattr(dataset, role) is not None}
     statistics, row_fingerprints = _write_splits(dataset, folder, frames, encoders, vocabularies, codes)
-    for place, vocabulary in enumerate(vocabularies.values()):
-        vocabulary.save(folder / f"vocabulary_{place}.parquet")
     for role, vocabulary in codes.items():
         vocabulary.save(folder / f"{role}s.parquet")
     shutil.rmtree(work)
     sampling = dataset.downsample
     state = {
-        "encoders": {encoder.feature.name: encoder.to_json() for encoder in encoders},
-        "vocabularies": {
-            name: {"key": vocabulary.key, "hash_buckets": vocabulary.hash_buckets}
-            for name, vocabulary in vocabularies.items()
-        },
+        **save_encoders(encoders, vocabularies, folder),
         "cardinalities": _cardinalities(encoders, vocabularies),
         "statistics": {
             "rows": sum(split["rows"] for split in statistics.values()),
@@ -150,10 +139,22 @@ def _build(dataset: Dataset, folder: Path) -> int:
     return sum(split["rows"] for split in statistics.values())
 
 
-def _cardinalities(encoders: Sequence[Encoder], vocabularies: Mapping[str, Vocabulary]) -> dict[str, int]:
+def _training_frame(frames: Sequence[StagedFrame]) -> StagedFrame:
+    for frame in frames:
+        if frame.counts.get("train"):
+            return frame
+    raise InputError("The training split should have rows. It has none: widen dataset.split or dataset.where.")
+
+
+def _number_values(role: str, frames: Sequence[StagedFrame]) -> Vocabulary:
+    """Number every group or item in any split, in the order of the values."""
+    key = common_key_dtype([key_dtype(f"dataset.{role}", frame.schema[role]) for frame in frames])
+    return count_vocabulary([frame.rows.select(pl.col(role).alias("value")) for frame in frames], key, by="value")
+
+
+def _cardinalities(encoders: Mapping[str, Encoder], vocabularies: Mapping[str, Vocabulary]) -> dict[str, int]:
     cardinalities = {}
-    for encoder in encoders:
-        name = encoder.feature.name
+    for name, encoder in encoders.items():
         if encoder.boundaries is not None:
             cardinalities[name] = len(encoder.boundaries) + 2
         elif encoder.owner == name:
@@ -165,7 +166,7 @@ def _write_splits(
     dataset: Dataset,
     folder: Path,
     frames: Sequence[StagedFrame],
-    encoders: list[Encoder],
+    encoders: Mapping[str, Encoder],
     vocabularies: Mapping[str, Vocabulary],
     codes: Mapping[str, Vocabulary],
 ) -> tuple[dict[str, Any], dict[str, str]]:
@@ -229,7 +230,7 @@ def _open_writer(
     folder: Path,
     frame: StagedFrame,
     name: str,
-    encoders: Sequence[Encoder],
+    encoders: Mapping[str, Encoder],
     codes: Mapping[str, Vocabulary],
 ) -> SplitWriter:
     has = {f"{role}s" for role in codes}
@@ -243,14 +244,13 @@ def _open_writer(
     return SplitWriter(folder / name, frame.counts[name], len(dataset.tasks), encoders, values, frozenset(has))
 
 
-def _sequence_values(frame: StagedFrame, split: str, encoders: Sequence[Encoder]) -> dict[str, int]:
+def _sequence_values(frame: StagedFrame, split: str, encoders: Mapping[str, Encoder]) -> dict[str, int]:
     """Return how many values each sequence feature has in a split."""
-    names = [encoder.feature.name for encoder in encoders if encoder.is_sequence]
-    rows = frame.rows_of(split)
-    if not names or rows is None:
+    names = [name for name, encoder in encoders.items() if encoder.is_sequence]
+    if not names:
         return {}
     lengths = [pl.col(f"feature/{name}").list.len().cast(pl.Int64).sum().alias(name) for name in names]
-    return rows.select(lengths).collect(engine="streaming").row(0, named=True)
+    return frame.rows_of(split).select(lengths).collect(engine="streaming").row(0, named=True)
 
 
 def _oracle(dataset: Dataset, batch: pl.DataFrame) -> NDArray[np.float32] | None:

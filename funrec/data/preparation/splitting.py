@@ -10,8 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from funrec.data.datasets.base import Dataset
-from funrec.data.features.vocabulary import key_dtype, stable_hash
-from funrec.data.randomness import uniform
+from funrec.data.hashing import key_dtype, stable_hash, uniform
 from funrec.utils.errors import InputError
 
 #: Split names by code; other evaluation splits come as frames of their own.

@@ -12,8 +12,8 @@ from funrec.data.datasets.base import Dataset
 from funrec.data.datasets.files import reading_errors
 from funrec.data.expressions import one_line
 from funrec.data.features.encoding import reading
+from funrec.data.hashing import uniform
 from funrec.data.preparation.splitting import MISSING_VALUE, ODD_VALUE, SPLIT_NAMES, split_code, split_column
-from funrec.data.randomness import uniform
 from funrec.schema import Task
 from funrec.utils.errors import InputError, did_you_mean
 
@@ -46,12 +46,10 @@ class StagedFrame:
     def rows(self) -> pl.LazyFrame:
         return pl.scan_ipc(self.path)
 
-    def rows_of(self, split: str) -> pl.LazyFrame | None:
-        """Return the rows of one split; none if this frame has none of it."""
-        for code, name in self.codes.items():
-            if name == split:
-                return self.rows.filter(pl.col(SPLIT) == code) if len(self.codes) > 1 else self.rows
-        return None
+    def rows_of(self, split: str) -> pl.LazyFrame:
+        """Return the rows of one of its splits."""
+        code = next(code for code, name in self.codes.items() if name == split)
+        return self.rows.filter(pl.col(SPLIT) == code) if len(self.codes) > 1 else self.rows
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield the rows in order, a bounded number at a time."""

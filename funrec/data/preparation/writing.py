@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -68,7 +68,7 @@ class SplitWriter:
         folder: Path,
         rows: int,
         tasks: int,
-        encoders: Sequence[Encoder],
+        encoders: Mapping[str, Encoder],
         values: dict[str, int],
         has: frozenset[str],
     ) -> None:
@@ -76,8 +76,8 @@ class SplitWriter:
         self._has = has
         self._rows = hashlib.sha256()
         self._stack = ExitStack()
-        numbers = sum(encoder.is_number for encoder in encoders)
-        sequences = [encoder.feature.name for encoder in encoders if encoder.is_sequence]
+        numbers = sum(encoder.is_number for encoder in encoders.values())
+        sequences = [name for name, encoder in encoders.items() if encoder.is_sequence]
         shapes: dict[str, tuple[str, tuple[int, ...]]] = {
             "ids": ("<i4", (rows, len(encoders) - numbers - len(sequences))),
             "numeric": ("<f4", (rows, numbers)),

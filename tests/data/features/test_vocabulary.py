@@ -10,11 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from funrec.data.features.vocabulary import Vocabulary, learn_vocabulary, stable_hash
+from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
+from funrec.data.hashing import stable_hash
 
 
 def learn(values: pl.Series, key: str, **arguments: int) -> Vocabulary:
-    return learn_vocabulary([values.to_frame("value").lazy()], key, **arguments)
+    return count_vocabulary([values.to_frame("value").lazy()], key, **arguments)
 
 
 def test_the_most_frequent_value_comes_first_and_ties_follow_the_values_with_null_last() -> None:
@@ -111,7 +112,7 @@ def test_hashes_are_the_same_in_every_process_and_version() -> None:
     zeros = stable_hash(pl.Series([0.0, -0.0]), "Float64")
     assert zeros[0] == zeros[1]
     code = (
-        "import polars as pl; from funrec.data.features.vocabulary import stable_hash; "
+        "import polars as pl; from funrec.data.hashing import stable_hash; "
         "print(stable_hash(pl.Series(['a']), 'String'))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from tables import log_table, prepare_table
 
-from funrec.data.preparation import repeats
-from funrec.data.preparation.repeats import count_repeats
+from funrec.data.preparation import checks
+from funrec.data.preparation.checks import count_repeats
 
 #: With the price each row is one of its kind.
 FEATURES = {
@@ -68,7 +68,7 @@ def test_a_row_that_differs_in_its_label_or_a_tag_is_another_row(tmp_path: Path)
 def test_batches_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = prepare_table(tmp_path, leak(log_table(), 0.3), features=FEATURES, group="user", item="item")
     whole = count_repeats(data)
-    monkeypatch.setattr(repeats, "ROWS_PER_BATCH", 7)
+    monkeypatch.setattr(checks, "ROWS_PER_BATCH", 7)
     assert count_repeats(data) == whole
 
 
@@ -77,7 +77,7 @@ def test_a_sample_of_the_rows_tells_the_share(tmp_path: Path, monkeypatch: pytes
     shuffled = table.with_columns(pl.Series("click", np.random.default_rng(0).permutation(table["click"].to_numpy())))
     data = prepare_table(tmp_path, shuffled, features=FEATURES, group="user", item="item")
     whole = count_repeats(data)
-    monkeypatch.setattr(repeats, "MOST_ROWS", 500)
+    monkeypatch.setattr(checks, "MOST_ROWS", 500)
     assert 0.2 < whole.valid < 0.8  # shuffled labels agree by chance
     # 500 of about 1,200 rows know a share of a half to 0.022; four times that.
     assert count_repeats(data).valid == pytest.approx(whole.valid, abs=0.09)

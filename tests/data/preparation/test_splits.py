@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 from tables import log_table, prepare_table, tabular
 
+from funrec.data.hashing import uniform
 from funrec.data.preparation.prepare import prepare
-from funrec.data.randomness import uniform
 from funrec.utils.errors import InputError
 
 

@@ -1,7 +1,8 @@
-"""Do validation rows repeat training rows?"""
+"""What is checked about prepared rows: that a funnel's labels nest, and that validation rows are not training rows."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funrec.data.arrays import PreparedData, SplitArrays
-from funrec.data.randomness import mix
+from funrec.data.datasets.base import Dataset
+from funrec.data.hashing import mix
+from funrec.schema import Task
+from funrec.utils.errors import InputError
 
 #: Rows looked at, spread evenly over the split: a share of 2% is then known to a tenth of itself.
 MOST_ROWS = 100_000
 ROWS_PER_BATCH = 1 << 17
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+
+
+def check_nesting(dataset: Dataset, data: PreparedData, funnel: str) -> None:
+    """Check that a funnel may multiply probabilities: labels nest, and are known outside the task before, too.
+
+    Args:
+        dataset: What was prepared.
+        data: Its arrays, of which every split is looked at.
+        funnel: The funnel that asks, for messages.
+
+    Raises:
+        InputError: If a positive label stands where that of the task before it is 0, with the number of such rows and
+            the label expression that mends it; or a task is masked by the label of the task before it.
+    """
+    tasks = {task.name: task for task in data.tasks}
+    for task in data.tasks:
+        if task.after is None:
+            continue
+        parent = tasks[task.after]
+        _check_space(dataset, task, parent, funnel)
+        for name in data.splits:
+            counts = data.statistics["splits"][name]["nesting"][task.name]
+            if counts["violations"]:
+                label = f"{_condition(parent)} AND {_condition(task)}".replace('"', '\\"')
+                override = shlex.quote(f'dataset.tasks.{task.name}.label="{label}"')
+                raise InputError(
+                    f"dataset.tasks.{task.name}.label should be 0 wherever {parent.name} is 0, for the funnel "
+                    f"{funnel}. "
+                    f"Received: {counts['violations']:,} of {counts['positives']:,} positives without {parent.name} "
+                    f"in the {name} split. Nest the label: {override}"
+                )
+
+
+def _check_space(dataset: Dataset, task: Task, parent: Task, funnel: str) -> None:
+    if task.where is None:
+        return
+    key = f"dataset.tasks.{task.name}"
+    read = set(dataset.parse(f"{key}.where", task.where).columns)
+    labels = read & set(dataset.parse(f"dataset.tasks.{parent.name}.label", parent.label).columns)
+    if labels:
+        raise InputError(
+            f"{key}.where should leave rows without {parent.name} in: the funnel {funnel} learns on all exposures. "
+            f"Received: {task.where}. Set {key}.where=null."
+        )
+
+
+def _condition(task: Task) -> str:
+    return f"{task.label} = 1" if task.label.isidentifier() else f"({task.label})"
 
 
 @dataclass(frozen=True, slots=True)
