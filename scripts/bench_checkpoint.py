@@ -69,9 +69,8 @@ def trainer(videos: int, steps: int, epochs: int, folder: Path) -> Any:
     from funrec.models.funnels.independent import Independent
     from funrec.models.model import MultiTaskModel
     from funrec.schema import InputLayout, build_features, build_tasks
-    from funrec.training.background import BackgroundWriter
+    from funrec.training.checkpoints import BackgroundWriter, CheckpointFile, Checkpoints
     from funrec.training.optimizers import LazyAdam
-    from funrec.training.saving import CheckpointFile, Checkpoints
     from funrec.training.trainer import Trainer
     from funrec.weighting.fixed import Fixed
 

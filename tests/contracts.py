@@ -17,7 +17,7 @@ from funrec.experiment.building import build_model
 from funrec.models.model import MultiTaskModel
 from funrec.schema import Task
 from funrec.training.batches import BatchStream
-from funrec.training.checkpoint import load_weights, save_weights
+from funrec.training.checkpoints import load_weights, save_weights
 from funrec.training.step import TrainingStep
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -1,4 +1,4 @@
-"""`funrec clean`: remove what interrupted and failed runs left behind."""
+"""`funrec clean`: remove what interrupted and failed runs wrote."""
 
 from __future__ import annotations
 
@@ -11,28 +11,25 @@ from tabulate import tabulate
 
 
 def main(arguments: Sequence[str]) -> int:
-    """List what nobody needs any more, with sizes, and remove it once that is confirmed."""
+    """List what can be removed, with sizes, and remove it once that is confirmed."""
     parser = argparse.ArgumentParser(
         prog="funrec clean",
-        description="List what interrupted and failed runs left behind, and remove it. Finished and running runs stay.",
+        description="List what interrupted and failed runs wrote, and remove it. Finished and running runs stay, and "
+        "so does every file that funrec did not write.",
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders, sweeps, or folders of them")
     parser.add_argument("--yes", action="store_true", help="remove without asking")
     options = parser.parse_args(arguments)
-    from funrec.runs.leftovers import clean, leftovers
+    from funrec.runs.folder import removable, remove
 
-    found = sorted({leftover for path in options.paths for leftover in leftovers(path)})
+    found = sorted({entry for path in options.paths for entry in removable(path)})
     if not found:
-        print("Nothing is left over.")
+        print("There is nothing to remove.")
         return 0
     sizes = [_size(path) for path in found]
     rows = [[path, _readable(size)] for path, size in zip(found, sizes, strict=True)]
-    print(
-        tabulate(
-            rows, headers=["left over", "size"], tablefmt="grid", disable_numparse=True, colalign=("left", "right")
-        )
-    )
-    print(f"{len(found)} leftovers, {_readable(sum(sizes))}", flush=True)
+    print(tabulate(rows, headers=["path", "size"], tablefmt="grid", disable_numparse=True, colalign=("left", "right")))
+    print(f"{len(found)} files and folders, {_readable(sum(sizes))}", flush=True)
     if not options.yes:
         if not sys.stdin.isatty():
             print("Nothing was removed: pass --yes to remove them.", file=sys.stderr)
@@ -42,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             print("Nothing was removed.", file=sys.stderr)
             return 0
-    gone = clean(found)
+    gone = remove(found)
     print(f"Removed {len(gone)} of {len(found)}.", file=sys.stderr)
     return 0
 

@@ -24,7 +24,7 @@ usage: funrec COMMAND ...
   funrec tune [OVERRIDE ...]             search with Optuna: funrec tune model=mmoe search.trials=50
   funrec resume PATH                     go on with a run, sweep or search that was stopped
   funrec status PATH...                  what is finished, what runs, what stopped
-  funrec clean PATH...                   remove what interrupted and failed runs left behind
+  funrec clean PATH...                   remove what interrupted and failed runs wrote
   funrec list [models|datasets|...]      what there is to choose from
   funrec compare PATH... [--baseline X]  runs side by side, and which differences are real
   funrec report PATH... -o report.html   the same drawn, with curves and diagnosis, in one file

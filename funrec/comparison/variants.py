@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from funrec.runs import folder as run_folder
 from funrec.runs import record as records
 from funrec.utils.errors import InputError, did_you_mean
 
@@ -84,11 +85,11 @@ def find(paths: Iterable[Any]) -> Found:
     """
     folders: dict[Path, Path] = {}
     for path in paths:
-        for folder in records.find_runs(getattr(path, "path", path)):
+        for folder in run_folder.find_runs(getattr(path, "path", path)):
             folders.setdefault(folder.resolve(), folder)
     found = Found([], [], [])
     for folder in folders.values():
-        status = records.status(folder)
+        status = run_folder.status(folder)
         if status.state != "finished":
             found.unfinished.append(f"{folder} ({status.state}{': ' + status.reason if status.reason else ''})")
             continue
@@ -174,7 +175,7 @@ def match_baseline(variants: Sequence[Variant], baseline: str | Path) -> list[Va
 def runs_at(path: str | Path) -> list[Path]:
     """Return the run folders under what may be a path, and none if it is no path or holds no run."""
     try:
-        return records.find_runs(path)
+        return run_folder.find_runs(path)
     except InputError:
         return []
 

@@ -19,8 +19,8 @@ from funrec.models.checks import check_positive_number
 from funrec.models.funnels.base import Funnel
 from funrec.models.model import MultiTaskModel
 from funrec.schema import InputLayout, Task
+from funrec.training.checkpoints import CheckpointFile
 from funrec.training.gates import GateMeter, gate_columns
-from funrec.training.saving import CheckpointFile
 from funrec.training.scoring import Scorer
 from funrec.training.trainer import Trainer
 from funrec.utils.errors import InputError

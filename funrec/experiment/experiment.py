@@ -22,17 +22,17 @@ from funrec.experiment.evaluation import (
     write_scored,
 )
 from funrec.experiment.fitting import Attempt, EpochHook, check_parts, train
-from funrec.experiment.resuming import check_origin
 from funrec.experiment.run import Run
 from funrec.experiment.settings import check_settings
+from funrec.runs import folder as run_folder
 from funrec.runs import record
-from funrec.runs.leftovers import drop_temporary_files, drop_weights
-from funrec.runs.provenance import running_code
+from funrec.runs.folder import remove_temporary_files, remove_weights
+from funrec.runs.provenance import check_origin, running_code, versions
 from funrec.runs.tables import label
 from funrec.utils.errors import InputError, Pruned
 from funrec.utils.files import explain
+from funrec.utils.logging import logging_to
 from funrec.utils.memory import memory_errors_in_one_line
-from funrec.utils.messages import messages
 from funrec.utils.signals import Interrupted, Interruption
 
 log = logging.getLogger("funrec")
@@ -54,8 +54,8 @@ def run_experiment(model: str | None = None, *overrides: str, verbose: bool = Fa
 
     chosen = [] if model is None else [model if "=" in model else f"model={model}"]
     config = compose([*chosen, *overrides])
-    folder = record.new_run_folder(Path("outputs", "runs"), f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
-    with messages(folder, verbose):
+    folder = run_folder.new_run_folder(Path("outputs", "runs"), f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    with logging_to(folder, verbose):
         return run_with_baselines(config, folder, overrides=[*chosen, *overrides])[0]
 
 
@@ -89,7 +89,7 @@ def resume(folder: str | Path, force: bool = False, live: bool = False, verbose:
 
     folder = Path(folder)
     config, overrides = load(folder / ".hydra")
-    with messages(folder, verbose):
+    with logging_to(folder, verbose):
         return run_with_baselines(config, folder, overrides, live, resume=True, force=force)
 
 
@@ -131,28 +131,28 @@ def run(
         if on_epoch is not None:
             on_epoch(row)
 
-    with record.RunLock(folder), Interruption() as interruption:
+    with run_folder.hold(folder), Interruption() as interruption:
         try:
-            drop_temporary_files(folder)
+            remove_temporary_files(folder)
             if not resume:
-                drop_weights(folder, keep="none")
+                remove_weights(folder, keep="none")
             save(config, overrides, folder / ".hydra")
             with memory_errors_in_one_line():
                 done = _run(config, overrides, Attempt(folder, live, tell, interruption))
             record.write(folder, done)
-            drop_weights(folder, config["trainer"].get("keep", "best"))
+            remove_weights(folder, config["trainer"].get("keep", "best"))
         except KeyboardInterrupt:
-            if record.is_finished(folder):
+            if run_folder.is_finished(folder):
                 raise
-            raise Interrupted(folder, record.progress(folder)) from None
+            raise Interrupted(folder, run_folder.progress(folder)) from None
         except Pruned:
             with suppress(InputError):
-                record.write_failure(folder, f"pruned at epoch {epochs[-1]}", "pruned")
-            drop_weights(folder, keep="none")
+                run_folder.write_failure(folder, f"pruned at epoch {epochs[-1]}", "pruned")
+            remove_weights(folder, keep="none")
             raise
         except BaseException as error:
             with suppress(InputError):  # a full disk has no room for the reason either
-                record.write_failure(folder, explain(error))
+                run_folder.write_failure(folder, explain(error))
             raise
     return load_run(folder)
 
@@ -175,7 +175,7 @@ def run_with_baselines(
     from funrec.experiment.baselines import baseline_configs, baseline_folder, is_popularity
 
     def start(config: Mapping[str, Any], place: Path, overrides: Sequence[str], hook: EpochHook | None = None) -> Run:
-        if resume and record.is_finished(place):
+        if resume and run_folder.is_finished(place):
             return load_run(place)
         return run(config, place, overrides, live, resume=resume, force=force, on_epoch=hook)
 
@@ -241,7 +241,7 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
         "started": started,
         "finished": datetime.now(UTC),
         **running_code(),
-        "versions": record.versions(),
+        "versions": versions(),
         "data_fingerprint": data.fingerprint,
         "row_fingerprint": {name: data.row_fingerprints[name] for name in data.splits if name != "train"},
         "seconds": clock.seconds,

@@ -15,10 +15,11 @@ from funrec.data.datasets.base import Dataset
 from funrec.data.inputs import save_inputs
 from funrec.data.preparation.checks import check_nesting
 from funrec.experiment.evaluation import measure_validation, validation_metrics
+from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.runs.provenance import origin
 from funrec.schema import InputLayout
-from funrec.utils.quiet import load_tensorflow
+from funrec.utils.logging import load_tensorflow
 from funrec.utils.signals import Interruption
 
 #: Told of every epoch: its row of the history.
@@ -124,7 +125,7 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
             offsets=data.logit_offsets,
             live=attempt.live,
             on_epoch=attempt.on_epoch,
-            checkpoint=building.CheckpointFile(folder / record.CHECKPOINT, origin(config, data.fingerprint)),
+            checkpoint=building.CheckpointFile(folder / run_folder.CHECKPOINT, origin(config, data.fingerprint)),
             interruption=attempt.interruption,
         )
     record.write_history(folder, result.history)

@@ -20,7 +20,7 @@ from funrec.experiment.building import Scorer, build_model
 from funrec.metrics.calibration import sigmoid
 from funrec.models.model import MultiTaskModel
 from funrec.runs import record as records
-from funrec.training.checkpoint import load_weights
+from funrec.training.checkpoints import load_weights
 from funrec.utils.errors import InputError
 from funrec.utils.files import replacing
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from funrec.runs import record as records
 from funrec.runs.diagnosis_text import render_diagnosis, render_slices
 from funrec.runs.tables import render, render_gates, rows_from_record
-from funrec.utils.quiet import load_tensorflow
+from funrec.utils.logging import load_tensorflow
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,27 +1,33 @@
-"""A run folder: making one, holding it while the run lives, and telling its state."""
+"""A run folder: making one, holding it while the run lives, telling its state, and cleaning up."""
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import os
 import re
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from funrec.utils.errors import InputError
 from funrec.utils.files import one_line, read_json, read_notes, write_json
+from funrec.utils.locks import MOMENT, is_locked, take_lock
 
 RECORD = "record.json"
 FAILURE = "failure.json"
 LOCK = ".lock"
 CHECKPOINT = "checkpoint.npz"
+BEST_WEIGHTS = "model/weights.npz"
+
+#: All files that a run writes. Any other file in its folder is the user's, and stays.
+_OWN = re.compile(
+    r"funrec\.log|history\.parquet|predictions\.parquet|checkpoint\.npz|failure\.json|\.lock"
+    r"|\.hydra/(config|overrides|hydra)\.yaml|model/(inputs\.json|weights\.npz|vocabulary_\d+\.parquet)"
+)
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.tmp")  # see `funrec.utils.files.replacing`
 
 State = Literal["absent", "running", "interrupted", "failed", "pruned", "finished"]
 
@@ -66,60 +72,24 @@ def new_run_folder(parent: str | Path, name: str) -> Path:
             return folder
 
 
-class RunLock:
-    """Held by a run while it lives: `with RunLock(folder): ...`.
-
-    A kernel lock (`flock`) on `<folder>/.lock`. It dies with the process, however that ends, so nobody has to
-    clean up after a crash. Entering removes an earlier attempt's failure note.
+@contextmanager
+def hold(run: str | Path) -> Iterator[None]:
+    """Hold a run's folder while the run lives. Entering removes an earlier attempt's failure note.
 
     Raises:
         InputError: On entering, if the folder holds a finished run, another process runs in it, or it cannot
             be written.
     """
-
-    def __init__(self, run: str | Path) -> None:
-        self.run = Path(run)
-        self._descriptor: int | None = None
-
-    def __enter__(self) -> RunLock:
-        try:
-            descriptor = os.open(self.run / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise InputError(f"{self.run} should be a folder to write to: {error.strerror}. Choose another.") from error
-        try:
-            _lock_for_writing(descriptor, self.run)
-            if (self.run / RECORD).exists():
-                raise InputError(f"{self.run} holds a finished run already. Choose another output folder.")
-            with suppress(FileNotFoundError):
-                (self.run / FAILURE).unlink()
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._descriptor = descriptor
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)  # which releases the lock
-            self._descriptor = None
-
-
-@contextmanager
-def locked(run: str | Path) -> Iterator[None]:
-    """Keep everybody from running in a folder.
-
-    Raises:
-        BlockingIOError: If somebody does.
-        OSError: If its lock cannot be opened.
-    """
-    descriptor = os.open(Path(run) / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    run = Path(run)
+    if (lock := take_lock(run / LOCK, wait=MOMENT)) is None:
+        raise InputError(f"{run} should have one run at a time, and another process runs in it. Choose another folder.")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (run / RECORD).exists():
+            raise InputError(f"{run} holds a finished run already. Choose another output folder.")
+        (run / FAILURE).unlink(missing_ok=True)
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
 def status(run: str | Path) -> Status:
@@ -127,7 +97,7 @@ def status(run: str | Path) -> Status:
     run = Path(run)
     if (run / RECORD).is_file():
         return Status("finished")
-    if _is_locked(run):
+    if is_locked(run / LOCK):
         return Status("running", progress=progress(run))
     if (run / RECORD).is_file():  # it finished between the two looks
         return Status("finished")
@@ -159,7 +129,7 @@ def read_failure(run: str | Path) -> tuple[Literal["failed", "pruned"], str]:
 
 
 def checkpoint_notes(run: str | Path) -> dict[str, Any] | None:
-    """Return what a run's checkpoint says of itself; none if there is none, or it is damaged."""
+    """Return the notes in a run's checkpoint; None if it is missing or damaged."""
     try:
         return read_notes(Path(run) / CHECKPOINT)
     except (OSError, InputError):
@@ -212,27 +182,104 @@ def _natural_order(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces]
 
 
-def _lock_for_writing(descriptor: int, run: Path) -> None:
-    for _ in range(20):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.05)  # it may be someone who looks at the state, for an instant
-        else:
+def removable(path: str | Path) -> list[Path]:
+    """Return what `funrec clean` may remove from the runs that `path` names.
+
+    Of a run that was interrupted or failed, all that it wrote: the folder if nothing else is in it, else its files.
+    Of a run that finished or was pruned, what `trainer.keep` does not keep and temporary files of a killed process.
+    Nothing of a run that is running.
+
+    Raises:
+        InputError: If there is no such path or no run in it.
+    """
+    return [found for run in find_runs(path) if status(run).state != "running" for found in _removable(run)]
+
+
+def remove(found: Iterable[Path]) -> list[Path]:
+    """Remove what `removable` returned, and return what is gone. A run that was resumed meanwhile keeps everything.
+
+    Raises:
+        InputError: If a file or folder cannot be removed.
+    """
+    by_run: dict[Path, list[Path]] = {}
+    for path in found:
+        run = next((folder for folder in (path, *path.parents) if is_run(folder)), None)
+        if run is not None:
+            by_run.setdefault(run, []).append(path)
+    return [gone for run, paths in by_run.items() for gone in _remove(run, paths)]
+
+
+def remove_weights(run: str | Path, keep: str) -> None:
+    """Remove the weights that a finished run does not keep: see `trainer.keep`."""
+    for path in _not_kept(Path(run), keep):
+        path.unlink(missing_ok=True)
+
+
+def remove_temporary_files(run: str | Path) -> None:
+    """Remove what a process was writing when it was killed. Only for the holder of the run's lock."""
+    for path in _temporary_files(Path(run)):
+        path.unlink(missing_ok=True)
+
+
+def _remove(run: Path, found: Sequence[Path]) -> Iterator[Path]:
+    try:
+        if (lock := take_lock(run / LOCK)) is None:
             return
-    raise InputError(f"{run} should have one run at a time, and another process runs in it. Choose another folder.")
+        try:
+            may_go = _removable(run)
+            for path in [path for path in found if path in may_go]:
+                for file in _own_files(run) if path == run else [path]:
+                    file.unlink(missing_ok=True)
+                for folder in (run / "model", run / ".hydra", run):
+                    with suppress(OSError):  # something else is in it
+                        folder.rmdir()
+                yield path
+        finally:
+            lock.release()
+    except OSError as error:
+        raise InputError(f"{run} cannot be cleaned: {error.strerror or error}. Remove it by hand.") from error
 
 
-def _is_locked(run: Path) -> bool:
-    try:
-        descriptor = os.open(run / LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        # Shared: two who look at the same time do not take each other for the run.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+def _removable(run: Path) -> list[Path]:
+    """Return what may go from a run that is not running."""
+    keep = None
+    if (run / RECORD).is_file():
+        try:
+            keep = read_json(run / RECORD)["config"]["trainer"]["keep"]
+        except (OSError, InputError, KeyError, TypeError):  # damaged, or older than the setting
+            keep = "best"
+    elif (run / FAILURE).is_file() and read_failure(run)[0] == "pruned":
+        keep = "none"
+    if keep is not None:
+        return [path for path in (*_not_kept(run, keep), *_temporary_files(run)) if path.is_file()]
+    own = _own_files(run)
+    is_all = set(own) == {path for path in run.rglob("*") if path.is_symlink() or not path.is_dir()}
+    return [run] if is_all else own
+
+
+def _own_files(run: Path) -> list[Path]:
+    """Return the files that a run wrote, its lock last, so that it stays a run until everything else is gone."""
+    known = [path for folder in (run, run / "model", run / ".hydra") for path in _files(folder)]
+    own = [path for path in known if _OWN.fullmatch(path.relative_to(run).as_posix())]
+    return sorted({*own, *_temporary_files(run)}, key=lambda path: (path.name == LOCK, path))
+
+
+def _temporary_files(run: Path) -> list[Path]:
+    found = []
+    for folder in (run, run / "model", run / ".hydra"):
+        for path in _files(folder):
+            name = _TEMPORARY.fullmatch(path.name)
+            final = name and (folder / name["name"]).relative_to(run).as_posix()
+            if final and (final == RECORD or _OWN.fullmatch(final)):
+                found.append(path)
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.is_symlink())
+
+
+def _not_kept(run: Path, keep: str) -> list[Path]:
+    return [run / CHECKPOINT] * (keep != "all") + [run / BEST_WEIGHTS] * (keep == "none")

@@ -1,9 +1,10 @@
-"""What code ran: its commit, its content, and the versions of what it stands on."""
+"""What a run was made from: code, versions, configuration and data; and whether a resumed run is made from the same."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -12,6 +13,14 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from funrec.config.build import build
+from funrec.data.datasets.base import Dataset
+from funrec.data.preparation.cache import fingerprint
+from funrec.runs.folder import checkpoint_notes
+from funrec.utils.errors import InputError
+
+log = logging.getLogger("funrec")
 
 #: Names under which a library is distributed, by the name that a record gives it.
 DISTRIBUTIONS = {
@@ -28,7 +37,7 @@ NUMERICAL = ("python", "tensorflow", "keras", "numpy")
 #: Settings that do not change what a training computes.
 IRRELEVANT = ("baselines", "report.", "trainer.checkpoint_minutes", "trainer.keep", "tuned_on")
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 
 def git_commit(folder: str | Path = PACKAGE) -> str | None:
@@ -52,7 +61,7 @@ def running_code() -> dict[str, str | None]:
 
 
 def origin(config: Mapping[str, Any], data_fingerprint: str) -> dict[str, Any]:
-    """Return what a training stands on, as JSON has it: what should be the same where it is gone on with."""
+    """Return what a training is made from, as JSON has it: what should be the same when it is resumed."""
     settings = {
         key: value for key, value in _settings(json.loads(json.dumps(config))) if not key.startswith(IRRELEVANT)
     }
@@ -85,6 +94,32 @@ def _settings(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from _settings(child, f"{key}.{name}" if key else str(name))
     else:
         yield key, node
+
+
+def check_origin(config: Mapping[str, Any], folder: Path, force: bool) -> None:
+    """Check that a checkpoint's configuration, data, code and libraries are those of now.
+
+    Args:
+        config: The configuration to resume with.
+        folder: The run's folder.
+        force: Whether to log the differences and resume.
+
+    Raises:
+        InputError: If they are not, with what differs.
+    """
+    notes = checkpoint_notes(folder)
+    if notes is None:
+        return
+    dataset = build(config["dataset"], Dataset, "dataset")
+    found = differences(notes.get("origin", {}), origin(config, fingerprint(dataset)))
+    if not found:
+        return
+    if not force:
+        raise InputError(
+            f"{folder} should be resumed as it began, {notes['position']}. Changed since: {'; '.join(found)}. "
+            "Run it anew, or resume all the same with --force."
+        )
+    log.warning("Resuming although this has changed: %s.", "; ".join(found))
 
 
 def versions() -> dict[str, str | None]:

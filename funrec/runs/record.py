@@ -1,4 +1,4 @@
-"""What a run leaves behind, and what state that says it is in.
+"""The record of a run, its history and its predictions.
 
 A run is a folder:
 
@@ -6,14 +6,14 @@ A run is a folder:
     funrec.log            everything the run said
     history.parquet       one row per epoch: losses, task weights, metrics, seconds
     predictions.parquet   one row per evaluation row: ids, labels, logits
-    checkpoint.npz        where the training stands: weights, optimizer, weighting, history, and what it stands on;
-                          gone when the run finishes, unless trainer.keep=all
+    checkpoint.npz        the state of the training: weights, optimizer, weighting, history, and its origin;
+                          removed when the run finishes, unless trainer.keep=all
     model/                how rows are read, and the weights of the best epoch
     record.json           what ran, on what, and how well; written last
     failure.json          why it failed or was pruned
     .lock                 held by the kernel for as long as the run's process lives
 
-`record.json` alone means "finished". `status` derives every state from what cannot lie: a kernel lock dies
+`record.json` alone means "finished". `funrec.runs.folder.status` derives every state from facts: a kernel lock ends
 with its process, and files appear whole or not at all.
 
 `record.json` has the fields
@@ -27,7 +27,7 @@ with its process, and files appear whole or not at all.
     data_fingerprint               raw files and data configuration
     row_fingerprint                by evaluation split: which rows were scored
     seconds, rows_per_second       seconds by phase; training speed
-    resumed_at                     steps of the training at which a checkpoint was gone on from
+    resumed_at                     steps at which the training was resumed from a checkpoint
     tasks, selected_on             task names; the split that chose the epoch, if any
     metrics, absent                values by name; the reason by name where there is none
     gates                          per gate: its mean expert weights, entropy, how often an expert is nearly unused
@@ -44,47 +44,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from funrec.runs.folder import (
-    CHECKPOINT,
-    RECORD,
-    RunLock,
-    Status,
-    find_runs,
-    is_finished,
-    is_run,
-    new_run_folder,
-    progress,
-    status,
-    write_failure,
-)
-from funrec.runs.provenance import git_commit, source_hash, versions
+from funrec.runs.folder import RECORD, status
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json, read_parquet, to_plain, write_json, write_parquet
 
 if TYPE_CHECKING:
     import numpy as np
-
-__all__ = [
-    "CHECKPOINT",
-    "RunLock",
-    "Status",
-    "find_runs",
-    "git_commit",
-    "is_finished",
-    "is_run",
-    "new_run_folder",
-    "progress",
-    "read",
-    "read_history",
-    "read_predictions",
-    "source_hash",
-    "status",
-    "versions",
-    "write",
-    "write_failure",
-    "write_history",
-    "write_predictions",
-]
 
 HISTORY = "history.parquet"
 PREDICTIONS = "predictions.parquet"
@@ -187,7 +152,7 @@ def read_predictions(run: str | Path, columns: Sequence[str] | None = None) -> d
 
 
 def _problem(record: Any) -> str | None:
-    """Say what keeps `record` from being one; none if nothing does."""
+    """Return what keeps `record` from being one; None if nothing does."""
     if not isinstance(record, dict):
         return f"should be a mapping, but is a {type(record).__name__}"
     for field, kind in REQUIRED.items():

@@ -10,9 +10,9 @@ from typing import Any
 from funrec.config.build import build
 from funrec.data.datasets.base import Dataset
 from funrec.data.preparation.cache import fingerprint as data_fingerprint
-from funrec.experiment.resuming import check_origin
+from funrec.runs import folder as run_folder
 from funrec.runs import record
-from funrec.runs.provenance import differences, origin
+from funrec.runs.provenance import check_origin, differences, origin
 from funrec.sweeps.plan import Job, Sweep
 from funrec.utils.errors import InputError
 
@@ -22,14 +22,14 @@ def is_done(sweep: Sweep, job: Job) -> bool:
     from funrec.experiment.baselines import BASELINES, POPULARITY
 
     folder = sweep.folder(job)
-    if record.status(folder).state != "finished":
+    if run_folder.status(folder).state != "finished":
         return False
     if not job.baselines:
         return True
     done = record.read(folder)
     has_items = done["config"]["dataset"].get("item") is not None
     return all(
-        record.status(folder.with_name(f"{folder.name}_{name}")).state == "finished"
+        run_folder.status(folder.with_name(f"{folder.name}_{name}")).state == "finished"
         for name in BASELINES
         if name != done["label"] and (name != POPULARITY or has_items)
     )
@@ -68,7 +68,7 @@ def check_unchanged(planned: Sweep, now: Sweep, configs: Sequence[Mapping[str, A
     data: dict[str, str] = {}
     for before, after, config in zip(planned.jobs, now.jobs, configs, strict=True):
         folder, changed = now.folder(after), []
-        if record.status(folder).state == "finished":
+        if run_folder.status(folder).state == "finished":
             done = record.read(folder)
             dataset = json.dumps(config.get("dataset"), sort_keys=True)
             if config and dataset not in data:
@@ -92,7 +92,7 @@ def wait_until_stopped(sweep: Sweep, seconds: float = 60.0) -> None:
         InputError: If one is still running after so many seconds.
     """
     deadline = time.monotonic() + seconds
-    while running := [job for job in sweep.jobs if record.status(sweep.folder(job)).state == "running"]:
+    while running := [job for job in sweep.jobs if run_folder.status(sweep.folder(job)).state == "running"]:
         if time.monotonic() > deadline:
             raise InputError(f"{sweep.folder(running[0])} should have stopped, and is running. End its process first.")
         time.sleep(0.2)

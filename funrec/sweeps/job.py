@@ -9,7 +9,7 @@ from typing import Any
 
 from funrec.experiment import experiment
 from funrec.experiment.run import Run
-from funrec.runs import record
+from funrec.runs import folder as run_folder
 from funrec.sweeps.outcome import has_failed
 from funrec.sweeps.plan import sweep_of
 from funrec.utils.files import explain
@@ -48,6 +48,6 @@ def run_job(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], l
     except Exception as error:
         log.debug("The run failed.", exc_info=True)
         log.error("funrec: %s", explain(error))
-        if record.status(folder).state not in ("finished", "running"):
-            record.write_failure(folder, explain(error))
+        if run_folder.status(folder).state not in ("finished", "running"):
+            run_folder.write_failure(folder, explain(error))
         return []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from funrec.metrics import table_columns
+from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.runs.tables import render, rows_from_records
 from funrec.sweeps.plan import Job, Sweep, by_key
@@ -21,27 +22,27 @@ class Failure:
     reason: str
 
 
-def state(sweep: Sweep, job: Job) -> record.Status:
+def state(sweep: Sweep, job: Job) -> run_folder.Status:
     """Return a job's state; one that has not started is `absent`."""
-    return record.status(sweep.folder(job))
+    return run_folder.status(sweep.folder(job))
 
 
 def finished(sweep: Sweep) -> Iterator[dict[str, Any]]:
     """Yield the record of every finished run of a sweep, a job's baselines after its own."""
     for _, folder in _runs(sweep):
-        if record.status(folder).state == "finished":
+        if run_folder.status(folder).state == "finished":
             yield record.read(folder)
 
 
 def failures(sweep: Sweep) -> Iterator[Failure]:
     """Yield what failed, in the order of the jobs."""
     for job, folder in _runs(sweep):
-        if record.status(folder).state == "failed":
+        if run_folder.status(folder).state == "failed":
             overrides = job.overrides
             if folder != sweep.folder(job):
                 model = folder.name.removeprefix(f"{sweep.folder(job).name}_")
                 overrides = [*(asked for asked in overrides if not asked.startswith("model=")), f"model={model}"]
-            yield Failure(overrides, record.status(folder).reason)
+            yield Failure(overrides, run_folder.status(folder).reason)
 
 
 def has_failed(sweep: Sweep) -> bool:
@@ -85,5 +86,5 @@ def _runs(sweep: Sweep) -> Iterator[tuple[Job, Path]]:
         folder = sweep.folder(job)
         yield job, folder
         for name in BASELINES if job.baselines else ():
-            if record.is_run(sibling := folder.with_name(f"{folder.name}_{name}")):
+            if run_folder.is_run(sibling := folder.with_name(f"{folder.name}_{name}")):
                 yield job, sibling

@@ -19,12 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from funrec.runs.folder import is_run
 from funrec.runs.provenance import origin
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json, write_json
+from funrec.utils.locks import MOMENT, is_locked, take_lock
 
 PLAN = "sweep.json"
 LOCK = ".sweep.lock"
@@ -132,12 +131,10 @@ def leading(path: Path, is_new: bool) -> Iterator[None]:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path / LOCK, timeout=1)  # whoever looks at the state holds it for an instant
-        lock.acquire()
-    except filelock.Timeout:
-        raise InputError(f"{path} should have one sweep at a time, and another process runs one in it.") from None
     except OSError as error:
         raise InputError(f"{path} should be a folder to write to: {error.strerror}. Choose another.") from error
+    if (lock := take_lock(path / LOCK, wait=MOMENT)) is None:
+        raise InputError(f"{path} should have one sweep at a time, and another process runs one in it.")
     try:
         if is_new and is_sweep(path):
             raise InputError(f"{path} holds a sweep already. Go on with it: {resume_command(path)}; or choose another.")
@@ -150,14 +147,7 @@ def leading(path: Path, is_new: bool) -> Iterator[None]:
 
 def is_led(path: Path) -> bool:
     """Whether a process leads the sweep in a folder right now."""
-    lock = filelock.FileLock(path / LOCK, timeout=0)
-    try:
-        with lock:
-            return False
-    except filelock.Timeout:
-        return True
-    except OSError:  # somebody else's, that we may only read
-        return False
+    return is_locked(path / LOCK)
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

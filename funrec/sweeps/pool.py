@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from funrec.runs import record
+from funrec.runs import folder as run_folder
 from funrec.sweeps.shares import environment
 from funrec.sweeps.worker import work
 from funrec.utils.signals import EXIT_CODE, SIGNALS
@@ -96,14 +96,14 @@ def _process_type(preload: bool) -> type[BaseProcess]:
 
 def _bury(exit_code: int, folder: Path) -> None:
     """Leave a note where a process ended without one."""
-    if exit_code in (0, EXIT_CODE) or record.status(folder).state in ("finished", "failed"):
+    if exit_code in (0, EXIT_CODE) or run_folder.status(folder).state in ("finished", "failed"):
         return
     if exit_code < 0:
         name = signal.Signals(-exit_code).name
         perhaps = ", perhaps for want of memory" if name in ("SIGKILL", "SIGABRT", "SIGBUS", "SIGSEGV") else ""
-        record.write_failure(folder, f"killed by {name}{perhaps}")
+        run_folder.write_failure(folder, f"killed by {name}{perhaps}")
     else:
-        record.write_failure(folder, f"its process ended with exit code {exit_code}; see {folder / 'funrec.log'}")
+        run_folder.write_failure(folder, f"its process ended with exit code {exit_code}; see {folder / 'funrec.log'}")
 
 
 def _signal(process: BaseProcess, number: signal.Signals) -> None:

@@ -11,7 +11,7 @@ import importlib
 import os
 
 from funrec.runs.provenance import running_code
-from funrec.utils.quiet import load_tensorflow
+from funrec.utils.logging import load_tensorflow
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 load_tensorflow(look_for_devices=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from funrec.runs import record
+from funrec.runs import folder as run_folder
 from funrec.runs.folder import State
 from funrec.sweeps.plan import PLAN, Job, Sweep, by_key, is_led, is_sweep, read_sweep, resume_command
 from funrec.utils.errors import InputError
@@ -38,7 +38,7 @@ def describe(paths: Sequence[str]) -> Iterator[str]:
     for path in paths:
         below = {place: read_sweep(place) for place in _sweeps_below(Path(path))}
         try:
-            runs += record.find_runs(path)
+            runs += run_folder.find_runs(path)
         except InputError:
             if not below:
                 raise
@@ -48,7 +48,7 @@ def describe(paths: Sequence[str]) -> Iterator[str]:
     single = [run for run in dict.fromkeys(runs) if sweeps.keys().isdisjoint(run.parents)]
     if single:
         yield _table(["run", "state", "note"], [[str(run), *_cells(run)] for run in single])
-        stopped = [run for run in single if record.status(run).state == "interrupted"]
+        stopped = [run for run in single if run_folder.status(run).state == "interrupted"]
         yield from (f"To go on: {resume_command(run)}" for run in stopped)
 
 
@@ -57,7 +57,7 @@ def _describe_sweep(sweep: Sweep, runs: Sequence[Path]) -> str:
     asked = {sweep.folder(job): _swept(sweep, job) for job in sweep.jobs}
     baselines = [run for run in runs if run not in asked]
     rows = [[run.name, asked.get(run, "baseline"), *_cells(run)] for run in (*folders, *baselines)]
-    states = Counter(record.status(folder).state for folder in folders)
+    states = Counter(run_folder.status(folder).state for folder in folders)
     counts = [f"{states[state]} {name}" for state, name in STATES.items() if states[state]]
     lines = [
         _table(["job", "asked for", "state", "note"], rows),
@@ -76,7 +76,7 @@ def _swept(sweep: Sweep, job: Job) -> str:
 
 
 def _cells(run: Path) -> list[str]:
-    found = record.status(run)
+    found = run_folder.status(run)
     return [STATES[found.state], found.reason if found.state == "failed" else found.progress]
 
 

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, open_dict
 
 from funrec.config.compose import one_line_errors, quoted, to_plain
 from funrec.experiment.settings import check_settings
-from funrec.runs import record
+from funrec.runs import folder as run_folder
 from funrec.runs.folder import FAILURE
 from funrec.sweeps import outcome
 from funrec.sweeps.announcing import announcing
@@ -145,7 +145,7 @@ class Sweeper(HydraSweeper):
                         if plan.problem:
                             place = sweep.folder(plan.job)
                             place.mkdir(parents=True, exist_ok=True)
-                            record.write_failure(place, str(plan.problem))
+                            run_folder.write_failure(place, str(plan.problem))
                     self._launch(sweep, [plan.job for plan in planned if not plan.problem])
             except KeyboardInterrupt:
                 raise SweepInterrupted(sweep) from None
@@ -192,7 +192,7 @@ class Sweeper(HydraSweeper):
                 left = [job for job in waiting if outcome.state(sweep, job).state == "absent"]
                 for job in waiting:
                     if outcome.state(sweep, job).state == "interrupted":
-                        record.write_failure(sweep.folder(job), f"its process died: {type(error).__name__}")
+                        run_folder.write_failure(sweep.folder(job), f"its process died: {type(error).__name__}")
                 if len(left) == len(waiting):
                     raise
                 waiting = left

@@ -1,4 +1,4 @@
-"""Where a training stands, as values that can be written down and read back."""
+"""The state of a training: how far it has come, all that a checkpoint holds, and the error when it diverges."""
 
 from __future__ import annotations
 
@@ -6,13 +6,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import keras
 import numpy as np
 
 from funrec.training.averaging import WeightAverage
-from funrec.training.checkpoint import copy_to_host
 from funrec.training.history import EpochTotals
 from funrec.training.step import TrainingStep
 from funrec.utils.errors import InputError
+
+
+def copy_to_host(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Return what variables hold now, whatever becomes of them."""
+    # One copy of a table that is trained in place, none of a weight that is replaced; `numpy` would make two.
+    return [np.asarray(variable.value.read_value()) for variable in variables]
+
+
+class TrainingDiverged(InputError):
+    """A loss or a score turned NaN or infinite.
+
+    Args:
+        what: Which one.
+        value: What it turned.
+        step: After how many steps.
+        best_epoch: The best epoch so far, counted from 1; 0 if there is none.
+    """
+
+    def __init__(self, what: str, value: float, step: int, best_epoch: int) -> None:
+        last_good = f"The last good epoch is {best_epoch}" if best_epoch else "No epoch was finished before"
+        super().__init__(
+            f"The {what} should stay finite. It turned {value} at step {step}. {last_good}. "
+            "Lower optimizer.learning_rate or check the labels."
+        )
+
+
+def check_finite(losses: np.ndarray, tasks: Sequence[str], first_step: int, best_epoch: int) -> None:
+    """Check a block's losses `(steps, tasks)`, the first of which is that of step `first_step`, counted from 0.
+
+    Raises:
+        TrainingDiverged: If one is not finite.
+    """
+    bad = ~np.isfinite(losses)
+    if bad.any():
+        step, task = np.argwhere(bad)[0]
+        raise TrainingDiverged(f"loss of {tasks[task]}", losses[step, task], first_step + step + 1, best_epoch)
 
 
 @dataclass
@@ -48,7 +84,7 @@ class TrainingState:
 
     @property
     def weighting_fallbacks(self) -> int | None:
-        """Steps whose weights were even for want of a solution; none for a weighting that solves nothing."""
+        """Steps whose weights were even for want of a solution; None for a weighting that solves nothing."""
         counts = [row["weighting_fallbacks"] for row in self.history if "weighting_fallbacks" in row]
         return sum(counts) if counts else None
 

@@ -16,14 +16,12 @@ from funrec.models.checks import check_positive, check_positive_number, check_ra
 from funrec.models.model import MultiTaskModel
 from funrec.training.averaging import WeightAverage
 from funrec.training.batches import BatchStream, Rows, cut_epoch, read_ahead
-from funrec.training.checkpoint import copy_to_host, load_weights
-from funrec.training.divergence import TrainingDiverged, check_finite
+from funrec.training.checkpoints import CheckpointFile, Checkpoints, load_weights
 from funrec.training.history import EpochTotals
 from funrec.training.progress import TrainingProgress
-from funrec.training.saving import CheckpointFile, Checkpoints
 from funrec.training.schedules import SCHEDULES, schedule_learning_rate
 from funrec.training.scoring import ScoreNotANumber
-from funrec.training.state import Session, TrainingState
+from funrec.training.state import Session, TrainingDiverged, TrainingState, check_finite, copy_to_host
 from funrec.training.step import TrainingStep
 from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.signals import Interruption

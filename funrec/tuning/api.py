@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from funrec.experiment.experiment import load_run
 from funrec.experiment.run import Run
-from funrec.runs.record import is_run
+from funrec.runs.folder import is_run
 from funrec.utils.errors import InputError
 
 if TYPE_CHECKING:

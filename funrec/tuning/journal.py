@@ -11,7 +11,7 @@ from typing import Any
 from optuna.storages.journal import BaseJournalBackend
 
 from funrec.utils.errors import InputError
-from funrec.utils.locks import holding
+from funrec.utils.locks import locked
 
 
 class Journal(BaseJournalBackend):
@@ -50,7 +50,7 @@ class Journal(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append operations, and return once they are on the disk."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        with holding(self._path.with_name(f".{self._path.name}.lock")), self._path.open("rb+") as file:
+        with locked(self._path.with_name(f".{self._path.name}.lock")), self._path.open("rb+") as file:
             end = file.seek(0, os.SEEK_END)
             if (whole := _end_of_last_line(file, end)) < end:
                 file.truncate(whole)

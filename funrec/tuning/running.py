@@ -9,13 +9,14 @@ from typing import Any
 from optuna.trial import TrialState
 
 from funrec.experiment import experiment
-from funrec.experiment.resuming import check_origin
+from funrec.runs import folder as run_folder
 from funrec.runs import record
+from funrec.runs.provenance import check_origin
 from funrec.tuning.study import EPOCHS, REASON, SECONDS, StudyFolder, Work
 from funrec.utils.errors import InputError, Pruned, causes
 from funrec.utils.files import explain, one_line
+from funrec.utils.logging import logging_to
 from funrec.utils.memory import OutOfMemory
-from funrec.utils.messages import messages
 
 
 def run_trial(study: StudyFolder, work: Work, live: bool = False, force: bool = False) -> None:
@@ -66,7 +67,7 @@ def run_trial(study: StudyFolder, work: Work, live: bool = False, force: bool = 
 def _run(study: StudyFolder, work: Work, epochs: _Epochs, live: bool, force: bool) -> Mapping[str, Any]:
     folder = study.folder(work.trial.number)
     folder.mkdir(exist_ok=True)
-    state = record.status(folder).state
+    state = run_folder.status(folder).state
     if state == "finished":  # its process died before it could tell
         return record.read(folder)
     overrides = study.plan.overrides(work.values)
@@ -75,7 +76,7 @@ def _run(study: StudyFolder, work: Work, epochs: _Epochs, live: bool, force: boo
         check_origin(config, folder, force)
     except InputError as error:
         raise NotContinued(str(error)) from error
-    with messages(folder, verbose=False):
+    with logging_to(folder, verbose=False):
         return experiment.run(
             config, folder, overrides, live, resume=state != "absent", force=force, on_epoch=epochs
         ).record
@@ -118,6 +119,6 @@ def _stops_the_study(error: BaseException, work: Work) -> bool:
         return True
     if work.trial.number or not isinstance(error, InputError):
         return False
-    from funrec.training.trainer import TrainingDiverged
+    from funrec.training.state import TrainingDiverged
 
     return not isinstance(error, TrainingDiverged)

@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import filelock
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
@@ -34,7 +35,7 @@ from funrec.tuning.journal import Journal
 from funrec.tuning.plan import Plan, read_plan
 from funrec.tuning.space import grid_point, grid_size
 from funrec.utils.errors import InputError
-from funrec.utils.locks import Claim, holding
+from funrec.utils.locks import locked, take_lock
 
 log = logging.getLogger("funrec")
 
@@ -63,7 +64,7 @@ class Work:
 
     trial: Trial
     values: dict[str, Any]
-    claim: Claim
+    claim: filelock.BaseFileLock
 
 
 class StudyFolder:
@@ -200,7 +201,7 @@ class StudyFolder:
             raise RuntimeError(f"Trial {trial.number} is new, and claimed already.")
         return self._work(trial, claim)
 
-    def _work(self, trial: Trial, claim: Claim) -> Work:
+    def _work(self, trial: Trial, claim: filelock.BaseFileLock) -> Work:
         """Draw what a trial lacks; a killed process may have left it with some of its values, which it keeps."""
         space = self.plan.space
         with quiet():
@@ -208,7 +209,7 @@ class StudyFolder:
         values = {key: space[key].decode(value) for key, value in params.items()} if trial.number else {}
         return Work(trial, values, claim)
 
-    def _take_abandoned(self, trial: FrozenTrial) -> Claim | None:
+    def _take_abandoned(self, trial: FrozenTrial) -> filelock.BaseFileLock | None:
         if trial.state != TrialState.RUNNING or (claim := self._take(trial.number)) is None:
             return None
         if self._storage.get_trial(self._id(trial.number)).state == TrialState.RUNNING:
@@ -220,13 +221,13 @@ class StudyFolder:
         study = self._storage.get_study_id_from_name(NAME)
         return self._storage.get_trial_id_from_study_id_trial_number(study, number)
 
-    def _take(self, number: int) -> Claim | None:
-        return Claim.take(self.path / ".claims" / str(number))
+    def _take(self, number: int) -> filelock.BaseFileLock | None:
+        return take_lock(self.path / ".claims" / str(number))
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """While trials are handed out, no other process hands out any."""
-        with holding(self.path / ".claims" / "all"):
+        with locked(self.path / ".claims" / "all"):
             yield
 
     def _sampler(self, number: int) -> BaseSampler:

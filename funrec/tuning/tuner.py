@@ -16,7 +16,7 @@ from funrec.data.datasets.base import Dataset
 from funrec.experiment.baselines import is_popularity
 from funrec.experiment.evaluation import validation_metrics
 from funrec.experiment.settings import check_settings
-from funrec.runs import record
+from funrec.runs import folder as run_folder
 from funrec.tuning.plan import Plan, differences, make_plan, read_plan
 from funrec.tuning.progress import StudyProgress
 from funrec.tuning.results import RUNNING, outcomes, write_trials
@@ -24,7 +24,7 @@ from funrec.tuning.running import run_trial
 from funrec.tuning.study import StudyFolder
 from funrec.tuning.workers import Workers
 from funrec.utils.errors import InputError
-from funrec.utils.quiet import load_tensorflow
+from funrec.utils.logging import load_tensorflow
 from funrec.utils.signals import Interruption
 
 log = logging.getLogger("funrec")
@@ -48,7 +48,7 @@ def begin(
     """
     plan = make_plan(overrides, folders)
     check_plan(plan)
-    path = record.new_run_folder(parent, f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    path = run_folder.new_run_folder(parent, f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
     return StudyFolder.create(path, plan)
 
 

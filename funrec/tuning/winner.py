@@ -13,12 +13,13 @@ from funrec.comparison.significance import SEEDS_FOR_VARIANTS
 from funrec.comparison.text import comparison_tables, sentences
 from funrec.config.compose import parse_override
 from funrec.experiment import experiment
+from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.tuning.results import Outcome
 from funrec.tuning.study import StudyFolder
 from funrec.utils.files import replacing
-from funrec.utils.locks import holding
-from funrec.utils.messages import messages
+from funrec.utils.locks import locked
+from funrec.utils.logging import logging_to
 
 BEST = "best"
 
@@ -63,7 +64,7 @@ def confirm(study: StudyFolder, winner: Outcome, live: bool = False, force: bool
     place.mkdir(exist_ok=True)
     first = int(study.plan.config["seed"]) + 1
     values = {} if winner.number == 0 else winner.params
-    with holding(place / ".lock_of_study"):
+    with locked(place / ".lock_of_study"):
         for seed in range(first, first + count):
             for name, chosen in (("start", {}), ("winner", values)):
                 _confirm_once(study, place / f"{name}_seed{seed}", chosen, seed, live, force)
@@ -93,12 +94,12 @@ def _confirm_once(
     study: StudyFolder, folder: Path, values: Mapping[str, Any], seed: int, live: bool, force: bool
 ) -> None:
     folder.mkdir(exist_ok=True)
-    state = record.status(folder).state
+    state = run_folder.status(folder).state
     if state == "finished":
         return
     overrides = [override for override in study.plan.overrides(values) if parse_override(override)[0] != "seed"]
     overrides.append(f"seed={seed}")
-    with messages(folder, verbose=False):
+    with logging_to(folder, verbose=False):
         config = study.plan.compose(overrides) | {"baselines": False}
         experiment.run(config, folder, overrides, live, resume=state != "absent", force=force)
 

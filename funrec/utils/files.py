@@ -35,6 +35,18 @@ class Cancelled(Exception):
     """A file was not wanted any more while it was written."""
 
 
+class Damaged(InputError):
+    """A file's content is not what was written.
+
+    Attributes:
+        problem: The error's message without its advice.
+    """
+
+    def __init__(self, path: Path, error: object) -> None:
+        self.problem = f"{path} is damaged: {one_line(error)}."
+        super().__init__(f"{self.problem} Run it again.")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes `path`'s place, on failure it is gone.
@@ -205,7 +217,7 @@ def _reading(path: Path) -> Iterator[zipfile.ZipFile]:
     except (FileNotFoundError, NotADirectoryError):
         raise
     except _DAMAGE as error:
-        raise InputError(f"{path} is damaged: {one_line(error)}. Run it again.") from error
+        raise Damaged(path, error) from error
 
 
 def to_plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Kernel locks: they die with their process, however that ends, so that nobody waits for a heartbeat to stop."""
+"""Kernel locks on files. A lock ends with its process, however that ends, so a held lock means a live holder."""
 
 from __future__ import annotations
 
@@ -8,45 +8,63 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
+
 from funrec.utils.errors import InputError
+
+#: Seconds to wait for a lock that should be free: `is_locked` in another process holds it for an instant.
+MOMENT = 1.0
+
+
+def take_lock(path: Path, wait: float = 0.0) -> filelock.BaseFileLock | None:
+    """Return the lock on `path`, to be released by its owner; None if another process keeps it for `wait` seconds.
+
+    Args:
+        path: The lock's file; made, with its folder, if missing. It stays.
+        wait: Seconds; negative waits for as long as it takes.
+
+    Raises:
+        InputError: If the folder cannot be written, or its file system has no kernel locks.
+    """
+    # Without `flock`, filelock would fall back to marker files, which outlive a killed process.
+    lock = filelock.FileLock(path, timeout=wait, thread_local=False, fallback_to_soft=False)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout:
+        return None
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path.parent} should be a folder to write to: {reason}. Choose another.") from error
+    return lock
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[None]:
-    """Hold the lock `path`, once nobody else does."""
-    descriptor = _open(path)
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock on `path`, once nobody else does.
+
+    Raises:
+        InputError: If the folder cannot be written, or its file system has no kernel locks.
+    """
+    lock = take_lock(path, wait=-1)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        if lock is not None:
+            lock.release()
 
 
-class Claim:
-    """A trial that this process works on: `<study>/.claims/<number>` is locked while it does."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    @classmethod
-    def take(cls, path: Path) -> Claim | None:
-        """Return the claim, or none if another process has it."""
-        descriptor = _open(path)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return cls(descriptor)
-
-    def release(self) -> None:
-        """Let go of it."""
-        os.close(self._descriptor)
-
-
-def _open(path: Path) -> int:
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock on `path`. Reads only, so it works on other people's folders too."""
     try:
-        path.parent.mkdir(exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise InputError(f"{path.parent} should be a folder to write to: {error.strerror}. Choose another.") from error
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        # Shared, which filelock does not offer: two processes that look at the same time do not see each other.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

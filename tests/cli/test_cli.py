@@ -17,7 +17,7 @@ import pytest
 import yaml
 from commands import Command
 
-from funrec.runs.record import status
+from funrec.runs.folder import status
 
 SMALL = ("dataset.rows=3000", "trainer=smoke")
 FUNREC = (sys.executable, "-m", "funrec.cli.main")

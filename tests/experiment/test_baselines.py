@@ -14,7 +14,7 @@ from tables import log_table, prepare_table
 
 import funrec as package
 from funrec.experiment.baselines import Popularity
-from funrec.runs.record import find_runs, status
+from funrec.runs.folder import find_runs, status
 
 SMALL = ("dataset.rows=3000", "trainer=smoke")
 

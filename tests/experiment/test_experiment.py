@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 import funrec
 from funrec.experiment.run import Run
 from funrec.metrics import auc, group_auc
-from funrec.runs.record import status
+from funrec.runs.folder import status
 
 SMALL = ("dataset.rows=3000", "trainer=smoke")
 #: Two epochs, weights averaged, dropout, a linear term and penalties: all that draws or adds up.

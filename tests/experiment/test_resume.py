@@ -20,8 +20,7 @@ import funrec
 from funrec.config.compose import compose, save
 from funrec.experiment import experiment
 from funrec.experiment.run import Run
-from funrec.runs.leftovers import clean, leftovers
-from funrec.runs.record import status
+from funrec.runs.folder import removable, remove, status
 from funrec.utils.errors import InputError, Pruned
 from funrec.utils.files import read_arrays, read_notes, write_arrays
 from funrec.utils.signals import Interrupted
@@ -172,7 +171,7 @@ def test_a_run_killed_while_it_writes_leaves_nothing_half_and_resumes(workdir: P
         assert list(folder.rglob(".*.tmp"))  # what it was writing
         (run,) = funrec.resume(folder)
         check_same(run, whole)
-        assert not leftovers(folder)
+        assert not removable(folder)
 
 
 # Damaged, or of something else
@@ -222,14 +221,14 @@ def test_other_code_data_or_libraries_are_refused(tmp_path: Path) -> None:
         ({"versions": {**notes["origin"]["versions"], "keras": "1.0"}}, "keras was 1.0 and is 3"),
     ):
         write_arrays(path, arrays, {**notes, "origin": notes["origin"] | changes})
-        with pytest.raises(InputError, match="should go on as it began, in epoch 2") as refused:
+        with pytest.raises(InputError, match="should be resumed as it began, in epoch 2") as refused:
             funrec.resume(folder)
         assert f"Changed since: {said}" in str(refused.value)
         assert "\n" not in str(refused.value)
         assert status(folder).state == "interrupted"
     (run,) = funrec.resume(folder, force=True)
     assert run.record["resumed_at"]
-    assert "Going on although this has changed since: keras was 1.0" in log_of(folder)
+    assert "Resuming although this has changed: keras was 1.0" in log_of(folder)
 
 
 def test_what_does_not_change_the_training_may_change(tmp_path: Path) -> None:
@@ -285,7 +284,7 @@ def test_a_finished_run_keeps_what_it_was_told_to(keep: str, kept: set[str] | No
     run = start(tmp_path / "run", f"trainer.keep={keep}")
     kept = {"model/weights.npz", CHECKPOINT} if kept is None else kept
     assert {str(path.relative_to(run.path)) for path in run.path.rglob("*.npz")} == kept
-    assert leftovers(run.path) == []
+    assert removable(run.path) == []
     if keep == "none":
         with pytest.raises(InputError, match=r"weights\.npz: no such file.*trainer\.keep=best"):
             run.model()
@@ -305,10 +304,10 @@ def test_what_a_crash_after_the_record_left_can_be_cleaned(tmp_path: Path) -> No
     record = run.path / "record.json"
     record.write_text(record.read_text().replace('"keep": "all"', '"keep": "best"'))
     (run.path / "model" / ".weights.npz.1.tmp").write_text("half")
-    found = leftovers(tmp_path)
+    found = removable(tmp_path)
     assert {path.name for path in found} == {CHECKPOINT, ".weights.npz.1.tmp"}
-    assert clean(found) == found
-    assert leftovers(tmp_path) == []
+    assert remove(found) == found
+    assert removable(tmp_path) == []
     assert run.model()
 
 
@@ -326,7 +325,7 @@ def test_a_pruned_run_says_so_and_is_no_failure(tmp_path: Path) -> None:
     assert status(folder).state == "pruned"
     assert status(folder).reason == "pruned at epoch 2"
     assert not list(folder.rglob("*.npz"))
-    assert leftovers(folder) == []
+    assert removable(folder) == []
 
 
 # Signals
@@ -408,3 +407,8 @@ def test_a_disk_that_fills_up_later_leaves_the_last_checkpoint_whole(tmp_path: P
     assert status(folder).state == "failed"
     assert status(folder).progress == stands
     check_same(funrec.resume(folder)[0], whole)
+
+
+def test_cleaning_knows_every_file_that_a_run_writes(tmp_path: Path) -> None:
+    folder = interrupted(tmp_path / "run")
+    assert removable(tmp_path) == [folder]

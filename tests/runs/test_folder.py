@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from funrec.runs.folder import RunLock, Status, find_runs, new_run_folder, status, write_failure
+from funrec.runs.folder import Status, find_runs, hold, new_run_folder, status, write_failure
 from funrec.runs.record import write
 from funrec.utils.errors import InputError
 
@@ -16,9 +16,9 @@ RECORD = {"label": "mmoe", "config": {}, "tasks": [], "metrics": {}, "rows_per_s
 
 HOLD = """
 import sys, time
-from funrec.runs.folder import RunLock
+from funrec.runs.folder import hold
 
-with RunLock(sys.argv[1]):
+with hold(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -47,19 +47,19 @@ def test_a_killed_run_goes_from_running_to_interrupted(tmp_path, living_run):
 
 
 def test_a_second_run_in_the_folder_of_a_living_one_is_refused(tmp_path, living_run):
-    with pytest.raises(InputError, match="another process runs in it"), RunLock(tmp_path):
+    with pytest.raises(InputError, match="another process runs in it"), hold(tmp_path):
         pass
     assert status(tmp_path) == Status("running")
 
 
 def test_a_run_sees_itself_running(tmp_path):
-    with RunLock(tmp_path):
+    with hold(tmp_path):
         assert status(tmp_path) == Status("running")
     assert status(tmp_path) == Status("interrupted")
 
 
 def test_a_failed_run_tells_its_reason_in_one_line(tmp_path):
-    with RunLock(tmp_path):
+    with hold(tmp_path):
         write_failure(tmp_path, "the loss of is_like is NaN at step 7.\nTraceback ...")
         assert status(tmp_path) == Status("running")
     assert status(tmp_path) == Status("failed", "the loss of is_like is NaN at step 7")
@@ -72,7 +72,7 @@ def test_a_damaged_failure_note_still_says_failed(tmp_path):
 
 def test_a_new_attempt_forgets_why_the_last_one_failed(tmp_path):
     write_failure(tmp_path, "disk full")
-    with RunLock(tmp_path):
+    with hold(tmp_path):
         pass
     assert status(tmp_path) == Status("interrupted")
 
@@ -84,21 +84,21 @@ def test_a_record_alone_means_finished(tmp_path):
 
 
 def test_a_half_written_record_is_not_one(tmp_path):
-    with RunLock(tmp_path):
+    with hold(tmp_path):
         (tmp_path / ".record.json.1.tmp").write_text("{")
     assert status(tmp_path) == Status("interrupted")
 
 
 def test_a_finished_run_is_not_run_over(tmp_path):
-    with RunLock(tmp_path):
+    with hold(tmp_path):
         write(tmp_path, RECORD)
-    with pytest.raises(InputError, match="holds a finished run already"), RunLock(tmp_path):
+    with pytest.raises(InputError, match="holds a finished run already"), hold(tmp_path):
         pass
     assert status(tmp_path) == Status("finished")
 
 
 def test_a_run_can_hold_a_folder_again_after_a_refusal(tmp_path, living_run):
-    lock = RunLock(tmp_path)
+    lock = hold(tmp_path)
     with pytest.raises(InputError), lock:
         pass
     living_run.kill()
@@ -108,7 +108,7 @@ def test_a_run_can_hold_a_folder_again_after_a_refusal(tmp_path, living_run):
 
 
 def test_those_who_look_at_the_same_time_do_not_take_each_other_for_the_run(tmp_path):
-    with RunLock(tmp_path):
+    with hold(tmp_path):
         pass
     with ThreadPoolExecutor(16) as pool:
         seen = set(pool.map(lambda _: status(tmp_path).state, range(2000)))
@@ -116,18 +116,18 @@ def test_those_who_look_at_the_same_time_do_not_take_each_other_for_the_run(tmp_
 
 
 def test_a_run_starts_while_others_look_at_its_folder(tmp_path):
-    with RunLock(tmp_path):
+    with hold(tmp_path):
         pass
     with ThreadPoolExecutor(4) as pool:
         looks = [pool.submit(status, tmp_path) for _ in range(2000)]
         for _ in range(20):
-            with RunLock(tmp_path):
+            with hold(tmp_path):
                 pass
         assert {look.result().state for look in looks} <= {"interrupted", "running"}
 
 
 def test_locking_a_folder_that_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="should be a folder to write to"), RunLock(tmp_path / "nowhere"):
+    with pytest.raises(InputError, match="should be a folder to write to"), hold(tmp_path / "nowhere"):
         pass
 
 
@@ -155,7 +155,7 @@ def sweep(tmp_path):
         (tmp_path / "sweep" / job).mkdir(parents=True)
         write(tmp_path / "sweep" / job, RECORD)
     (tmp_path / "sweep" / "1" / ".hydra").mkdir(parents=True)
-    with RunLock(tmp_path / "sweep" / "1"):
+    with hold(tmp_path / "sweep" / "1"):
         pass
     (tmp_path / "sweep" / "2" / "model").mkdir()
     write(tmp_path / "sweep" / "2" / "model", RECORD)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.utils.errors import InputError
 
@@ -102,7 +103,7 @@ def test_reading_an_unfinished_run_tells_its_state(tmp_path):
     with pytest.raises(InputError) as error:
         record.read(tmp_path / "nowhere")
     assert "Received: absent" in message(error)
-    record.write_failure(tmp_path, "the loss of is_like is NaN at step 7")
+    run_folder.write_failure(tmp_path, "the loss of is_like is NaN at step 7")
     with pytest.raises(InputError) as error:
         record.read(tmp_path)
     assert "failed (the loss of is_like is NaN at step 7)" in message(error)
@@ -180,13 +181,13 @@ import resource, sys
 import numpy as np
 from funrec.runs import record
 
-record.write_failure(sys.argv[1], "earlier")
+run_folder.write_failure(sys.argv[1], "earlier")
 # Past this size a write fails as it does on a full disk.
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
 writers = {
     "record": lambda run: record.write(run, {
         "label": "mmoe", "config": {}, "tasks": [], "metrics": {}, "rows_per_second": 1, "more": "x" * 1000}),
-    "failure": lambda run: record.write_failure(run, "x" * 1000),
+    "failure": lambda run: run_folder.write_failure(run, "x" * 1000),
     "history": lambda run: record.write_history(run, [{"epoch": n} for n in range(1000)]),
     "predictions": lambda run: record.write_predictions(run, {"row": np.random.default_rng(0).random(10_000)}),
 }
@@ -205,4 +206,4 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, what):
     assert done.stdout.count("\n") == 1
     assert "cannot be written: File too large" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["failure.json"]
-    assert record.status(tmp_path) == record.Status("failed", "earlier")
+    assert run_folder.status(tmp_path) == run_folder.Status("failed", "earlier")

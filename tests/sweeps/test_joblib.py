@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commands import Command
 
-from funrec.runs.record import status
+from funrec.runs.folder import status
 
 pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
 

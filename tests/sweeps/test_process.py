@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from commands import Command
 
-from funrec.runs.record import status
+from funrec.runs.folder import status
 
 SHARED_BOTTOM = "funrec.models.backbones.shared_bottom.SharedBottom"
 SMALL = ("dataset.rows=3000", "trainer=smoke")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commands import Command
 
-from funrec.runs.record import find_runs, status
+from funrec.runs.folder import find_runs, status
 
 pytest.importorskip("hydra_plugins.hydra_ray_launcher")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from commands import Command
 
-from funrec.runs.record import status
+from funrec.runs.folder import status
 from funrec.sweeps.plan import is_led, leading, read_sweep
 
 SMALL = ("dataset.rows=3000", "trainer=smoke")
@@ -179,7 +179,7 @@ def test_a_sweep_that_was_interrupted_says_how_to_go_on_and_ends_as_if_it_never_
     assert resumed.code == 0, resumed.err
     assert last_table(resumed.out) == last_table(undisturbed.out)
     assert Path("sweep/0/record.json").stat().st_mtime_ns == before
-    assert "Training goes on from its checkpoint" in Path("sweep/1/funrec.log").read_text()
+    assert "Training resumes from its checkpoint" in Path("sweep/1/funrec.log").read_text()
 
 
 def test_what_failed_is_tried_again_and_the_command_can_be_given_from_anywhere(
@@ -253,4 +253,4 @@ def test_clean_lists_first_and_removes_only_what_did_not_finish(workdir: Path, f
     assert status("sweep/0").state == "failed"
     assert funrec("clean", "sweep", "--yes").code == 0
     assert [status(f"sweep/{job}").state for job in range(2)] == ["absent", "finished"]
-    assert funrec("clean", "sweep").out == "Nothing is left over.\n"
+    assert funrec("clean", "sweep").out == "There is nothing to remove.\n"

@@ -17,6 +17,7 @@ from commands import Command
 
 import funrec as package
 from funrec.config.compose import compose
+from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.tuning.plan import make_plan
 from funrec.tuning.results import outcomes
@@ -55,7 +56,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[package.Study]:
 
 
 def test_every_trial_is_an_ordinary_run(tuned: package.Study) -> None:
-    assert len(record.find_runs(tuned.path)) == 4
+    assert len(run_folder.find_runs(tuned.path)) == 4
     frame = tuned.trials()
     done = frame[frame.state == "finished"]
     assert len(done) == 2
@@ -78,7 +79,7 @@ def test_trial_0_is_the_run_that_nobody_tuned(tuned: package.Study) -> None:
 
 
 def number_done(study: package.Study, number: int) -> bool:
-    return record.is_finished(study.path / str(number))
+    return run_folder.is_finished(study.path / str(number))
 
 
 def test_a_trial_that_diverges_has_failed_and_the_study_goes_on(tuned: package.Study) -> None:
@@ -100,7 +101,7 @@ def test_the_winner_runs_again_to_the_last_digit(
 ) -> None:
     done = funrec("run", "--config-dir", str(tuned.path / "best"), "experiment=best")
     assert done.code == 0, done.err
-    (path,) = record.find_runs(workdir)
+    (path,) = run_folder.find_runs(workdir)
     again, best = package.load_run(path).record, tuned.best.record
     assert again["config"] == best["config"]
     assert again["metrics"] == best["metrics"]
@@ -186,7 +187,7 @@ def test_a_pruned_trial_is_shown_as_such(funrec: Command, workdir: Path, monkeyp
     assert "1 finished, 1 pruned." in done.out
     assert "No trial did better than the configuration as it was." in done.out
     study = StudyFolder(only_study(workdir))
-    assert record.status(study.folder(1)).state == "pruned"
+    assert run_folder.status(study.folder(1)).state == "pruned"
     assert [outcome.epochs for outcome in outcomes(study)] == [2, 1]
     best = yaml.safe_load((study.path / "best" / "experiment" / "best.yaml").read_text())
     assert best["tuned_on"] is None
@@ -209,7 +210,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_study_ends_as_if_undisturbed(
     study = only_study(stopped)
     assert process.returncode == 130, err
     assert err.splitlines()[-1].endswith(f"funrec resume {study.relative_to(stopped)}")
-    assert record.status(study / "1").state == "interrupted"
+    assert run_folder.status(study / "1").state == "interrupted"
     assert funrec("resume", str(study)).code == 0
 
     def told(folder: Path) -> list[Any]:
@@ -234,7 +235,7 @@ def test_a_study_outlives_its_workers_and_their_parent(funrec: Command, workdir:
     process.communicate(timeout=60)
     wait_for(lambda: not any(is_alive(worker) for worker in workers))
     study = only_study(workdir)
-    assert all(record.status(place.parent).state != "running" for place in study.glob("*/.lock"))
+    assert all(run_folder.status(place.parent).state != "running" for place in study.glob("*/.lock"))
     done = funrec("resume", str(study))
     assert done.code == 0, done.err
     found = outcomes(StudyFolder(study))
@@ -253,7 +254,7 @@ def test_a_fresh_seed_of_the_winner_and_of_the_start_is_compared(funrec: Command
     assert "1 fresh seed each" in done.out
     assert done.out.count("mark (trained models)") == 2
     place = only_study(workdir).with_name(f"{only_study(workdir).name}_confirm")
-    runs = [package.load_run(path).record for path in record.find_runs(place)]
+    runs = [package.load_run(path).record for path in run_folder.find_runs(place)]
     assert [(run["seed"], run["config"]["tuned_on"]) for run in runs] == [(1, None), (1, "valid")]
 
 

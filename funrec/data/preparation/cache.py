@@ -15,12 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from funrec.data.datasets.base import Dataset
 from funrec.data.expressions import one_line
 from funrec.schema import Feature, Task
 from funrec.utils.errors import InputError
+from funrec.utils.locks import locked
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ def obtain(cache: Path, name: str, build: Callable[[Path], None]) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
     if entry.is_dir() and not _damage_on_opening(entry):
         return entry
-    with _writing(cache), filelock.FileLock(cache / f"{name}.lock"):
+    with _writing(cache), locked(cache / f"{name}.lock"):
         if entry.is_dir():
             damage = _damage_on_opening(entry)
             if not damage:

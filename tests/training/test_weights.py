@@ -9,7 +9,7 @@ import pytest
 from examples import layout, model, randomise, rich_batch, rich_layout
 
 from funrec.models.backbones.mmoe import MMoE
-from funrec.training.checkpoint import WEIGHTS, load_weights, save_weights
+from funrec.training.checkpoints import WEIGHTS, load_weights, save_weights
 from funrec.utils.errors import InputError
 
 

@@ -14,13 +14,18 @@ import tensorflow as tf
 from examples import model, planted_rows, weighting
 
 from funrec.training.averaging import WeightAverage
-from funrec.training.background import BackgroundWriter
 from funrec.training.batches import BatchStream
-from funrec.training.checkpoint import WEIGHTS, copy_to_host, weights_epoch
+from funrec.training.checkpoints import (
+    SMALL_BYTES,
+    WEIGHTS,
+    BackgroundWriter,
+    CheckpointFile,
+    Checkpoints,
+    weights_epoch,
+)
 from funrec.training.history import EpochTotals
 from funrec.training.optimizers import LazyAdam
-from funrec.training.saving import SMALL_BYTES, CheckpointFile, Checkpoints
-from funrec.training.state import Session, TrainingState
+from funrec.training.state import Session, TrainingState, copy_to_host
 from funrec.training.step import TrainingStep
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_arrays, read_notes
@@ -116,7 +121,7 @@ def test_a_checkpoint_that_costs_too_much_waits_until_it_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("funrec.training.saving.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("funrec.training.checkpoints.time.monotonic", lambda: now[0])
     file, current = CheckpointFile(tmp_path / "checkpoint.npz"), large()
     with Checkpoints(file, tmp_path / "model", minutes=0.1) as checkpoints:
         now[0] = 10.0  # a gigabyte is taken to cost about a second, which is 3% of 36
