@@ -134,7 +134,7 @@ def test_checkpoints_within_an_epoch_are_gone_on_from(tmp_path: Path, whole: Run
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 import funrec.experiment.building
 from test_resume import start
 
@@ -160,7 +160,7 @@ for place, (name, number) in enumerate({moments!r}):
 
 def test_a_run_killed_while_it_writes_leaves_nothing_half_and_resumes(workdir: Path, whole: Run) -> None:
     moments = [("weights.npz", 1), ("checkpoint.npz", 2), ("record.json", 1)]
-    command = [sys.executable, "-c", KILLED.replace("{moments!r}", repr(moments)), str(Path(__file__).parents[1])]
+    command = [sys.executable, "-c", KILLED.replace("{moments!r}", repr(moments)), str(Path(__file__).parent), str(Path(__file__).parents[1])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     progress = ["", "after epoch 1 of 3", "after epoch 3 of 3"]

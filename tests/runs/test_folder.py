@@ -98,12 +98,11 @@ def test_a_finished_run_is_not_run_over(tmp_path):
 
 
 def test_a_run_can_hold_a_folder_again_after_a_refusal(tmp_path, living_run):
-    lock = hold(tmp_path)
-    with pytest.raises(InputError), lock:
+    with pytest.raises(InputError), hold(tmp_path):
         pass
     living_run.kill()
     living_run.wait(timeout=10)
-    with lock:
+    with hold(tmp_path):
         assert status(tmp_path) == Status("running")
 
 
