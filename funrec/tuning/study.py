@@ -87,6 +87,7 @@ class StudyFolder:
         directions = [StudyDirection.MAXIMIZE if sign > 0 else StudyDirection.MINIMIZE for sign in plan.settings.signs]
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         optuna.create_study(study_name=NAME, storage=study._storage, directions=directions)
+        (path / ".claims").mkdir()
         plan.write(path)
         return study
 

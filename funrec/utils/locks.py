@@ -20,7 +20,7 @@ def take_lock(path: Path, wait: float = 0.0) -> filelock.BaseFileLock | None:
     """Return the lock on `path`, to be released by its owner; None if another process keeps it for `wait` seconds.
 
     Args:
-        path: The lock's file; made, with its folder, if missing. It stays.
+        path: The lock's file, made if missing; it stays.
         wait: Seconds; negative waits for as long as it takes.
 
     Raises:
@@ -29,7 +29,6 @@ def take_lock(path: Path, wait: float = 0.0) -> filelock.BaseFileLock | None:
     # Without `flock`, filelock would fall back to marker files, which outlive a killed process.
     lock = filelock.FileLock(path, timeout=wait, thread_local=False, fallback_to_soft=False)
     try:
-        path.parent.mkdir(exist_ok=True)
         lock.acquire()
     except filelock.Timeout:
         return None
