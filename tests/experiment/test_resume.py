@@ -160,7 +160,9 @@ for place, (name, number) in enumerate({moments!r}):
 
 def test_a_run_killed_while_it_writes_leaves_nothing_half_and_resumes(workdir: Path, whole: Run) -> None:
     moments = [("weights.npz", 1), ("checkpoint.npz", 2), ("record.json", 1)]
-    command = [sys.executable, "-c", KILLED.replace("{moments!r}", repr(moments)), str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    here = Path(__file__)
+    code = KILLED.replace("{moments!r}", repr(moments))
+    command = [sys.executable, "-c", code, str(here.parent), str(here.parents[1])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     progress = ["", "after epoch 1 of 3", "after epoch 3 of 3"]
