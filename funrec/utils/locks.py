@@ -26,6 +26,8 @@ def take_lock(path: Path, wait: float = 0.0) -> filelock.BaseFileLock | None:
     Raises:
         InputError: If the folder cannot be written, or its file system has no kernel locks.
     """
+    if not path.parent.is_dir():  # filelock would make it
+        raise InputError(f"{path.parent} should be a folder to write to: no such folder. Choose another.")
     # Without `flock`, filelock would fall back to marker files, which outlive a killed process.
     lock = filelock.FileLock(path, timeout=wait, thread_local=False, fallback_to_soft=False)
     try:
