@@ -23,7 +23,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--sort", metavar="COLUMN", help="a metric, best first, or another column")
     options = parser.parse_args(arguments)
     from funrec.comparison.compare import compare_runs
-    from funrec.comparison.text import comparison_tables, sentences
+    from funrec.comparison.notes import sentences
+    from funrec.comparison.text import comparison_tables
     from funrec.runs.tables import check_format
 
     check_format(options.format)

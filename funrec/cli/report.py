@@ -19,7 +19,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--baseline", metavar="NAME", help="a model, a setting (weighting=fixed) or a run's folder")
     parser.add_argument("--columns", metavar="METRICS", help="such as auc_macro,gauc_* or auc_*@random")
     options = parser.parse_args(arguments)
-    from funrec.report.html import write_report
+    from funrec.utils.errors import InputError
+
+    try:
+        from funrec.report.page import write_report
+    except ModuleNotFoundError as error:
+        missing = {"plotly": "Plotly", "jinja2": "Jinja2"}.get(str(error.name).partition(".")[0])
+        if missing is None:
+            raise
+        raise InputError(f'funrec report should find {missing}. It is missing: pip install "funrec[report]".') from None
 
     columns = options.columns.split(",") if options.columns else None
     found = write_report(options.paths, options.output, options.baseline, columns)

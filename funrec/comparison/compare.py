@@ -14,7 +14,7 @@ import numpy as np
 
 from funrec.comparison.differences import DELTA_M, Difference, Family, is_higher_better, is_macro, measure_all
 from funrec.comparison.measuring import TEST, VALID, Meter, marked, split_of
-from funrec.comparison.notes import warnings_of
+from funrec.comparison.notes import Note, warnings_of
 from funrec.comparison.significance import Estimate
 from funrec.comparison.variants import RunRecord, Variant, check_comparable, find, group, match_baseline, runs_at
 from funrec.metrics import table_columns
@@ -48,7 +48,7 @@ class Comparison:
         against_baseline: Differences from the baseline that was asked for.
         against_single_task: Likewise from single_task, where it is compared and is not the baseline.
         against_logistic: Likewise from logistic.
-        notes: What a reader should know, a sentence each: what was skipped, what was selected where.
+        remarks: What was skipped or could not be compared.
         damaged: Whether some record or predictions file was.
         resamples: Number of bootstrap resamples; none for influence values.
     """
@@ -61,9 +61,14 @@ class Comparison:
     against_baseline: list[Difference] = field(default_factory=list)
     against_single_task: list[Difference] = field(default_factory=list)
     against_logistic: list[Difference] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    remarks: list[Note] = field(default_factory=list)
     damaged: bool = False
     resamples: int | None = None
+
+    @property
+    def notes(self) -> list[Note]:
+        """What a reader should know: the remarks, then what to be warned of."""
+        return [*self.remarks, *warnings_of(self, LOGISTIC)]
 
     def values(self, variant: Variant, metric: str) -> np.ndarray:
         """Return the metric of every run that has it, `(seeds,)`."""
@@ -109,9 +114,9 @@ def compare(
     listed = [paths] if isinstance(paths, str | os.PathLike) or hasattr(paths, "path") else list(paths)
     comparison = compare_runs(listed, baseline, bootstrap, columns, sort)
     for note in comparison.notes:
-        log.log(logging.WARNING if note.startswith("Skipped") else logging.INFO, "%s", note)
+        log.log(logging.WARNING if note.kind == "skipped" else logging.INFO, "%s", note)
     frame = pd.DataFrame(rows(comparison))
-    frame.attrs["notes"] = list(comparison.notes)
+    frame.attrs["notes"] = [str(note) for note in comparison.notes]
     return frame
 
 
@@ -135,25 +140,26 @@ def compare_runs(
             found = find([*paths, baseline])
             variants, notes = group(found.runs)
             baselines = match_baseline(variants, baseline)
-    problems = list(found.damaged)
+    problems, skipped = list(found.damaged), []
     if found.unfinished:
         runs = "1 unfinished run" if len(found.unfinished) == 1 else f"{len(found.unfinished)} unfinished runs"
         more = len(found.unfinished) - MOST_NAMED
         named = ", ".join(found.unfinished[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-        notes.append(f"Skipped {runs}: {named}.")
+        skipped.append(f"Skipped {runs}: {named}.")
     if not found.runs:
-        raise InputError(f"There should be a finished run. {' '.join([*problems, *notes]) or 'Received: none.'}")
+        raise InputError(f"There should be a finished run. {' '.join([*problems, *skipped]) or 'Received: none.'}")
     check_comparable(found.runs)
 
-    comparison = Comparison(variants, _choose_columns(found.runs, columns), resamples=bootstrap, notes=notes)
+    remarks = [*(Note("about", text) for text in notes), *(Note("skipped", text) for text in skipped)]
+    comparison = Comparison(variants, _choose_columns(found.runs, columns), resamples=bootstrap, remarks=remarks)
     if sort is not None:
         comparison.variants = sort_variants(comparison, sort)
     problems += _measure(comparison, found.runs, baselines, bootstrap, columns is None or DELTA_M in columns)
-    if baselines and not comparison.against_baseline and not comparison.notes:
-        comparison.notes.append(f"Nothing to compare with {baselines[0]}: there is no other run, or no interval.")
+    if baselines and not comparison.against_baseline and not comparison.remarks:
+        text = f"Nothing to compare with {baselines[0]}: there is no other run, or no interval."
+        comparison.remarks.append(Note("about", text))
     comparison.damaged = bool(problems)
-    comparison.notes += [f"Skipped: {problem}" for problem in problems]
-    comparison.notes += warnings_of(comparison, LOGISTIC)
+    comparison.remarks += [Note("skipped", f"Skipped: {problem}") for problem in problems]
     return comparison
 
 
@@ -276,5 +282,6 @@ def _measure(
         # The warnings then say what the table says.
         comparison.against_logistic = [found for found in asked.differences if not is_macro(found.metric)]
     for variant in asked.unpaired:
-        comparison.notes.append(f"{variant} is compared with nothing: several baselines are equally close to it.")
+        text = f"{variant} is compared with nothing: several baselines are equally close to it."
+        comparison.remarks.append(Note("about", text))
     return meter.damaged

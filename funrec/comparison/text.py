@@ -1,4 +1,4 @@
-"""A comparison as text: the table, the differences, and the sentences that say how to read them."""
+"""A comparison as text: its tables."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from typing import Any
 from funrec.comparison.compare import COUNTS, Comparison, rows
 from funrec.comparison.differences import DELTA_M, Difference
 from funrec.comparison.exposures import Exposure, exposures
-from funrec.comparison.notes import listed
-from funrec.comparison.significance import BETTER, LEVEL, SEEDS_FOR_VARIANTS, WORSE
+from funrec.comparison.notes import ABOUT_MODELS
 from funrec.metrics.sorting import Array
 from funrec.runs.tables import render, render_blocks
 
-#: Beside marks that say less than others of their table.
-ABOUT_MODELS = "*"
 EXPOSURE_TITLE = "Random exposure beside standard exposure"
 
 
@@ -47,59 +44,6 @@ def comparison_tables(comparison: Comparison, format: str = "grid", width: int |
     if found := exposures(comparison):
         tables.append(f"{EXPOSURE_TITLE}:\n\n{_exposures(comparison, found, format)}")
     return "\n\n".join(tables)
-
-
-def sentences(comparison: Comparison) -> list[str]:
-    """Return what the marks come to, how to read the tables, and what was skipped or is to be warned of."""
-    tables = [found for found in (comparison.against_baseline, comparison.against_single_task) if found]
-    lines = [line for differences in tables for line in verdicts(differences)]
-    lines += about_values(comparison)
-    if tables:
-        lines += about_differences(comparison, tables)
-    return [*lines, *comparison.notes]
-
-
-def verdicts(differences: Sequence[Difference]) -> list[str]:
-    """Return what the marks of a table come to, in a sentence or two."""
-    against = listed(dict.fromkeys(str(difference.baseline) for difference in differences))
-    tested = [difference for difference in differences if math.isfinite(difference.adjusted_p)]
-    real = [difference for difference in tested if difference.mark in (BETTER, WORSE)]
-    apart = [one for one in tested if one not in real and not one.estimate.low <= 0 <= one.estimate.high]
-    count = "the only difference tested" if len(tested) == 1 else f"{len(tested)} differences"
-    if not real:
-        lines = [f"Against {against} nothing stands out from noise, in {count}."]
-    else:
-        parts = []
-        for variant in dict.fromkeys(difference.variant for difference in real):
-            marks: dict[str, list[str]] = {}
-            for one in real:
-                if one.variant is variant:
-                    marks.setdefault(one.mark, []).append(one.metric)
-            parts.append(f"{variant} is {' and '.join(f'{mark} in {listed(names)}' for mark, names in marks.items())}")
-        rest = len(tested) - len(real)
-        lines = [
-            f"Against {against}, {'; '.join(parts)}." + (f" Noise may explain the other {rest}." if rest > 1 else "")
-        ]
-    if apart:
-        which = f"{len(apart)} of the other intervals" if real else f"{len(apart)} of the intervals"
-        lines.append(
-            f"Yet {which} {'leaves' if len(apart) == 1 else 'leave'} zero out, where noise alone would make about "
-            f"{max(round(LEVEL * len(tested)), 1)} of {len(tested)} do so. To be sure which: more seeds, or fewer "
-            "metrics, chosen beforehand (--columns)."
-        )
-    return lines
-
-
-def about_values(comparison: Comparison) -> list[str]:
-    """Return how to read the values."""
-    with_seeds = any(len(variant.runs) > 1 for variant in comparison.variants)
-    return ["Values are mean ± standard deviation over seeds."] if with_seeds else []
-
-
-def about_differences(comparison: Comparison, tables: Sequence[Sequence[Difference]]) -> list[str]:
-    """Return how to read the intervals and marks of tables of differences."""
-    differences = [difference for table in tables for difference in table]
-    return [_about_intervals(comparison, differences), _about_marks(tables), _about_claims(differences)]
 
 
 def behind(comparison: Comparison, metric: str) -> str:
@@ -218,29 +162,3 @@ def _difference(difference: Difference, mixed: bool) -> list[str]:
 def _end(value: float, is_share: bool) -> str:
     """Return an end of an interval; the sign of a rounded zero tells on which side of it the interval ends."""
     return f"{100 * value:+.2f}%" if is_share else f"{value:+.4f}"
-
-
-def _about_intervals(comparison: Comparison, differences: Sequence[Difference]) -> str:
-    units = f"{comparison.unit}s"
-    varies = f"{units} and seeds" if any(found.estimate.about_variants for found in differences) else f"{units} alone"
-    how = f"from {comparison.resamples} paired resamples of {units}" if comparison.resamples else "paired"
-    return f"Intervals are plain 95% intervals of each difference by itself, {how}, over {varies}."
-
-
-def _about_marks(tables: Sequence[Sequence[Difference]]) -> str:
-    sizes = [len(table) for table in tables]
-    if sizes == [1]:
-        return "The mark is that of a test at 5%."
-    tests = f"the {sizes[0]} differences" if len(sizes) == 1 else " and ".join(map(str, sizes)) + " differences"
-    each = "" if len(sizes) == 1 else ", table by table"
-    return f"Marks follow Holm's procedure at 5% over {tests}{each}: they may hesitate where an interval does not."
-
-
-def _about_claims(differences: Sequence[Difference]) -> str:
-    claims = {found.claim for found in differences}
-    takes = f"a claim about variants takes at least {SEEDS_FOR_VARIANTS} seeds a side"
-    if claims == {"variants"}:
-        return "Both speak of variants: of what other seeds and other users would give."
-    if len(claims) == 1:
-        return f"Both speak of these trained models, not of their variants: {takes}."
-    return f"Both speak of variants; those with {ABOUT_MODELS} of these trained models alone: {takes}."

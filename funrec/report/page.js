@@ -34,7 +34,12 @@
   const draw = (element, figure) => {
     const options = { responsive: true, displaylogo: false, displayModeBar: false };
     const text = getComputedStyle(document.documentElement).getPropertyValue("--text").trim();
-    const data = figure.data.map((trace) => (trace.type === "heatmap" ? { ...trace, textfont: { color: text } } : trace));
+    const data = figure.data.map((trace) => {
+      if (trace.type !== "heatmap") return trace;
+      // Numbers that would run into each other are left to the hover.
+      const fits = element.clientWidth > 90 + 40 * trace.x.length;
+      return { ...trace, textfont: { color: text }, ...(fits ? {} : { texttemplate: "" }) };
+    });
     return Plotly.react(element, data, layoutOf(figure, element.clientWidth), options);
   };
 

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from funrec.comparison.compare import compare_runs
+from funrec.comparison.notes import sentences
 from funrec.comparison.significance import SEEDS_FOR_VARIANTS
-from funrec.comparison.text import comparison_tables, sentences
+from funrec.comparison.text import comparison_tables
 from funrec.config.compose import parse_override
 from funrec.experiment import experiment
 from funrec.runs import folder as run_folder
@@ -108,9 +109,7 @@ def _comparison(folders: Mapping[Path, str], baseline: Path, column: str) -> str
     """Return a comparison in which a column of names stands for all the values that runs differ in."""
     found = compare_runs(list(folders), baseline)
     for variant in found.variants:
-        spelled = str(variant)
         variant.settings = {column: folders[variant.runs[0].path]}
-        found.notes = [note.replace(spelled, str(variant)) for note in found.notes]
     return "\n".join([comparison_tables(found), "", *sentences(found)])
 
 

@@ -14,8 +14,8 @@ import funrec as package
 from funrec.comparison.compare import compare, compare_runs
 from funrec.comparison.differences import Difference
 from funrec.comparison.exposures import exposures
+from funrec.comparison.notes import verdicts
 from funrec.comparison.significance import Estimate, mark
-from funrec.comparison.text import verdicts
 from funrec.comparison.variants import Variant
 from funrec.experiment.run import Run
 from funrec.metrics import auc

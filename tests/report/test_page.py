@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,16 @@ import pytest
 from commands import Command
 from runs import noisy, planted, write_run
 
-from funrec.report.html import write_report
-from funrec.report.plots import plain
-from funrec.report.trade_offs import pareto_front
+from funrec.comparison.compare import compare_runs
 from funrec.runs import record
 from funrec.utils.errors import InputError
 
-pytest.importorskip("plotly", reason='needs Plotly: pip install "funrec[report]"')
+for library in ("plotly", "jinja2"):
+    pytest.importorskip(library, reason='needs Plotly and Jinja2: pip install "funrec[report]"')
+
+from funrec.report.figures import axis_range, pareto_front, plain, widest_interval  # noqa: E402
+from funrec.report.page import write_report  # noqa: E402
+from funrec.report.run_figures import FEW_ROWS, GREY  # noqa: E402
 
 ROGUE = "<script>alert('x')</script>"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -124,7 +128,7 @@ def test_names_are_text_never_markup(page: Path) -> None:
     text = page.read_text().replace(get_plotlyjs(), "")
     assert ROGUE not in text
     assert "<b>bold</b>" not in text
-    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;" in text
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in text
     assert len(re.findall(r"</script", text)) == 3
 
 
@@ -201,6 +205,79 @@ def test_the_pareto_front_is_what_nothing_beats_in_both() -> None:
     assert pareto_front([(1.0, 1.0), (1.0, 1.0)]) == [0, 1]
 
 
+# Noise is not drawn as structure
+
+
+def figures_of(page: Path, section: str, choice: int = 0) -> dict[str, dict[str, Any]]:
+    return {figure["title"]: figure for figure in data_of(page)["figures"][section][choice]["figures"]}
+
+
+def test_an_axis_is_as_wide_as_its_values_and_at_least_as_wide_as_asked() -> None:
+    assert axis_range([0.70, 0.71], least=0.1) == pytest.approx([0.649, 0.761])
+    low, high = axis_range([0.5, 0.9], least=0.1)
+    assert low < 0.5 < 0.9 < high
+    assert axis_range([0.7, 0.7]) == []
+
+
+def test_axes_hold_whole_intervals(page: Path, runs: Path) -> None:
+    comparison = compare_runs([runs])
+    width = widest_interval(comparison, "auc_click")
+    (trade,) = figures_of(page, "trade").values()
+    for axis, metric in (("xaxis", "auc_click"), ("yaxis", "auc_like")):
+        low, high = trade["layout"][axis]["range"]
+        ends = [found for (_, name), found in comparison.measured.items() if name == metric]
+        assert low < min(found.low for found in ends)
+        assert high > max(found.high for found in ends)
+    for figure in figures_of(page, "curves").values():
+        low, high = figure["layout"]["yaxis"]["range"]
+        assert high - low > width
+
+
+def test_a_constant_is_told_in_words_and_not_drawn(tmp_path: Path) -> None:
+    rows = planted()
+    run = write_full_run(tmp_path / "run", rows, 0, gates=[{**gate, "weight": [0.499, 0.501]} for gate in GATES])
+    constant = [{**row, "weight_click": 1.0, "weight_like": 0.5} for row in history(4, 0)]
+    record.write_history(run, constant)
+    write_report([run], tmp_path / "report.html")
+    titles = set(figures_of(tmp_path / "report.html", "run"))
+    assert "Gradient cosines" in titles
+    assert not titles & {"Task weights", "Gate utilisation"}
+    facts = data_of(tmp_path / "report.html")["runs"][0]["facts"]
+    assert facts["task weights"] == "click 1.0000, like 0.5000, in every epoch"
+    assert facts["gates"] == "every mean weight is between 0.499 and 0.501"
+
+
+def test_slices_of_few_rows_are_grey_and_have_wider_bars(tmp_path: Path) -> None:
+    parts = [
+        {"split": "valid", "slice": "user", "value": value, "rows": rows, "metrics": {"auc_click": 0.7}}
+        for value, rows in (("known", FEW_ROWS), ("cold", FEW_ROWS - 1))
+    ]
+    rows = planted()
+    run = write_full_run(tmp_path / "run", rows, 0, slices=parts)
+    write_report([run], tmp_path / "report.html")
+    figure = figures_of(tmp_path / "report.html", "run")["Slices"]
+    (trace,) = figure["data"]
+    known, cold = trace["error_x"]["arrayminus"]
+    colours = trace["marker"]["color"]
+    assert (colours[0] == GREY, colours[1] == GREY) == (False, True)
+    assert [GREY in name for name in figure["layout"]["yaxis"]["ticktext"]] == [False, True]
+    comparison = compare_runs([run])
+    (error,) = (found.standard_error for (_, name), found in comparison.measured.items() if name == "auc_click")
+    assert known == pytest.approx(1.96 * error * np.sqrt((2 * FEW_ROWS - 1) / FEW_ROWS), abs=1e-4)
+    assert cold >= known
+
+
+def test_bars_have_a_scale_that_holds_their_intervals(page: Path, runs: Path) -> None:
+    scales = re.findall(r'<span class="scale"><span>(.*?)</span><span>(.*?)</span></span>', page.read_text())
+    found = [estimate for (_, name), estimate in compare_runs([runs]).measured.items() if name == "auc_click"]
+    low, high = map(float, scales[0])
+    assert low <= min(estimate.low for estimate in found)
+    assert high >= max(estimate.high for estimate in found)
+
+
+# Markup
+
+
 def test_plotly_would_read_markup_and_is_given_none() -> None:
     assert plain("<b>a</b> & b") == "&lt;b&gt;a&lt;/b&gt; &amp; b"
 
@@ -218,7 +295,9 @@ def test_the_command_writes_the_file_and_says_where(runs: Path, workdir: Path, f
 def test_without_plotly_one_line_says_what_to_install(
     runs: Path, workdir: Path, funrec: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
+    for name in [name for name in sys.modules if name.startswith("funrec.report.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "plotly", None)
     done = funrec("report", str(runs))
     assert done.code == 2
     assert done.err == 'funrec: funrec report should find Plotly. It is missing: pip install "funrec[report]".\n'

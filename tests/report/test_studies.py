@@ -11,7 +11,12 @@ import pytest
 from runs import noisy, planted, write_run
 
 from funrec.comparison.compare import compare_runs
-from funrec.report.tuning import studies_of
+
+for library in ("plotly", "jinja2"):
+    pytest.importorskip(library, reason='needs Plotly and Jinja2: pip install "funrec[report]"')
+
+from funrec.report.page import write_report  # noqa: E402
+from funrec.report.studies import studies  # noqa: E402
 
 ROGUE = "<script>alert('x')</script>"
 
@@ -34,11 +39,17 @@ def write_study(folder: Path, direction: str = "max", **changes: Any) -> Path:
     return folder
 
 
+def found(study: Path) -> tuple[str, list[dict[str, Any]]]:
+    """Return the name of the one study, and its figures as the page has them."""
+    ((name, figures),) = studies(compare_runs([study])).items()
+    return name, json.loads(json.dumps([figure.to_json() for figure in figures]))
+
+
 def test_a_study_is_drawn_with_its_best_so_far(tmp_path: Path) -> None:
-    (choice,) = studies_of(compare_runs([write_study(tmp_path / "study")]))
-    history, importance = choice["figures"]
+    (name, figures) = found(write_study(tmp_path / "study"))
+    history, importance = figures
     points, best = history["data"]
-    assert choice["name"] == "study"
+    assert name == "study"
     assert (points["x"], points["y"], best["y"]) == ([0, 1, 4], [0.7, 0.72, 0.71], [0.7, 0.72, 0.72])
     assert points["marker"]["symbol"] == ["diamond", "circle", "circle"]
     assert "the best is 0.7200 of trial 1, and 0.7000 of trial 0" in history["alt"]
@@ -48,13 +59,13 @@ def test_a_study_is_drawn_with_its_best_so_far(tmp_path: Path) -> None:
 
 
 def test_less_is_better_where_the_study_says_so(tmp_path: Path) -> None:
-    (choice,) = studies_of(compare_runs([write_study(tmp_path / "study", "min")]))
-    assert choice["figures"][0]["data"][1]["y"] == [0.7, 0.7, 0.7]
+    _, figures = found(write_study(tmp_path / "study", "min"))
+    assert list(figures[0]["data"][1]["y"]) == [0.7, 0.7, 0.7]
 
 
 def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
-    (choice,) = studies_of(compare_runs([write_study(tmp_path / "study")]))
-    shown = json.dumps([figure["data"] for figure in choice["figures"]])
+    _, figures = found(write_study(tmp_path / "study"))
+    shown = json.dumps([figure["data"] for figure in figures])
     assert "&lt;script&gt;" in shown
     assert "<script>" not in shown
 
@@ -62,20 +73,17 @@ def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
 def test_runs_without_a_study_have_no_such_part(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
     (study / "trials.json").unlink()
-    assert studies_of(compare_runs([study])) == []
+    assert studies(compare_runs([study])) == {}
 
 
 @pytest.mark.parametrize("damaged", ["{", "[]", '{"trials": [], "objectives": {"auc_click": "max"}}'])
 def test_a_damaged_story_costs_no_more_than_its_figures(tmp_path: Path, damaged: str) -> None:
     study = write_study(tmp_path / "study")
     (study / "trials.json").write_text(damaged)
-    assert studies_of(compare_runs([study])) == []
+    assert studies(compare_runs([study])) == {}
 
 
 def test_the_page_has_the_part(tmp_path: Path) -> None:
-    pytest.importorskip("plotly", reason='needs Plotly: pip install "funrec[report]"')
-    from funrec.report.html import write_report
-
     write_report([write_study(tmp_path / "study")], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
