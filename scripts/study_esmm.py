@@ -23,7 +23,7 @@ from funrec.config.compose import compose
 from funrec.data.datasets.base import Dataset
 from funrec.data.preparation.prepare import prepare
 from funrec.experiment.experiment import cache_folder
-from funrec.metrics.calibration import sigmoid
+from funrec.metrics.base import sigmoid
 from funrec.runs.record import read_predictions
 
 ARMS = {

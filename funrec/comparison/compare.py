@@ -12,21 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from funrec.comparison.differences import DELTA_M, Difference, Family, is_higher_better, is_macro, measure_all
+from funrec.comparison.differences import DELTA_M, Difference, Family, is_macro, measure_all
 from funrec.comparison.measuring import TEST, VALID, Meter, marked, split_of
 from funrec.comparison.notes import Note, warnings_of
 from funrec.comparison.significance import Estimate
 from funrec.comparison.variants import RunRecord, Variant, check_comparable, find, group, match_baseline, runs_at
-from funrec.metrics import table_columns
+from funrec.metrics import is_count, is_higher_better, table_columns
 from funrec.utils.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger("funrec")
-
-#: Metrics that are properties of the rows, the same for every run.
-COUNTS = "val_user_"
 
 #: Of a sweep that was killed, or tuned with pruning, hundreds may be unfinished.
 MOST_NAMED = 10
@@ -180,7 +177,7 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
             if metric != DELTA_M:
                 values = comparison.values(variant, metric)
                 row[metric] = float(values.mean()) if values.size else None
-                if not metric.startswith(COUNTS):
+                if not is_count(metric):
                     row[f"{metric}_sd"] = float(values.std(ddof=1)) if values.size > 1 else None
             if not any(name == metric for _, name in differences):
                 continue

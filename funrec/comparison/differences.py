@@ -10,13 +10,12 @@ import numpy as np
 from funrec.comparison.measuring import Meter
 from funrec.comparison.significance import Estimate, Measured, estimate, holm, mark
 from funrec.comparison.variants import Variant, partner
+from funrec.metrics import is_higher_better
 from funrec.metrics.sorting import Array
 from funrec.runs.tables import MACRO
 
 #: Mean relative gain over the tasks; see `delta_m`.
 DELTA_M = "delta_m"
-
-LOWER_IS_BETTER = ("rmse_", "log_loss_", "ece_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +114,6 @@ def delta_m(ours: Measured, base: Measured, parts: Sequence[tuple[Array, bool]])
         weights += sign / b * part
         base_weights += sign * m / b**2 * part
     return estimate(ours, weights, base, base_weights, value)
-
-
-def is_higher_better(metric: str) -> bool:
-    """Whether more of a metric is better."""
-    return not metric.startswith(LOWER_IS_BETTER)
 
 
 def is_macro(metric: str) -> bool:

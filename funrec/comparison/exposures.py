@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from funrec.comparison.compare import COUNTS, Comparison
+from funrec.comparison.compare import Comparison
 from funrec.comparison.measuring import marked, split_of
 from funrec.comparison.variants import Variant
+from funrec.metrics import is_count
 from funrec.metrics.sorting import Array
 
 RANDOM = "random"
@@ -39,7 +40,7 @@ def exposures(comparison: Comparison) -> list[Exposure]:
     found = []
     for metric in comparison.metrics:
         other = marked(metric.partition("@")[0], RANDOM)
-        if metric.startswith(COUNTS) or split_of(metric) == RANDOM:
+        if is_count(metric) or split_of(metric) == RANDOM:
             continue
         for variant in comparison.variants:
             standard, random = comparison.values(variant, metric), comparison.values(variant, other)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from funrec.comparison.bootstrap import Resamples
-from funrec.comparison.influence import Rows, Statistic, Target, build_statistics
+from funrec.comparison.influence import Prepared, Rows, Target, build_statistics
 from funrec.comparison.significance import Accumulator, Measured
 from funrec.comparison.variants import RunRecord
+from funrec.metrics import build_metrics
+from funrec.metrics.intervals import RESAMPLES, Resamples
 from funrec.metrics.sorting import Array
 from funrec.runs.record import PREDICTIONS
 from funrec.runs.tables import MACRO
@@ -41,9 +42,9 @@ class Meter:
 
     Args:
         runs: The runs, with the same tasks. The first with readable predictions lends its rows and labels.
-        metrics: Names of metrics. Left out are those without influence values (a calibration error, a count of users),
-            and those of a split that some run lacks.
-        bootstrap: Number of resamples; none for influence values.
+        metrics: Names of metrics. Left out are those of which neither more nor less is better (a count of users), and
+            those of a split that some run lacks.
+        bootstrap: Number of resamples; None for influence values, and the bootstrap for metrics without them.
 
     Attributes:
         metrics: The metrics that are measured one by one; a macro is a mean of them.
@@ -58,8 +59,9 @@ class Meter:
     def __init__(self, runs: Sequence[RunRecord], metrics: Sequence[str], bootstrap: int | None = None) -> None:
         self.tasks = runs[0].tasks
         self.damaged: list[str] = []
-        self._binary = [task for task in self.tasks if f"auc_{task}" in runs[0].record["metrics"]]
-        self._statistics: dict[str, Statistic] = {}
+        self._recorded = runs[0].record["metrics"]
+        self._measured = build_metrics(runs[0].record["config"].get("metrics") or {})
+        self._statistics: dict[str, Prepared] = {}
         self._rows: dict[str, int] = {}
         self._resamples: dict[str, Resamples] = {}
         self._width = 0
@@ -71,17 +73,17 @@ class Meter:
             rows = load_rows(runs, split)
             self.has_users = rows.users is not None
             names = {metric.partition("@")[0] for metric in wanted if split_of(metric) == split}
-            built = build_statistics(rows, self._targets(), names)
-            self._statistics |= {marked(name, split): statistic for name, statistic in built.items()}
+            built = build_statistics(rows, self._targets(), self._measured, names)
+            self._statistics |= {marked(name, split): prepared for name, prepared in built.items()}
             self._rows[split] = len(rows)
             if bootstrap is not None:
                 self._resamples[split] = Resamples(rows.units, bootstrap)
-            self._width = max(self._width, rows.units if bootstrap is None else bootstrap)
+            self._width = max(self._width, max(rows.units, RESAMPLES) if bootstrap is None else bootstrap)
         self.metrics = list(self._statistics)
-        self.counts: Array = np.array([statistic.count for statistic in self._statistics.values()], np.int64)
+        self.counts: Array = np.array([statistic.count for statistic, _ in self._statistics.values()], np.int64)
 
     def is_measured(self, metric: str) -> bool:
-        """Whether a metric has influence values."""
+        """Whether a metric has a sampling error."""
         parts = self._parts(metric)
         return bool(parts) and all(part in self._statistics for part in parts)
 
@@ -94,7 +96,7 @@ class Meter:
 
     def users(self, metric: str) -> tuple[int, int]:
         """Return the users behind a metric that is measured; of a macro, the fewest and the most of a task."""
-        counts = [self._statistics[part].count for part in self._parts(metric)]
+        counts = [self._statistics[part].statistic.count for part in self._parts(metric)]
         return min(counts), max(counts)
 
     def measure(self, runs: Sequence[RunRecord]) -> tuple[list[RunRecord], Measured | None]:
@@ -115,17 +117,17 @@ class Meter:
 
     def _measure(self, run: RunRecord) -> tuple[Array, Array]:
         values, vectors = np.zeros(len(self.metrics)), np.zeros((len(self.metrics), self._width))
-        heads = {head for statistic in self._statistics.values() for head in statistic.heads}
+        heads = {head for _, heads in self._statistics.values() for head in heads}
         for split, rows in self._rows.items():
             frame = read_split(run, split, [f"score_{head}" for head in sorted(heads)])
             if len(frame) != rows:
                 raise _damage(run, f"it has {len(frame):,} rows of the {split} split, and should have {rows:,}")
-            for place, (metric, statistic) in enumerate(self._statistics.items()):
+            for place, (metric, (statistic, choices)) in enumerate(self._statistics.items()):
                 if split_of(metric) != split:
                     continue
-                head = next((head for head in statistic.heads if f"score_{head}" in frame.columns), None)
+                head = next((head for head in choices if f"score_{head}" in frame.columns), None)
                 if head is None:
-                    raise _damage(run, f"it should have the column score_{statistic.heads[-1]}")
+                    raise _damage(run, f"it should have the column score_{choices[-1]}")
                 try:
                     scores = frame[f"score_{head}"].to_numpy()
                     values[place], vector = statistic.measure(scores, self._resamples.get(split))
@@ -137,13 +139,14 @@ class Meter:
                     raise _damage(run, f"its scores give {metric} {values[place]:.6f}, the record has {recorded:.6f}")
         return values, vectors
 
-    def _parts(self, metric: str) -> list[str]:
+    def _parts(self, column: str) -> list[str]:
         """Return the metrics that a macro is the mean of; of any other metric, itself."""
-        name, split = metric.partition("@")[0], split_of(metric)
-        for prefix in ("auc", "gauc"):
-            if name == f"{prefix}_{MACRO}" and MACRO not in self.tasks:
-                return [marked(f"{prefix}_{task}", split) for task in self._binary]
-        return [metric]
+        name, split = column.partition("@")[0], split_of(column)
+        for metric in self._measured:
+            if metric.has_macro and name == f"{metric.name}_{MACRO}" and MACRO not in self.tasks:
+                columns = [f"{metric.name}_{task}" for task in self.tasks]
+                return [marked(column, split) for column in columns if column in self._recorded]
+        return [column]
 
     def _targets(self) -> dict[str, Target]:
         targets = {task: Target(task, None, (task,)) for task in self.tasks}
@@ -187,7 +190,7 @@ def load_rows(runs: Sequence[RunRecord], split: str) -> Rows:
         # Rows without a user are one user's; a dense rank begins at 1.
         users = frame["group"].rank("dense").fill_null(0).to_numpy().astype(np.int64)
         users -= users.min(initial=0)
-    return Rows(users, {task: frame[f"label_{task}"].to_numpy() for task in runs[0].tasks}, first.gauc_weight)
+    return Rows(users, {task: frame[f"label_{task}"].to_numpy() for task in runs[0].tasks})
 
 
 def read_split(run: RunRecord, split: str, columns: Sequence[str]) -> pl.DataFrame:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from funrec.comparison.compare import COUNTS, Comparison, rows
+from funrec.comparison.compare import Comparison, rows
 from funrec.comparison.differences import DELTA_M, Difference
 from funrec.comparison.exposures import Exposure, exposures
 from funrec.comparison.notes import ABOUT_MODELS
+from funrec.metrics import is_count
 from funrec.metrics.sorting import Array
 from funrec.runs.tables import render, render_blocks
 
@@ -87,7 +88,7 @@ def _mean(comparison: Comparison, variant: Any, metric: str) -> str | int | None
     values = comparison.values(variant, metric)
     if not values.size:
         return None
-    if metric.startswith(COUNTS):
+    if is_count(metric):
         return int(values[0])
     return mean_and_deviation(values)
 

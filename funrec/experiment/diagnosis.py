@@ -13,11 +13,11 @@ from funrec.data.arrays import PreparedData
 from funrec.data.preparation.checks import count_repeats
 from funrec.data.slicing import cut
 from funrec.experiment.evaluation import SUFFIXES, Scored
-from funrec.metrics.calibration import reliability_bins, sigmoid
+from funrec.metrics import Metric, evaluate
+from funrec.metrics.base import sigmoid
+from funrec.metrics.calibration import reliability_bins
 from funrec.metrics.diagnosis import Finding, find_problems
-from funrec.metrics.evaluate import evaluate
-from funrec.metrics.heads import HeadByLabel, Rows, head_by_label
-from funrec.metrics.leaks import auc_of_codes, auc_of_numbers
+from funrec.metrics.heads import HeadByLabel, Rows, auc_of_codes, auc_of_numbers, head_by_label
 from funrec.schema import Task
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def diagnose(data: PreparedData, scored: Sequence[Scored]) -> dict[str, Any]:
 def measure_slices(
     data: PreparedData,
     scored: Sequence[Scored],
-    gauc_weight: str,
+    metrics: Sequence[Metric],
     columns: Mapping[str, Mapping[str, pl.Series]],
 ) -> list[dict[str, Any]]:
     """Return the table's metrics on every slice of every evaluation split that has rows: the record's `slices`.
@@ -85,7 +85,7 @@ def measure_slices(
                 scores[places],
                 masks=None if split.rows.masks is None else np.asarray(split.rows.masks[places]),
                 groups=None if split.rows.groups is None else np.asarray(split.rows.groups[places]),
-                gauc_weight=gauc_weight,
+                metrics=metrics,
                 strict=False,
                 level="table",
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from funrec.data.arrays import PreparedData, SplitArrays
-from funrec.metrics.evaluate import Evaluation, evaluate
+from funrec.metrics import Evaluation, Metric, evaluate
 from funrec.runs import record
 from funrec.schema import Task
 
@@ -29,41 +29,42 @@ class Scored(NamedTuple):
 
 
 def measure_validation(
-    tasks: Sequence[Task], rows: SplitArrays, scores: dict[str, np.ndarray], gauc_weight: str
+    tasks: Sequence[Task], rows: SplitArrays, scores: dict[str, np.ndarray], metrics: Sequence[Metric]
 ) -> dict[str, float]:
     """Return the metrics that an epoch ends with; `rmse_macro`, their mean, where every task is regression."""
-    metrics = _evaluate(tasks, Scored("valid", rows, scores), gauc_weight, level="table").metrics
+    values = _evaluate(tasks, Scored("valid", rows, scores), metrics, level="table").metrics
     if all(task.kind == "regression" for task in tasks):
-        metrics["rmse_macro"] = float(np.mean([metrics[f"rmse_{task.name}"] for task in tasks]))
-    return metrics
+        values["rmse_macro"] = float(np.mean([values[f"rmse_{task.name}"] for task in tasks]))
+    return values
 
 
-def validation_metrics(tasks: Sequence[Task], has_groups: bool) -> list[str]:
+def validation_metrics(tasks: Sequence[Task], has_groups: bool, metrics: Sequence[Metric]) -> list[str]:
     """Return the names of what `measure_validation` gives."""
-    binary = [task.name for task in tasks if task.kind == "binary"]
-    names = [f"rmse_{task.name}" for task in tasks if task.kind == "regression"]
-    kinds = ("auc", "log_loss", *(("gauc", "val_user") if has_groups else ()))
-    names += [f"{kind}_{name}" for kind in kinds for name in binary]
-    names += ["rmse_macro"] if not binary else ["auc_macro", *(["gauc_macro"] if has_groups else [])]
-    return names
+    measured = [metric for metric in metrics if metric.each_epoch and (has_groups or not metric.needs_groups)]
+    names = [f"{metric.name}_{task.name}" for metric in measured for task in tasks if metric.kind == task.kind]
+    if all(task.kind == "regression" for task in tasks):
+        return [*names, "rmse_macro"]
+    return names + [f"{metric.name}_macro" for metric in measured if metric.has_macro]
 
 
-def evaluate_scored(tasks: Sequence[Task], scored: Sequence[Scored], gauc_weight: str, ndcg_k: int = 10) -> Evaluation:
+def evaluate_scored(tasks: Sequence[Task], scored: Sequence[Scored], metrics: Sequence[Metric]) -> Evaluation:
     """Return every metric of every evaluation split; those of the validation split carry no suffix."""
     result = Evaluation({}, {})
     for split in scored:
-        evaluation = _evaluate(tasks, split, gauc_weight, level="full", ndcg_k=ndcg_k)
+        evaluation = _evaluate(tasks, split, metrics, level="full")
         result.metrics.update(evaluation.metrics)
         result.absent.update(evaluation.absent)
     return result
 
 
-def evaluate_oracle(tasks: Sequence[Task], scored: Sequence[Scored], gauc_weight: str) -> dict[str, float] | None:
+def evaluate_oracle(
+    tasks: Sequence[Task], scored: Sequence[Scored], metrics: Sequence[Metric]
+) -> dict[str, float] | None:
     """Return the metrics of the true probabilities, where the dataset knows them: what no model can beat."""
     known = [split for split in scored if split.rows.oracle is not None]
     if not known:
         return None
-    metrics: dict[str, float] = {}
+    values: dict[str, float] = {}
     for split in known:
         probabilities = np.asarray(split.rows.oracle, np.float64)
         columns = [i for i in range(len(tasks)) if not np.isnan(probabilities[:, i]).any()]
@@ -75,11 +76,10 @@ def evaluate_oracle(tasks: Sequence[Task], scored: Sequence[Scored], gauc_weight
             else probabilities[:, i]
             for i in columns
         }
-        metrics |= _evaluate(binary, split._replace(scores=scores), gauc_weight, "table", columns).metrics
+        values |= _evaluate(binary, split._replace(scores=scores), metrics, "table", columns).metrics
         if len(columns) < len(tasks):
-            metrics.pop("auc_macro", None)
-            metrics.pop("gauc_macro", None)
-    return metrics
+            values = {name: value for name, value in values.items() if not name.partition("@")[0].endswith("_macro")}
+    return values
 
 
 def write_scored(folder: Path, data: PreparedData, scored: Sequence[Scored]) -> None:
@@ -111,10 +111,9 @@ def _take_keys(keys: pl.Series, codes: Sequence[np.ndarray | None]) -> Any:
 def _evaluate(
     tasks: Sequence[Task],
     split: Scored,
-    gauc_weight: str,
+    metrics: Sequence[Metric],
     level: str,
     columns: Sequence[int] | None = None,
-    ndcg_k: int = 10,
 ) -> Evaluation:
     rows = split.rows
     pick: Any = slice(None) if columns is None else list(columns)
@@ -131,9 +130,8 @@ def _evaluate(
         masks=None if rows.masks is None else np.asarray(rows.masks[:, pick]),
         groups=None if rows.groups is None else np.asarray(rows.groups),
         conditional=conditional or None,
-        gauc_weight=gauc_weight,
+        metrics=metrics,
         suffix=SUFFIXES.get(split.name, f"@{split.name}"),
         strict=split.name == "valid",
         level=level,
-        ndcg_k=ndcg_k,
     )

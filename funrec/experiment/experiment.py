@@ -24,6 +24,7 @@ from funrec.experiment.evaluation import (
 from funrec.experiment.fitting import Attempt, EpochHook, check_parts, train
 from funrec.experiment.run import Run
 from funrec.experiment.settings import check_settings
+from funrec.metrics import build_metrics
 from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.runs.folder import remove_temporary_files, remove_weights
@@ -207,7 +208,7 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     """Prepare, train, evaluate and diagnose; return the record."""
     started, clock = datetime.now(UTC), attempt.clock
     check_settings(config)
-    gauc_weight = config["metrics"]["gauc_weight"]
+    metrics = build_metrics(config["metrics"])
     dataset = build(config["dataset"], Dataset, "dataset")
     check_parts(config, dataset)
     data = prepare(dataset, cache_folder())
@@ -217,7 +218,7 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     trained = train(config, dataset, data, attempt)
 
     scored = [Scored(name, rows, trained.score(rows)) for name, rows in data.splits.items() if name != "train"]
-    evaluation = evaluate_scored(data.tasks, scored, gauc_weight, config["metrics"]["ndcg_k"])
+    evaluation = evaluate_scored(data.tasks, scored, metrics)
     write_scored(attempt.folder, data, scored)
     clock.lap("evaluate")
     for name, reason in evaluation.absent.items():
@@ -227,7 +228,7 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     diagnosis = {
         "diagnosis": diagnose(data, scored),
         "reliability": measure_reliability(data, scored),
-        "slices": measure_slices(data, scored, gauc_weight, slices),
+        "slices": measure_slices(data, scored, metrics, slices),
     }
     clock.lap("diagnose")
 
@@ -248,7 +249,7 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
         "tasks": [task.name for task in data.tasks],
         "metrics": evaluation.metrics,
         "absent": evaluation.absent,
-        "oracle": evaluate_oracle(data.tasks, scored, gauc_weight),
+        "oracle": evaluate_oracle(data.tasks, scored, metrics),
         **trained.fields,
         **diagnosis,
     }

@@ -15,6 +15,7 @@ from funrec.data.datasets.base import Dataset
 from funrec.data.inputs import save_inputs
 from funrec.data.preparation.checks import check_nesting
 from funrec.experiment.evaluation import measure_validation, validation_metrics
+from funrec.metrics import build_metrics
 from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.runs.provenance import origin
@@ -106,6 +107,7 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
         building.base_rates(rows, data.tasks, data.logit_offsets),
         building.count_lookups(rows, parts.model.layout) if parts.model.has_penalty else None,
     )
+    metrics = build_metrics(config["metrics"])
     scorer = building.Scorer(parts.model, parts.trainer.eval_batch_size)
     gates = building.GateMeter(parts.model)
     attempt.clock.lap("build")
@@ -117,7 +119,7 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
             parts.weighting,
             parts.optimizer,
             validate=lambda: (
-                measure_validation(data.tasks, valid, scorer.score(valid), config["metrics"]["gauc_weight"])
+                measure_validation(data.tasks, valid, scorer.score(valid), metrics)
                 | building.gate_columns(gates.measure(valid))
             ),
             folder=folder / "model",
@@ -151,4 +153,5 @@ def check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:
         load_tensorflow()
         from funrec.experiment import building
 
-        building.check_parts(config, dataset.tasks, validation_metrics(dataset.tasks, dataset.group is not None))
+        names = validation_metrics(dataset.tasks, dataset.group is not None, build_metrics(config["metrics"]))
+        building.check_parts(config, dataset.tasks, names)

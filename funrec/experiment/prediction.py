@@ -17,7 +17,7 @@ from funrec.data.datasets.files import PARQUET, file_kind, find_files, reading_e
 from funrec.data.features.encoding import missing_column
 from funrec.data.inputs import ModelInputs, load_inputs
 from funrec.experiment.building import Scorer, build_model
-from funrec.metrics.calibration import sigmoid
+from funrec.metrics.base import sigmoid
 from funrec.models.model import MultiTaskModel
 from funrec.runs import record as records
 from funrec.training.checkpoints import load_weights

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from funrec.metrics.gauc import check_gauc_weight
+from funrec.metrics import build_metrics
 from funrec.utils.errors import InputError, did_you_mean
 
 KEYS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "seed", "baselines", "tuned_on")
-METRIC_KEYS = ("gauc_weight", "ndcg_k", "slices")
+METRIC_KEYS = ("gauc_weight", "extra", "slices")
+#: Key that runs of version 0.1 have, whose NDCG was recorded unasked, over users with a positive row.
+FORMER_METRIC_KEYS = ("ndcg_k",)
 REPORT_KEYS = ("gates", "diagnosis", "slices")
 
 
@@ -21,7 +23,7 @@ def check_settings(config: Mapping[str, Any]) -> None:
     """
     groups = (
         ("", config, KEYS),
-        ("metrics.", config["metrics"], METRIC_KEYS),
+        ("metrics.", {key for key in config["metrics"] if key not in FORMER_METRIC_KEYS}, METRIC_KEYS),
         ("report.", config["report"], REPORT_KEYS),
     )
     for where, keys, known in groups:
@@ -30,15 +32,13 @@ def check_settings(config: Mapping[str, Any]) -> None:
                 raise InputError('experiment/*.yaml should begin with "# @package _global_". It does not.')
             if key not in known:
                 raise InputError(f"{where}{key}: no such key.{did_you_mean(key, known)}")
-    seed, depth, slices = config["seed"], config["metrics"]["ndcg_k"], config["metrics"]["slices"]
+    seed, slices = config["seed"], config["metrics"]["slices"]
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
         raise InputError(f"seed should be a whole number from 0 to {2**31 - 1}. Received: {seed}.")
     if not isinstance(config["baselines"], bool):
         raise InputError(f"baselines should be true or false. Received: {config['baselines']}.")
     if (split := config.get("tuned_on")) is not None and not (isinstance(split, str) and split.isidentifier()):
         raise InputError(f"tuned_on should be null or the name of a split, such as valid. Received: {split}.")
-    check_gauc_weight(config["metrics"]["gauc_weight"])
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-        raise InputError(f"metrics.ndcg_k should be a positive whole number. Received: {depth}.")
+    build_metrics(config["metrics"])
     if not isinstance(slices, list) or not all(isinstance(name, str | int) for name in slices):
         raise InputError(f"metrics.slices should list columns, such as [tab]. Received: {slices}.")

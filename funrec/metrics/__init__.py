@@ -1,19 +1,41 @@
 """Metrics with one definition each, in NumPy alone."""
 
 from funrec.metrics.auc import auc
-from funrec.metrics.evaluate import Evaluation, check_labels, evaluate, is_table_metric, table_columns
+from funrec.metrics.base import (
+    Metric,
+    TaskRows,
+    find_metric,
+    has_direction,
+    is_count,
+    is_higher_better,
+    is_table_metric,
+    sigmoid,
+    split_column,
+    table_columns,
+)
+from funrec.metrics.evaluate import Evaluation, build_metrics, check_labels, evaluate, standard_metrics
 from funrec.metrics.gauc import GroupAUC, group_auc, per_group_auc
 from funrec.metrics.sorting import UndefinedMetric
 
 __all__ = [
     "Evaluation",
     "GroupAUC",
+    "Metric",
+    "TaskRows",
     "UndefinedMetric",
     "auc",
+    "build_metrics",
     "check_labels",
     "evaluate",
+    "find_metric",
     "group_auc",
+    "has_direction",
+    "is_count",
+    "is_higher_better",
     "is_table_metric",
     "per_group_auc",
+    "sigmoid",
+    "split_column",
+    "standard_metrics",
     "table_columns",
 ]

@@ -1,11 +1,13 @@
-"""Metrics of one list of rows: exact AUC, average precision, log loss, root mean squared error."""
+"""Metrics of one ranked list of rows: exact AUC with its influence values, and average precision."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from funrec.metrics.sorting import Runs, UndefinedMetric, check_rows, sort_runs, undefined_reason
+from funrec.metrics.base import Metric, Sample, TaskRows
+from funrec.metrics.intervals import Resamples, small_sample
+from funrec.metrics.sorting import Array, Runs, UndefinedMetric, check_rows, sort_runs, undefined_reason
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -62,45 +64,115 @@ def pr_auc_of_runs(runs: Runs) -> float:
     return float(np.sum(runs.positives[hit] * (at_or_above[hit] / rows_at_or_above[hit])) / positives)
 
 
-def log_loss(labels: ArrayLike, logits: ArrayLike) -> float:
-    """Mean negative log likelihood of 0/1 labels under `p = sigmoid(logit)`, in nats, computed in log space.
+class AUC(Metric):
+    """See `auc`."""
 
-    A probability is never clipped: an infinite logit costs nothing where it is right and is infinitely wrong elsewhere.
+    name = "auc"
+    is_given_parent = True
+    has_macro = True
 
-    Args:
-        labels: 0/1 labels, `(rows,)`.
-        logits: Log odds, `(rows,)`.
+    def value(self, rows: TaskRows) -> float:
+        return auc_of_runs(rows.runs)
 
-    Raises:
-        UndefinedMetric: If there is no row.
-        ValueError: If lengths differ, a logit is NaN, or a label is neither 0 nor 1.
+    def statistic(self, sample: Sample) -> ClusteredAUC:
+        return ClusteredAUC(sample)
+
+
+class PRAUC(Metric):
+    """See `pr_auc`."""
+
+    name = "pr_auc"
+    in_table = False
+    each_epoch = False
+
+    def value(self, rows: TaskRows) -> float:
+        return pr_auc_of_runs(rows.runs)
+
+
+class ClusteredAUC:
+    """The AUC with how much each user moves it: placement values, summed by user.
+
+    `influence_u = sum over u's positives (V10 - AUC) / P + sum over u's negatives (V01 - AUC) / N`, where a positive's
+    placement V10 is the share of negatives below it and a negative's V01 the share of positives above it, ties counting
+    half (DeLong et al., Biometrics 1988; by cluster: Obuchowski, Biometrics 1997, whose three terms S10, S01 and S11
+    these squares expand to). The influence values of two models on the same rows may be subtracted: the sum of squares
+    is then the variance of the difference. One sort per model. With a row per user it is DeLong's.
+
+    Attributes:
+        count: Number of users among the rows.
+        undefined: Why there is no AUC (one label alone, no row); None if there is one.
     """
-    positive, logit_array = check_rows(labels, logits)
-    if not positive.size:
-        raise UndefinedMetric("Log loss", "there is no row")
-    margin = np.where(positive, -1.0, 1.0)
-    margin *= logit_array
-    return float(np.mean(np.logaddexp(0.0, margin)))
 
+    def __init__(self, sample: Sample) -> None:
+        users, units = sample.units, sample.num_units
+        positive, _ = check_rows(sample.labels, users)
+        self._sample, self._positive, self._users, self._units = sample, positive, users, units
+        self._positives = int(np.count_nonzero(positive))
+        self._negatives = positive.size - self._positives
+        self.undefined = undefined_reason(self._positives, self._negatives)
+        rows_of_user = np.bincount(users, minlength=units)
+        self.count = int(np.count_nonzero(rows_of_user))
+        if self.undefined is None:
+            positives_of_user = np.bincount(users[positive], minlength=units)
+            # What is taken off each user's sum of placements, per unit of AUC.
+            self._expected: Array = positives_of_user / self._positives
+            self._expected += (rows_of_user - positives_of_user) / self._negatives
 
-def rmse(labels: ArrayLike, predictions: ArrayLike) -> float:
-    """Root mean squared error, in the label's unit.
+    @property
+    def is_defined(self) -> bool:
+        """Whether both labels occur."""
+        return self.undefined is None
 
-    Args:
-        labels: Observed values, `(rows,)`.
-        predictions: Predicted values, `(rows,)`.
+    def measure(self, scores: Array, resamples: Resamples | None = None) -> tuple[float, Array]:
+        scores = self._sample.scored(scores).scores
+        value, influence = self.influence(scores)
+        if resamples is None:
+            return value, influence * small_sample(self.count)
+        order = np.argsort(scores)
+        positive, users, ascending = self._positive[order], self._users[order], scores[order]
+        negative_scores, positive_scores = ascending[~positive], ascending[positive]
+        below = np.searchsorted(negative_scores, positive_scores, side="left")
+        at_or_below = np.searchsorted(negative_scores, positive_scores, side="right")
+        return value, resamples.auc(users[positive], users[~positive], below, at_or_below)
 
-    Raises:
-        UndefinedMetric: If there is no row.
-        ValueError: If lengths differ or a value is NaN.
-    """
-    observed, predicted = np.asarray(labels, np.float64), np.asarray(predictions, np.float64)
-    if observed.ndim != 1 or observed.shape != predicted.shape:
-        raise ValueError(
-            f"labels and predictions should be of one length. Received: {observed.shape} and {predicted.shape}."
-        )
-    if not observed.size:
-        raise UndefinedMetric("RMSE", "there is no row")
-    if np.isnan(observed).any() or np.isnan(predicted).any():
-        raise ValueError("labels and predictions should not be NaN.")
-    return float(np.sqrt(np.mean(np.square(observed - predicted))))
+    def influence(self, scores: Array) -> tuple[float, Array]:
+        """Return the AUC and per-user influence values `float64 (units,)`, whose squares add up to its variance.
+
+        Args:
+            scores: Scores of the sample's rows, `(rows,)`.
+
+        Raises:
+            ValueError: If a score is NaN, or there is no AUC.
+        """
+        if self.undefined is not None:
+            raise ValueError(f"AUC is undefined: {self.undefined}.")
+        if scores.dtype.kind == "f" and np.isnan(scores).any():
+            raise ValueError("scores should not be NaN")
+        order = np.argsort(scores)
+        positive, users = self._positive[order], self._users[order]
+        beaten = self._count_beaten(positive, scores[order])
+        pairs = self._positives * self._negatives
+        value = float(beaten[positive].sum() / pairs)
+        return value, np.bincount(users, weights=beaten, minlength=self._units) / pairs - value * self._expected
+
+    def _count_beaten(self, positive: Array, ascending: Array) -> Array:
+        """Return, of sorted rows, how many of the other label stand on the right side of each, `float64 (rows,)`.
+
+        Of a positive row the negatives below it, of a negative row the positives above it; ties count half.
+        """
+        positives_before = np.cumsum(positive)
+        positives_before -= positive
+        negatives_before = np.arange(positive.size) - positives_before
+        beaten = np.where(positive, negatives_before, self._positives - positives_before).astype(np.float64)
+        is_tied = ascending[1:] == ascending[:-1]
+        if is_tied.any():
+            # Only rows that share their score, which are few as a rule: [start, end) are runs of them.
+            change = np.diff(is_tied.astype(np.int8), prepend=0, append=0)
+            starts, ends = np.flatnonzero(change == 1), np.flatnonzero(change == -1) + 1
+            tied_positives = positives_before[ends - 1] + positive[ends - 1] - positives_before[starts]
+            of_positive = negatives_before[starts] + (ends - starts - tied_positives) / 2
+            of_negative = self._positives - positives_before[starts] - tied_positives / 2
+            run = np.repeat(np.arange(starts.size), ends - starts)
+            row = np.arange(run.size) + np.repeat(starts - np.cumsum(ends - starts) + (ends - starts), ends - starts)
+            beaten[row] = np.where(positive[row], of_positive[run], of_negative[run])
+        return beaten

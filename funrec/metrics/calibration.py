@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from funrec.metrics.base import Metric, TaskRows
 from funrec.metrics.sorting import Array, UndefinedMetric, check_rows
 
 
@@ -23,11 +24,6 @@ class ReliabilityBins:
     predicted: Array
     observed: Array
     rows: Array
-
-
-def sigmoid(logits: ArrayLike) -> Array:
-    """Return `1 / (1 + exp(-logit))` in float64, without overflow at either end."""
-    return np.exp(-np.logaddexp(0.0, -np.asarray(logits, np.float64)))
 
 
 def predicted_over_observed(labels: ArrayLike, probabilities: ArrayLike) -> float:
@@ -91,6 +87,32 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, num_
     """
     bins = reliability_bins(labels, probabilities, num_bins)
     return float(np.dot(bins.rows, np.abs(bins.predicted - bins.observed)) / bins.rows.sum())
+
+
+class PredictedOverObserved(Metric):
+    """See `predicted_over_observed`."""
+
+    name = "ratio"
+    higher_is_better = None
+    needs_probabilities = True
+    in_table = False
+    each_epoch = False
+
+    def value(self, rows: TaskRows) -> float:
+        return predicted_over_observed(rows.labels, rows.probabilities)
+
+
+class ExpectedCalibrationError(Metric):
+    """See `expected_calibration_error`, of 10 bins."""
+
+    name = "ece"
+    higher_is_better = False
+    needs_probabilities = True
+    in_table = False
+    each_epoch = False
+
+    def value(self, rows: TaskRows) -> float:
+        return expected_calibration_error(rows.labels, rows.probabilities)
 
 
 def _check_probabilities(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from funrec.metrics.calibration import sigmoid
+from funrec.metrics.base import sigmoid
 from funrec.metrics.heads import FEWEST_UNITS, LEAST_MARGIN_EACH_WAY, NOISE, HeadByLabel, Rows
 from funrec.metrics.sorting import Array
 

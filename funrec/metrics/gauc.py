@@ -1,4 +1,4 @@
-"""AUC within each group (user), and its mean over groups."""
+"""AUC within each group (user), its mean over groups, and the number of groups behind it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from funrec.metrics.sorting import Array, UndefinedMetric, sort_runs
+from funrec.metrics.base import Entries, GroupMean, Metric, TaskRows
+from funrec.metrics.sorting import Array, Runs, UndefinedMetric, sort_runs
 from funrec.utils.errors import InputError, did_you_mean
 
 GAUC_WEIGHTS = ("impressions", "none", "positives")
@@ -79,7 +80,11 @@ def per_group_auc(groups: ArrayLike, labels: ArrayLike, scores: ArrayLike) -> Pe
 
     Args and errors are those of `group_auc`, save that no group with both labels is not an error.
     """
-    runs = sort_runs(labels, scores, groups)
+    return per_group_auc_of_runs(sort_runs(labels, scores, groups))
+
+
+def per_group_auc_of_runs(runs: Runs) -> PerGroupAUC:
+    """Return what `per_group_auc` does, of rows that `sort_runs` sorted by group."""
     starts = runs.group_starts
     if not starts.size:
         empty = np.zeros(0, np.int64)
@@ -97,6 +102,33 @@ def per_group_auc(groups: ArrayLike, labels: ArrayLike, scores: ArrayLike) -> Pe
     positives, negatives = positives[both], negatives[both]
     value = twice[both] / (2 * positives * negatives)
     return PerGroupAUC(runs.groups[both], value, positives + negatives, positives)
+
+
+class GAUC(GroupMean):
+    """See `group_auc`."""
+
+    name = "gauc"
+    has_macro = True
+
+    def __init__(self, weight: str = "impressions") -> None:
+        check_gauc_weight(weight)
+        self.weight = weight
+
+    def entries(self, rows: TaskRows) -> Entries:
+        found = per_group_auc_of_runs(rows.group_runs)
+        return Entries(found.auc, found.weights(self.weight), found.groups)
+
+
+class ValidUsers(Metric):
+    """The number of users with both labels, those behind a GAUC: a property of the rows, the same for every model."""
+
+    name = "val_user"
+    higher_is_better = None
+    is_count = True
+    needs_groups = True
+
+    def value(self, rows: TaskRows) -> int:
+        return int(per_group_auc_of_runs(rows.group_runs).auc.size)
 
 
 def check_gauc_weight(weight: str, name: str = "metrics.gauc_weight") -> None:

@@ -1,4 +1,4 @@
-"""Every head's scores against every task's labels."""
+"""What a diagnosis measures: every head's scores against every task's labels, and what a feature alone ranks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from funrec.metrics.placements import Placements
+from funrec.metrics.auc import ClusteredAUC, auc
+from funrec.metrics.base import Sample
 from funrec.metrics.sorting import Array
 from funrec.schema import Task
 
@@ -104,19 +105,43 @@ def head_by_label(rows: Rows) -> HeadByLabel:
     """
     columns = rows.binary()
     size = len(columns)
-    auc, gain, error = (np.full((size, size), np.nan) for _ in range(3))
+    values, gain, error = (np.full((size, size), np.nan) for _ in range(3))
     own_error, units = np.full(size, np.nan), np.zeros(size, np.int64)
     for place, label in enumerate(columns):
         picked = rows.of_task(label)
         positive = rows.labels[picked, label] == 1
-        placements = Placements(positive, *rows.units(picked))
-        units[place] = placements.count
-        if placements.undefined is not None:
+        statistic = ClusteredAUC(Sample(positive, *rows.units(picked), has_groups="user" in rows.holders))
+        units[place] = statistic.count
+        if not statistic.is_defined:
             continue
-        own, influence = placements.measure(rows.scores[picked, label])
+        own, influence = statistic.influence(rows.scores[picked, label])
         own_error[place] = np.linalg.norm(influence)
         for other, head in enumerate(columns):
-            value, its = (own, influence) if head == label else placements.measure(rows.scores[picked, head])
-            auc[other, place], gain[other, place] = value, value - own
+            value, its = (own, influence) if head == label else statistic.influence(rows.scores[picked, head])
+            values[other, place], gain[other, place] = value, value - own
             error[other, place] = np.linalg.norm(its - influence)
-    return HeadByLabel(tuple(rows.tasks[column].name for column in columns), auc, gain, error, own_error, units)
+    return HeadByLabel(tuple(rows.tasks[column].name for column in columns), values, gain, error, own_error, units)
+
+
+def auc_of_codes(train_codes: Array, train_labels: Array, codes: Array, labels: Array) -> float:
+    """Return the AUC of a categorical feature alone: every code scores its rate of positives in training.
+
+    Rates are drawn to the overall one by one row's worth, so that a code seen once is no certainty.
+
+    Args:
+        train_codes: Codes from 0, `(train rows,)`.
+        train_labels: 0/1 labels, `(train rows,)`.
+        codes: Of the rows to rank, `(rows,)`.
+        labels: Their labels, of both kinds, `(rows,)`.
+    """
+    size = int(max(train_codes.max(initial=0), codes.max(initial=0))) + 1
+    rows = np.bincount(train_codes, minlength=size)
+    positives = np.bincount(train_codes, weights=train_labels, minlength=size)
+    rate = float(train_labels.mean()) if train_labels.size else 0.0
+    return auc(labels, ((positives + rate) / (rows + 1))[codes])
+
+
+def auc_of_numbers(numbers: Array, labels: Array) -> float:
+    """Return the AUC of a numeric feature alone, be it high or low where the label is 1; rows as above."""
+    value = auc(labels, numbers)
+    return max(value, 1 - value)

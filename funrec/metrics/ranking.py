@@ -1,64 +1,111 @@
-"""Ranking metrics of the top of each group's list."""
+"""How much of what a user liked stands at the top of that user's list: NDCG and recall of the first k rows.
+
+Both are unweighted means over users. By default a user counts whose rows have both labels, as in GAUC (`val_user` says
+how many these are): where every row is positive any order is perfect. Rows of one score stand in every order equally
+often, and the metric is the exact expectation over these orders.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import abstractmethod
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from funrec.metrics.sorting import UndefinedMetric, sort_runs
+from funrec.metrics.base import Entries, GroupMean, TaskRows
+from funrec.metrics.sorting import Array
+from funrec.utils.errors import InputError, did_you_mean
 
-
-@dataclass(frozen=True, slots=True)
-class GroupNDCG:
-    """A mean of NDCG over groups.
-
-    Attributes:
-        value: The mean.
-        groups: Number of groups with a positive row: those behind `value`.
-    """
-
-    value: float
-    groups: int
+USERS = ("both_labels", "any_positive")
 
 
-def ndcg_at_k(groups: ArrayLike, labels: ArrayLike, scores: ArrayLike, k: int) -> GroupNDCG:
-    """Mean normalised discounted cumulative gain of the first `k` rows of each group, over groups with a positive row.
-
-    `DCG@k = sum_{r=1..k} label_r / log2(r + 1)`, `NDCG = DCG / DCG of the best order` (Jarvelin and Kekalainen, TOIS
-    2002). Rows of one score share the mean discount of the places they hold (McSherry and Najork, ECIR 2008), as in
-    scikit-learn.
+class MeanAtK(GroupMean):
+    """A mean over users of what the first `k` rows of a list give.
 
     Args:
-        groups: The group (user) of every row, of any type that sorts, `(rows,)`.
-        labels: 0/1 labels, `(rows,)`.
-        scores: Scores of any scale, the higher the likelier, `(rows,)`.
         k: Length of the list that counts.
-
-    Raises:
-        UndefinedMetric: If no label is 1.
-        ValueError: If `k` is not positive, lengths differ, a score or group is NaN, or a label is neither 0 nor 1.
+        users: Which users count: with `both_labels`, or with `any_positive` row, which then ends the name.
     """
-    if k < 1:
-        raise ValueError(f"k should be positive. Received: {k}.")
-    runs = sort_runs(labels, scores, groups)
-    starts = runs.group_starts
-    if not starts.size or not runs.positives.any():
-        raise UndefinedMetric(f"NDCG@{k}", "no label is 1")
-    rows = runs.positives + runs.negatives
-    rows_through = np.cumsum(rows)
-    rows_in_group = np.add.reduceat(rows, starts)
-    group_of_run = np.repeat(np.arange(starts.size), np.diff(starts, append=rows.size))
-    # Places are counted from the top: a run of positives stands below all higher runs, among its tied negatives.
-    first_place = np.cumsum(rows_in_group)[group_of_run] - rows_through
-    tied = runs.positives + runs.tied_negatives
-    discounts = 1 / np.log2(np.arange(2, min(k, int(rows_in_group.max())) + 2))
-    total = np.concatenate(([0.0], np.cumsum(discounts)))
-    deepest = total.size - 1
-    share = total[np.minimum(first_place + tied, deepest)] - total[np.minimum(first_place, deepest)]
-    gain = np.add.reduceat(runs.positives * share / np.maximum(tied, 1), starts)
-    positives = np.add.reduceat(runs.positives, starts)
-    has_positive = positives > 0
-    best = total[np.minimum(positives[has_positive], deepest)]
-    return GroupNDCG(float(np.mean(gain[has_positive] / best)), int(has_positive.sum()))
+
+    stem: str
+    has_macro = True
+
+    def __init__(self, k: int = 10, users: str = "both_labels") -> None:
+        where = f"metrics.extra.{self.stem}_k"
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise InputError(f"{where}.k should be a positive whole number, or a list of them. Received: {k}.")
+        if users not in USERS:
+            raise InputError(
+                f"{where}.users should be one of {', '.join(USERS)}. Received: {users}.{did_you_mean(users, USERS)}"
+            )
+        self.k = k
+        self.needs_both_labels = users == "both_labels"
+        self.name = f"{self.stem}_{k}" + ("" if self.needs_both_labels else f"_{users}")
+        self.undefined = "no group has both labels" if self.needs_both_labels else "no label is 1"
+
+    def entries(self, rows: TaskRows) -> Entries:
+        runs = rows.group_runs
+        starts = runs.group_starts
+        if not starts.size:
+            return Entries(np.zeros(0), units=runs.groups)
+        positives = np.add.reduceat(runs.positives, starts)
+        counted = positives > 0
+        if self.needs_both_labels:
+            counted &= np.add.reduceat(runs.negatives, starts) > 0
+        # Places are counted from the top: a run of positives stands below all higher runs, among its tied negatives.
+        sizes = runs.positives + runs.negatives
+        rows_through = np.cumsum(sizes)
+        ends = np.append(starts[1:], sizes.size) - 1
+        first = np.repeat(rows_through[ends], np.diff(starts, append=sizes.size)) - rows_through
+        gains = np.add.reduceat(self.gains(runs.positives, first, runs.positives + runs.tied_negatives), starts)
+        return Entries(gains[counted] / self.best(positives[counted]), units=runs.groups[counted])
+
+    @abstractmethod
+    def gains(self, positives: Array, first: Array, tied: Array) -> Array:
+        """Return what every run of equal rows adds to its list's gain, in expectation, `float64 (runs,)`.
+
+        Args:
+            positives: Positive rows of the run, `(runs,)`.
+            first: The place of the first row of its score, from 0, `(runs,)`.
+            tied: Number of rows of its score, `(runs,)`; zero or more, as a run of negatives counts no row.
+        """
+
+    @abstractmethod
+    def best(self, positives: Array) -> Array:
+        """Return the gain that 1 stands for, for lists with so many positive rows, `float64 (groups,)`."""
+
+
+class RecallAtK(MeanAtK):
+    """`recall@k = positive rows among a user's first k / positive rows of the user`."""
+
+    stem = "recall_at"
+    pattern = r"recall_at_\d+(?:_any_positive)?"
+
+    def gains(self, positives: Array, first: Array, tied: Array) -> Array:
+        return positives * np.clip(self.k - first, 0, tied) / np.maximum(tied, 1)
+
+    def best(self, positives: Array) -> Array:
+        return positives
+
+
+class NDCGAtK(MeanAtK):
+    """`DCG@k = sum_{r=1..k} label_r / log2(r + 1)`, `NDCG@k = DCG@k / DCG@k of the best order`.
+
+    Jarvelin and Kekalainen, TOIS 2002; ties as in McSherry and Najork, ECIR 2008, and in scikit-learn.
+    """
+
+    stem = "ndcg_at"
+    pattern = r"ndcg_at_\d+(?:_any_positive)?"
+
+    def gains(self, positives: Array, first: Array, tied: Array) -> Array:
+        through = self._discounts_through(int((first + tied).max(initial=0)))
+        deepest = through.size - 1
+        held = through[np.minimum(first + tied, deepest)] - through[np.minimum(first, deepest)]
+        return positives * held / np.maximum(tied, 1)
+
+    def best(self, positives: Array) -> Array:
+        through = self._discounts_through(int(positives.max(initial=0)))
+        return through[np.minimum(positives, through.size - 1)]
+
+    def _discounts_through(self, places: int) -> Array:
+        """Return the sum of the discounts of the first so many places, at most k, beginning with 0."""
+        return np.concatenate(([0.0], np.cumsum(1 / np.log2(np.arange(2, min(self.k, places) + 2)))))

@@ -16,9 +16,9 @@ import numpy as np
 from plotly import graph_objects as go
 
 from funrec.comparison.compare import Comparison
-from funrec.comparison.differences import is_higher_better
 from funrec.comparison.measuring import TEST, VALID, marked, split_of
 from funrec.comparison.variants import RunRecord, Variant
+from funrec.metrics import is_higher_better
 
 #: Mid tones that stand out on white and on black; runs of one variant share one.
 COLOURS = (

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from funrec.comparison.compare import COUNTS, Comparison
-from funrec.comparison.differences import DELTA_M, Difference, is_higher_better
+from funrec.comparison.compare import Comparison
+from funrec.comparison.differences import DELTA_M, Difference
 from funrec.comparison.exposures import exposures
 from funrec.comparison.significance import Estimate
 from funrec.comparison.text import EXPOSURE_TITLE, behind, signed
 from funrec.comparison.variants import Variant
+from funrec.metrics import is_count, is_higher_better
 
 MARKS = {"better": "▲", "worse": "▼", "cannot tell": "≈"}
 
@@ -65,7 +66,7 @@ class Table:
 
 def comparison_table(comparison: Comparison) -> Table:
     """Return the mean of every shown metric over each variant's seeds, with its interval."""
-    metrics = [metric for metric in comparison.metrics if not metric.startswith(COUNTS)]
+    metrics = [metric for metric in comparison.metrics if not is_count(metric)]
     settings = list(dict.fromkeys(key for variant in comparison.variants for key in variant.settings))
     columns, by_metric = [], []
     for metric in metrics:

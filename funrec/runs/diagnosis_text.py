@@ -7,7 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from funrec.metrics import table_columns
+from funrec.metrics import is_count, table_columns
 from funrec.runs.tables import render
 
 NOT_RECORDED = "This run's record has none: it was made before runs were diagnosed."
@@ -54,7 +54,7 @@ def render_slices(record: Mapping[str, Any]) -> str:
             "slice": part["slice"],
             "value": part["value"],
             "rows": part["rows"],
-            **{name: value for name, value in part["metrics"].items() if not name.startswith("val_user_")},
+            **{name: value for name, value in part["metrics"].items() if not is_count(name)},
         }
         for part in slices
     ]
@@ -71,7 +71,7 @@ def _exposures(metrics: Mapping[str, float]) -> list[str]:
     rows = [
         [name, f"{metrics[name]:.4f}", f"{metrics[other]:.4f}", f"{metrics[other] - metrics[name]:+.4f}"]
         for name, other in pairs
-        if not name.startswith("val_user_")
+        if not is_count(name)
     ]
     if not rows:
         return []

@@ -11,13 +11,10 @@ from typing import Any
 
 from tabulate import tabulate
 
-from funrec.metrics import table_columns
+from funrec.metrics import is_table_metric, split_column, table_columns
 from funrec.utils.errors import InputError, did_you_mean
 
 FORMATS = ("grid", "github", "latex", "csv")
-
-#: The metrics of the default table, in the order in which a table of one row per task has them.
-TASK_COLUMNS = ("auc", "gauc", "rmse", "val_user")
 
 MACRO = "macro"
 
@@ -129,9 +126,8 @@ def render_blocks(
 
 def _split_metrics(names: Collection[str]) -> dict[str, tuple[str, str]]:
     """Return `{column: (metric, target)}` of the columns that are metrics; a target is `<task or macro>[@split]`."""
-    targets = dict.fromkeys(
-        name.removeprefix(f"{metric}_") for name in names for metric in TASK_COLUMNS if name.startswith(f"{metric}_")
-    )
+    known = {name: split_column(name) for name in names}
+    targets = dict.fromkeys(found[2] for name, found in known.items() if found and is_table_metric(name))
     split = {}
     for name in names:
         # The longest first: `auc_is_like` is not the metric `auc_is` of a task `like`.
@@ -156,7 +152,9 @@ def _text(rows: Sequence[Row], columns: Sequence[str], metrics: Collection[str],
 def _text_by_task(rows: Sequence[Row], columns: Sequence[str], metrics: Mapping[str, tuple[str, str]]) -> str:
     pairs = [metrics[name] for name in columns if name in metrics]
     leading = [name for name in columns if name not in metrics] if len(rows) > 1 else []
-    kinds = sorted(dict.fromkeys(metric for metric, _ in pairs), key=_place_of_metric)
+    # Those of the default table come first, by name.
+    kinds = sorted(dict.fromkeys(metric for metric, _ in pairs if is_table_metric(f"{metric}_{MACRO}")))
+    kinds += [metric for metric in dict.fromkeys(metric for metric, _ in pairs) if metric not in kinds]
     targets = sorted({target for _, target in pairs}, key=_place_of_target)
     long_rows = []
     for row in rows:
@@ -165,10 +163,6 @@ def _text_by_task(rows: Sequence[Row], columns: Sequence[str], metrics: Mapping[
             if values:
                 long_rows.append({**{name: row.get(name) for name in leading}, "task": target, **values})
     return _text(long_rows, [*leading, "task", *kinds], kinds, "grid")
-
-
-def _place_of_metric(metric: str) -> int:
-    return TASK_COLUMNS.index(metric) if metric in TASK_COLUMNS else len(TASK_COLUMNS)
 
 
 def _place_of_target(target: str) -> tuple[str, bool, str]:

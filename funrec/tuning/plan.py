@@ -14,6 +14,7 @@ from typing import Any
 from funrec.config.build import ALLOW_VARIABLE, build
 from funrec.config.compose import compose, compose_with_choices, parse_override
 from funrec.data.datasets.base import Dataset
+from funrec.metrics import build_metrics
 from funrec.tuning.settings import Settings, check_objectives, epoch_metrics, read_settings
 from funrec.tuning.space import (
     NOT_TO_SEARCH,
@@ -177,13 +178,14 @@ def _check_objectives(settings: Settings, config: Mapping[str, Any], notes: list
     """Check that runs report the objectives, and note where there is nothing to prune by."""
     dataset = build(config["dataset"], Dataset, "dataset")
     has_groups = dataset.group is not None
-    check_objectives(settings.objectives, dataset.tasks, has_groups, config["metrics"]["ndcg_k"])
+    metrics = build_metrics(config["metrics"])
+    check_objectives(settings.objectives, dataset.tasks, has_groups, metrics)
     if settings.pruner == "none":
         return settings
     first = next(iter(settings.objectives))
     if len(settings.objectives) > 1:
         notes.append("No pruning: Optuna prunes by one objective, and there are several.")
-    elif first not in epoch_metrics(dataset.tasks, has_groups):
+    elif first not in epoch_metrics(dataset.tasks, has_groups, metrics):
         notes.append(f"No pruning: {first} is measured at the end of a run, not after every epoch.")
     elif config["trainer"]["epochs"] == 1:
         notes.append("No pruning: runs have one epoch.")

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from funrec.comparison.differences import is_higher_better
 from funrec.experiment.evaluation import validation_metrics
-from funrec.metrics import evaluate
+from funrec.metrics import Metric, evaluate, has_direction, is_higher_better
 from funrec.schema import Task
 from funrec.utils.errors import InputError, did_you_mean
 
@@ -20,9 +19,6 @@ SAMPLERS = ("tpe", "random", "grid", "gp")
 PRUNERS = ("none", "median", "hyperband")
 DIRECTIONS = ("max", "min")
 DEFAULT = "auc_macro"
-
-#: What neither more nor less of is better: a count, and a ratio that should be 1.
-NO_OBJECTIVES = ("val_user_", "ratio_")
 
 
 @dataclass(frozen=True)
@@ -95,13 +91,15 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
     return Settings(objectives=objectives, **given)
 
 
-def check_objectives(objectives: Collection[str], tasks: Sequence[Task], has_groups: bool, ndcg_k: int) -> None:
+def check_objectives(
+    objectives: Collection[str], tasks: Sequence[Task], has_groups: bool, metrics: Sequence[Metric]
+) -> None:
     """Check that every run reports the objectives.
 
     Raises:
         InputError: If it does not, with the nearest metric.
     """
-    known = reported_metrics(tasks, has_groups, ndcg_k)
+    known = reported_metrics(tasks, has_groups, metrics)
     for name in objectives:
         if name in known:
             continue
@@ -113,18 +111,18 @@ def check_objectives(objectives: Collection[str], tasks: Sequence[Task], has_gro
         raise InputError(f"search.objectives: no run reports {name}.{did_you_mean(name, known)}")
 
 
-def reported_metrics(tasks: Sequence[Task], has_groups: bool, ndcg_k: int) -> list[str]:
+def reported_metrics(tasks: Sequence[Task], has_groups: bool, metrics: Sequence[Metric]) -> list[str]:
     """Return the metrics of a run's validation split that can be an objective."""
     labels = np.tile(np.array([[0.0], [1.0]], np.float32), (2, len(tasks)))
     groups = np.zeros(len(labels), np.int64) if has_groups else None
-    found = evaluate(tasks, labels, labels, groups=groups, ndcg_k=ndcg_k)
-    undefined = () if has_groups else ("gauc_",)
-    return [name for name in (*found.metrics, *found.absent) if not name.startswith((*NO_OBJECTIVES, *undefined))]
+    measured = [metric for metric in metrics if has_groups or not metric.needs_groups]
+    found = evaluate(tasks, labels, labels, groups=groups, metrics=measured)
+    return [name for name in (*found.metrics, *found.absent) if has_direction(name)]
 
 
-def epoch_metrics(tasks: Sequence[Task], has_groups: bool) -> list[str]:
+def epoch_metrics(tasks: Sequence[Task], has_groups: bool, metrics: Sequence[Metric]) -> list[str]:
     """Return the metrics that every epoch ends with, which alone a pruner can go by."""
-    return [name for name in validation_metrics(tasks, has_groups) if not name.startswith(NO_OBJECTIVES)]
+    return [name for name in validation_metrics(tasks, has_groups, metrics) if has_direction(name)]
 
 
 def _read_objectives(given: Any) -> dict[str, str]:

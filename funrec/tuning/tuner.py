@@ -16,6 +16,7 @@ from funrec.data.datasets.base import Dataset
 from funrec.experiment.baselines import is_popularity
 from funrec.experiment.evaluation import validation_metrics
 from funrec.experiment.settings import check_settings
+from funrec.metrics import build_metrics
 from funrec.runs import folder as run_folder
 from funrec.tuning.plan import Plan, differences, make_plan, read_plan
 from funrec.tuning.progress import StudyProgress
@@ -179,4 +180,5 @@ def _check_config(config: Mapping[str, Any]) -> None:
     load_tensorflow()
     from funrec.experiment import building
 
-    building.check_parts(config, dataset.tasks, validation_metrics(dataset.tasks, dataset.group is not None))
+    names = validation_metrics(dataset.tasks, dataset.group is not None, build_metrics(config["metrics"]))
+    building.check_parts(config, dataset.tasks, names)

@@ -17,7 +17,7 @@ from funrec import InputError, Run, load_run, run_experiment
 from funrec.config.build import build
 from funrec.config.compose import compose
 from funrec.data.datasets.base import Dataset
-from funrec.metrics.calibration import sigmoid
+from funrec.metrics.base import sigmoid
 from funrec.runs.record import read_predictions
 
 SMALL = (

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.metrics import log_loss as reference_log_loss
 
 from funrec import metrics
-from funrec.metrics.auc import auc, log_loss, pr_auc, rmse
+from funrec.metrics.auc import ClusteredAUC, auc, pr_auc
+from funrec.metrics.base import Sample
 from funrec.metrics.sorting import UndefinedMetric
 
 
@@ -146,28 +146,54 @@ def test_pr_auc_needs_positives_alone():
         pr_auc([0, 0], [0.3, 0.2])
 
 
-def test_log_loss_equals_scikit_learn():
-    labels, logits = draw()
-    reference = reference_log_loss(labels, 1 / (1 + np.exp(-logits.astype(np.float64))))
-    assert log_loss(labels, logits) == pytest.approx(reference, abs=1e-12)
+def clustered(positive: np.ndarray, users: np.ndarray, units: int) -> ClusteredAUC:
+    return ClusteredAUC(Sample(positive, users, units, has_groups=True))
 
 
-def test_log_loss_does_not_clip_extreme_logits():
-    assert log_loss([1, 0], [800.0, 800.0]) == pytest.approx(400.0)
-    assert log_loss([1, 0], [np.inf, -np.inf]) == 0.0
-    assert log_loss([1, 0], [np.inf, np.inf]) == np.inf
-    with pytest.raises(UndefinedMetric, match="no row"):
-        log_loss([], [])
+def draw_users(rows: int = 400, users: int = 40, digits: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    positive = random.random(rows) < 0.3
+    scores = (positive + random.normal(size=rows)).round(digits).astype(np.float32)
+    return positive, scores, random.integers(0, users, rows)
 
 
-def test_rmse_is_the_hand_computed_value():
-    assert rmse([1.0, 2.0, 3.0], [1.0, 4.0, 2.0]) == pytest.approx(np.sqrt(5 / 3))
-    with pytest.raises(UndefinedMetric, match="no row"):
-        rmse([], [])
-    with pytest.raises(ValueError, match="of one length"):
-        rmse([1.0], [1.0, 2.0])
-    with pytest.raises(ValueError, match="NaN"):
-        rmse([1.0], [np.nan])
+@pytest.mark.parametrize("digits", [0, 1, 8])
+def test_influence_is_every_users_part_in_all_pairs(digits: int) -> None:
+    positive, scores, users = draw_users(digits=digits)
+    high, low = scores[positive][:, None], scores[~positive][None, :]
+    kernel = (high > low) + 0.5 * (high == low)
+    value, influence = clustered(positive, users, 41).influence(scores)
+    assert value == pytest.approx(kernel.mean(), abs=1e-12)
+    for user in range(41):
+        of_positives = kernel[users[positive] == user] - value
+        of_negatives = kernel[:, users[~positive] == user] - value
+        assert influence[user] == pytest.approx((of_positives.sum() + of_negatives.sum()) / kernel.size, abs=1e-12)
+
+
+def test_users_are_the_sampling_unit() -> None:
+    """Rows that come in threes say no more than the rows once: the same error, not one smaller by the root of 3."""
+    positive, scores, users = draw_users()
+    value, influence = clustered(positive, users, 40).influence(scores)
+    thrice, its = clustered(np.repeat(positive, 3), np.repeat(users, 3), 40).influence(np.repeat(scores, 3))
+    assert value == pytest.approx(thrice, abs=1e-12)
+    assert value == pytest.approx(auc(positive, scores), abs=1e-12)
+    assert np.linalg.norm(influence) == pytest.approx(np.linalg.norm(its), rel=1e-9)
+    assert influence.sum() == pytest.approx(0, abs=1e-12)
+
+
+def test_users_among_the_rows_are_counted_and_one_label_alone_has_no_auc() -> None:
+    statistic = clustered(np.array([True, True]), np.array([3, 3]), 9)
+    assert statistic.count == 1
+    assert statistic.undefined == "every label is 1"
+    with pytest.raises(ValueError, match="AUC is undefined: every label is 1"):
+        statistic.measure(np.array([0.5, 0.7]))
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    positive, scores, users = draw_users()
+    scores[7] = np.nan
+    with pytest.raises(ValueError, match="should not be NaN"):
+        clustered(positive, users, 40).influence(scores)
 
 
 def test_importing_metrics_loads_no_heavy_library():

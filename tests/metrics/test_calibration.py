@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
+from funrec.metrics.base import sigmoid
 from funrec.metrics.calibration import (
     expected_calibration_error,
     predicted_over_observed,
     reliability_bins,
-    sigmoid,
 )
 from funrec.metrics.sorting import UndefinedMetric
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from funrec.metrics import auc
-from funrec.metrics.calibration import sigmoid
+from funrec.metrics.base import sigmoid
 from funrec.metrics.diagnosis import Finding, find_problems
 from funrec.metrics.heads import HeadByLabel, Rows, head_by_label
 from funrec.schema import Task

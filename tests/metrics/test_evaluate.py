@@ -3,17 +3,34 @@
 import numpy as np
 import pytest
 
-from funrec.metrics.auc import auc, log_loss, pr_auc, rmse
-from funrec.metrics.calibration import expected_calibration_error, predicted_over_observed, sigmoid
-from funrec.metrics.evaluate import check_labels, evaluate, is_table_metric, table_columns
+from funrec.metrics import (
+    TaskRows,
+    build_metrics,
+    check_labels,
+    evaluate,
+    is_table_metric,
+    standard_metrics,
+    table_columns,
+)
+from funrec.metrics.auc import auc, pr_auc
+from funrec.metrics.base import sigmoid
+from funrec.metrics.calibration import expected_calibration_error, predicted_over_observed
+from funrec.metrics.errors import RMSE, LogLoss
 from funrec.metrics.gauc import GAUC_WEIGHTS, group_auc
-from funrec.metrics.ranking import ndcg_at_k
 from funrec.schema import Task
 from funrec.utils.errors import InputError
 
 CLICK, LIKE = Task("is_click"), Task("is_like", after="is_click")
 WATCH = Task("watch_seconds", kind="regression")
 TASKS = (CLICK, LIKE, WATCH)
+
+
+def log_loss(labels, logits):
+    return LogLoss().value(TaskRows(labels, logits))
+
+
+def rmse(labels, predictions):
+    return RMSE().value(TaskRows(labels, predictions))
 
 
 @pytest.fixture
@@ -42,7 +59,6 @@ def test_every_metric_has_its_name_and_value(rows):
             f"pr_auc_{name}": pr_auc(task_labels, logits),
             f"ratio_{name}": predicted_over_observed(task_labels, sigmoid(logits)),
             f"ece_{name}": expected_calibration_error(task_labels, sigmoid(logits)),
-            f"ndcg_10_{name}": ndcg_at_k(groups, task_labels, logits, 10).value,
         }
     for metric in ("auc", "gauc"):
         expected[f"{metric}_macro"] = (expected[f"{metric}_is_click"] + expected[f"{metric}_is_like"]) / 2
@@ -63,13 +79,13 @@ def test_order_of_tasks_changes_no_value(rows):
 @pytest.mark.parametrize("weight", GAUC_WEIGHTS)
 def test_gauc_weight_reaches_gauc(rows, weight):
     labels, scores, groups = rows
-    result = evaluate(TASKS, labels, scores, groups=groups, gauc_weight=weight)
+    result = evaluate(TASKS, labels, scores, groups=groups, metrics=standard_metrics(weight))
     assert result.metrics["gauc_is_click"] == group_auc(groups, labels[:, 0], scores[:, 0], weight).value
 
 
-def test_an_unknown_gauc_weight_is_named_as_in_the_config(rows):
+def test_an_unknown_gauc_weight_is_named_as_in_the_config():
     with pytest.raises(InputError, match=r"metrics.gauc_weight should be one of .* Did you mean positives\?"):
-        evaluate(TASKS, *rows[:2], gauc_weight="positive")
+        build_metrics({"gauc_weight": "positive"})
 
 
 def test_masked_rows_have_no_say(rows):
@@ -157,7 +173,6 @@ def test_on_another_split_undefined_metrics_are_absent_with_reasons(rows):
         "auc_macro@random": "no auc_is_like: every label is 0",
         "gauc_is_like@random": "no group has both labels",
         "gauc_macro@random": "no gauc_is_like: no group has both labels",
-        "ndcg_10_is_like@random": "no label is 1",
         "pr_auc_is_like@random": "every label is 0",
         "ratio_is_like@random": "no label is 1",
     }
@@ -187,7 +202,7 @@ def test_the_quick_look_gives_the_same_values_for_less(rows):
     assert set(table_columns(full)) <= set(quick)
     assert set(full) - set(quick) == {
         "auc_is_like_given_is_click",
-        *(f"{metric}_{task}" for metric in ("pr_auc", "ratio", "ece", "ndcg_10") for task in ("is_click", "is_like")),
+        *(f"{metric}_{task}" for metric in ("pr_auc", "ratio", "ece") for task in ("is_click", "is_like")),
     }
 
 
@@ -236,3 +251,44 @@ def test_nan_scores_are_never_a_metric(rows):
     scores[3, 1] = np.nan
     with pytest.raises(ValueError, match="1 NaN"):
         evaluate(TASKS, labels, scores, strict=False)
+
+
+RECALL = {"_target_": "funrec.metrics.ranking.RecallAtK", "k": [1, 3], "users": "both_labels"}
+
+
+def test_every_k_of_a_list_is_a_column_with_a_macro(rows):
+    labels, scores, groups = rows
+    measured = build_metrics({"gauc_weight": "none", "extra": {"recall_at_k": RECALL}})
+    result = evaluate(TASKS, labels, scores, groups=groups, metrics=measured, level="table").metrics
+    assert [name for name in result if name.startswith("recall")] == [
+        "recall_at_1_is_click",
+        "recall_at_3_is_click",
+        "recall_at_1_is_like",
+        "recall_at_3_is_like",
+        "recall_at_1_macro",
+        "recall_at_3_macro",
+    ]
+    assert result["recall_at_3_macro"] == (result["recall_at_3_is_click"] + result["recall_at_3_is_like"]) / 2
+    assert {"recall_at_3_is_like", "recall_at_3_macro"} <= set(table_columns(result))
+    without = evaluate(TASKS, labels, scores, metrics=measured)
+    assert without.absent["recall_at_1_macro"] == without.absent["recall_at_3_is_like"] == "no group column"
+
+
+def test_two_metrics_of_one_name_are_refused():
+    with pytest.raises(
+        InputError, match=r"metrics.extra.b should give metrics of different names. Twice: recall_at_3."
+    ):
+        build_metrics({"extra": {"a": RECALL, "b": RECALL | {"k": 3}}})
+
+
+def test_what_is_not_a_metric_is_refused():
+    with pytest.raises(InputError, match=r"metrics.extra.recall._target_ should be a Metric"):
+        build_metrics({"extra": {"recall": {"_target_": "funrec.metrics.evaluate.Evaluation"}}})
+
+
+def test_scores_that_are_no_log_odds_have_no_metric_that_needs_them(rows):
+    labels, scores, groups = rows
+    result = evaluate(TASKS, labels, scores, groups=groups, uncalibrated={"is_like"})
+    names = ("log_loss_is_like", "ratio_is_like", "ece_is_like")
+    assert result.absent == dict.fromkeys(names, "its scores are not log odds")
+    assert "log_loss_is_click" in result.metrics and "auc_is_like" in result.metrics

@@ -1,38 +1,113 @@
-"""Ranking metrics of the top of a list, against a loop of scikit-learn over groups."""
+"""Ranking metrics of the top of a list, against a loop over users and against all orderings of ties."""
+
+from itertools import permutations
 
 import numpy as np
 import pytest
 from sklearn.metrics import ndcg_score
 
-from funrec.metrics.ranking import ndcg_at_k
-from funrec.metrics.sorting import UndefinedMetric
+from funrec.metrics import TaskRows, UndefinedMetric
+from funrec.metrics.ranking import NDCGAtK, RecallAtK
+from funrec.utils.errors import InputError
+
+
+def rows_of(groups, labels, scores):
+    return TaskRows(np.asarray(labels, np.float32), np.asarray(scores, np.float32), np.asarray(groups))
+
+
+def draw(digits, groups=150, rows=2000):
+    """Rows of users with one row up to many, whose scores have ties."""
+    random = np.random.default_rng(0)
+    codes = np.concatenate([random.integers(0, groups, rows), np.arange(groups), np.arange(groups, groups + 20)])
+    scores = random.standard_normal(codes.size).round(digits)
+    return rows_of(codes, random.random(codes.size) < 0.3, scores)
 
 
 @pytest.mark.parametrize("k", [1, 3, 10, 1000])
 @pytest.mark.parametrize("digits", [6, 1, 0])
-def test_ndcg_equals_a_loop_over_groups(k, digits):
-    random = np.random.default_rng(0)
-    groups = np.concatenate([random.integers(0, 150, 2000), np.arange(150), np.arange(150)])
-    scores = random.standard_normal(groups.size).round(digits)
-    labels = (random.random(groups.size) < 0.3).astype(np.float32)
-    rows_by_group = [rows for group in range(150) if labels[rows := groups == group].any()]
-    expected = [ndcg_score(labels[rows][None], scores[rows][None], k=k) for rows in rows_by_group]
-    result = ndcg_at_k(groups, labels, scores, k)
-    assert result.value == pytest.approx(np.mean(expected), abs=1e-12)
-    assert result.groups == len(expected)
+def test_ndcg_equals_a_loop_over_users_with_both_labels(k, digits):
+    rows = draw(digits)
+    users = [rows.groups == group for group in np.unique(rows.groups)]
+    both = [user for user in users if 0 < rows.labels[user].mean() < 1]
+    expected = [ndcg_score(rows.labels[user][None], rows.scores[user][None], k=k) for user in both]
+    assert NDCGAtK(k).value(rows) == pytest.approx(np.mean(expected), abs=1e-12)
+    assert NDCGAtK(k).entries(rows).values.size == len(expected)
 
 
-def test_ndcg_is_the_hand_computed_value():
-    # User a: the one positive is second of three. User b has no positive and does not count.
-    assert ndcg_at_k(["a", "a", "a", "b"], [0, 1, 0, 0], [3, 2, 1, 1], k=2).value == pytest.approx(1 / np.log2(3))
-    assert ndcg_at_k(["a", "a", "a", "b"], [0, 1, 0, 0], [3, 2, 1, 1], k=1).value == 0.0
+def test_ndcg_over_users_with_any_positive_counts_a_perfect_list_where_every_row_is_positive():
+    rows = draw(1)
+    users = [rows.groups == group for group in np.unique(rows.groups)]
+    # scikit-learn refuses a list of one row, whose order is always the best.
+    scores = [
+        ndcg_score(rows.labels[user][None], rows.scores[user][None], k=5) if user.sum() > 1 else 1.0
+        for user in users
+        if rows.labels[user].any()
+    ]
+    metric = NDCGAtK(5, users="any_positive")
+    assert metric.value(rows) == pytest.approx(np.mean(scores), abs=1e-12)
+    assert metric.name == "ndcg_at_5_any_positive"
+    assert len(scores) > NDCGAtK(5).entries(rows).values.size
 
 
-def test_ndcg_without_positives_is_undefined():
-    with pytest.raises(UndefinedMetric, match="NDCG@5 is undefined: no label is 1"):
-        ndcg_at_k([1, 1], [0, 0], [1, 2], k=5)
+@pytest.mark.parametrize("metric", [NDCGAtK, RecallAtK])
+@pytest.mark.parametrize("k", [1, 2, 3, 9])
+def test_ties_count_as_the_mean_over_all_their_orderings(metric, k):
+    labels, scores = np.array([1, 0, 0, 1, 1, 0]), np.array([2, 2, 1, 1, 1, 0])
+    discounts = 1 / np.log2(np.arange(2, 8))
+    values = []
+    for order in permutations(range(6)):
+        if (np.diff(scores[list(order)]) > 0).any():
+            continue
+        top = labels[list(order)][:k]
+        best = discounts[: min(k, 3)].sum()
+        values.append(top.sum() / 3 if metric is RecallAtK else (top * discounts[: top.size]).sum() / best)
+    assert len(values) == 2 * 6
+    assert metric(k).value(rows_of(np.zeros(6), labels, scores)) == pytest.approx(np.mean(values), abs=1e-12)
 
 
-def test_k_should_be_positive():
-    with pytest.raises(ValueError, match=r"k should be positive. Received: 0"):
-        ndcg_at_k([1, 1], [0, 1], [1, 2], k=0)
+@pytest.mark.parametrize("k", [1, 4, 1000])
+def test_recall_equals_a_loop_over_users_with_both_labels(k):
+    rows = draw(6)
+    expected = []
+    for group in np.unique(rows.groups):
+        labels = rows.labels[rows.groups == group]
+        if 0 < labels.mean() < 1:
+            top = labels[np.argsort(-rows.scores[rows.groups == group])][:k]
+            expected.append(top.sum() / labels.sum())
+    assert RecallAtK(k).value(rows) == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+def test_ranking_metrics_are_the_hand_computed_values():
+    # User a: the one positive is second of three. User b has no positive, user c no negative: neither counts.
+    rows = rows_of(["a", "a", "a", "b", "c"], [0, 1, 0, 0, 1], [3, 2, 1, 1, 1])
+    assert NDCGAtK(2).value(rows) == pytest.approx(1 / np.log2(3))
+    assert NDCGAtK(1).value(rows) == RecallAtK(1).value(rows) == 0.0
+    assert RecallAtK(2).value(rows) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "users", "reason"),
+    [
+        ([0, 0], "any_positive", "no label is 1"),
+        ([1, 1], "both_labels", "no group has both labels"),
+        ([], "both_labels", "no group has both labels"),
+    ],
+)
+def test_without_a_user_who_counts_there_is_no_value(labels, users, reason):
+    rows = rows_of(np.zeros(len(labels)), labels, np.arange(len(labels)))
+    for metric in (NDCGAtK(5, users), RecallAtK(5, users)):
+        with pytest.raises(UndefinedMetric, match=reason):
+            metric.value(rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, r"metrics.extra.ndcg_at_k.k should be a positive whole number, or a list of them. Received: 0."),
+        ({"k": True}, "Received: True."),
+        ({"users": "any_positives"}, r"should be one of both_labels, any_positive. .* Did you mean any_positive\?"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        NDCGAtK(**arguments)

@@ -69,7 +69,10 @@ def test_a_key_that_only_the_swept_choices_have_can_be_set(workdir: Path, funrec
 
 
 def test_an_override_that_no_job_can_take_is_one_line_and_leaves_nothing(workdir: Path, funrec: Command) -> None:
-    for wrong, said in (("dataset.rowz=1", "Did you mean rows?"), ("metrics.ndcg_k=0", "metrics.ndcg_k should")):
+    for wrong, said in (
+        ("dataset.rowz=1", "Did you mean rows?"),
+        ("metrics.gauc_weight=row", "metrics.gauc_weight should"),
+    ):
         done = funrec("run", "-m", "model=logistic,mmoe", wrong)
         assert (done.code, done.out) == (2, "")
         assert len(done.err.splitlines()) == 1

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from funrec.config.compose import compose
+from funrec.metrics import standard_metrics
+from funrec.metrics.ranking import NDCGAtK
 from funrec.schema import Task
 from funrec.tuning.plan import differences, make_plan, read_plan
 from funrec.tuning.settings import read_settings, reported_metrics
@@ -158,7 +160,7 @@ def test_a_gaussian_process_without_pytorch_is_refused(monkeypatch: pytest.Monke
 def test_directions_follow_the_names_of_metrics() -> None:
     plan = make_plan(["search.objectives=[auc_is_click,log_loss_is_like,ece_is_like]"])
     assert plan.settings.objectives == {"auc_is_click": "max", "log_loss_is_like": "min", "ece_is_like": "min"}
-    assert make_plan(["search.objectives={ndcg_10_is_like: min}"]).settings.signs == [-1]
+    assert make_plan(["search.objectives={ndcg_at_10_is_like: min}"]).settings.signs == [-1]
 
 
 @pytest.mark.parametrize(
@@ -176,10 +178,11 @@ def test_what_cannot_be_pruned_is_not_and_says_so(overrides: list[str], note: st
 
 
 def test_objectives_are_what_runs_report() -> None:
-    names = reported_metrics((Task("click", "c"), Task("like", "l", after="click")), has_groups=True, ndcg_k=5)
-    assert {"auc_click", "gauc_macro", "ndcg_5_like", "auc_like_given_click", "ece_click"} <= set(names)
+    measured = [*standard_metrics(), NDCGAtK(5)]
+    names = reported_metrics((Task("click", "c"), Task("like", "l", after="click")), True, measured)
+    assert {"auc_click", "gauc_macro", "ndcg_at_5_like", "auc_like_given_click", "ece_click"} <= set(names)
     assert not any(name.startswith(("val_user", "ratio")) for name in names)
-    assert "gauc_macro" not in reported_metrics((Task("click", "c"),), has_groups=False, ndcg_k=5)
+    assert "gauc_macro" not in reported_metrics((Task("click", "c"),), False, measured)
 
 
 def test_a_plan_is_kept_and_compared(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from funrec.metrics import auc
-from funrec.metrics.leaks import auc_of_codes, auc_of_numbers
+from funrec.metrics.heads import auc_of_codes, auc_of_numbers
 
 
 def test_a_copy_of_the_label_tells_all_and_a_number_of_the_row_nothing() -> None:

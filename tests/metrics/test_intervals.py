@@ -4,21 +4,22 @@ import numpy as np
 import pytest
 from runs import noisy, planted
 
-from funrec.comparison.bootstrap import Resamples, scaled_deviations
-from funrec.comparison.influence import ClusteredAUC, MeanOfGroups, MeanOfRows, Rows
-from funrec.metrics import auc, group_auc
+from funrec.metrics import TaskRows, auc, group_auc
+from funrec.metrics.auc import AUC, PRAUC
+from funrec.metrics.base import Sample
+from funrec.metrics.errors import RMSE, LogLoss
+from funrec.metrics.gauc import GAUC
+from funrec.metrics.intervals import Bootstrapped, Resamples, scaled_deviations
+from funrec.metrics.ranking import NDCGAtK
 from funrec.utils.errors import InputError
 
 
+def sample_of(rows):
+    return Sample(rows["labels"][:, 0], rows["group"], int(rows["group"].max()) + 1, has_groups=True)
+
+
 def statistics_of(rows):
-    labels = rows["labels"][:, 0]
-    split = Rows(rows["group"], {"click": labels}, "impressions")
-    return [
-        ClusteredAUC(split, labels, ("click",)),
-        MeanOfGroups(split, labels, ("click",)),
-        MeanOfRows(split, labels, ("click",), is_squared=False),
-        MeanOfRows(split, labels, ("click",), is_squared=True),
-    ]
+    return [metric.statistic(sample_of(rows)) for metric in (AUC(), GAUC(), LogLoss(), RMSE())]
 
 
 def test_resamples_reweigh_as_if_the_users_rows_were_repeated():
@@ -37,6 +38,34 @@ def test_resamples_reweigh_as_if_the_users_rows_were_repeated():
     of_auc, of_gauc, *_ = statistics_of(rows)
     np.testing.assert_allclose(of_auc.measure(scores, resamples)[1], scaled_deviations(np.array(values["auc"])))
     np.testing.assert_allclose(of_gauc.measure(scores, resamples)[1], scaled_deviations(np.array(values["gauc"])))
+
+
+@pytest.mark.parametrize("metric", [AUC(), GAUC(), LogLoss(), NDCGAtK(3)], ids=lambda metric: metric.name)
+def test_a_metric_measured_again_on_every_resample_varies_as_its_reweighted_rows_do(metric):
+    rows = planted(users=40)
+    scores = rows["signal"][:, 0].round(1).astype(np.float32)
+    resamples = Resamples(40, 100)
+    again = Bootstrapped(metric, sample_of(rows)).measure(scores, resamples)
+    quick = metric.statistic(sample_of(rows)).measure(scores, resamples)
+    assert again[0] == pytest.approx(quick[0], abs=1e-12)
+    np.testing.assert_allclose(again[1], quick[1], atol=1e-12)
+
+
+def test_without_influence_values_a_difference_is_bootstrapped_in_pairs():
+    rows = planted(users=200, seed=2)
+    first, second = (noisy(rows, noise, seed)[:, 0] for noise, seed in ((1.0, 0), (1.2, 1)))
+    statistic = PRAUC().statistic(sample_of(rows))
+    value, deviations = statistic.measure(first)
+    assert value == PRAUC().value(TaskRows(rows["labels"][:, 0], first))
+    error = np.linalg.norm(deviations - statistic.measure(second)[1])
+    jackknife = []
+    for user in range(200):
+        kept = rows["group"] != user
+        labels = rows["labels"][kept, 0]
+        one, other = (PRAUC().value(TaskRows(labels, scores[kept])) for scores in (first, second))
+        jackknife.append(one - other)
+    # The standard error of a standard error from 200 resamples is 5% of it; four of them.
+    assert error == pytest.approx(np.sqrt(199 / 200 * np.sum((jackknife - np.mean(jackknife)) ** 2)), rel=0.2)
 
 
 @pytest.mark.parametrize("place", range(4))
