@@ -83,9 +83,17 @@ def test_lower_is_better_for_a_loss(sweep):
 
 
 def test_columns_without_intervals_are_shown_without(sweep):
-    frame = funrec.compare(sweep, baseline="ple", columns=["ece_*", "auc_click"])
-    assert {"ece_click", "ece_like", "auc_click_mark"} <= set(frame.columns)
-    assert "ece_click_mark" not in frame.columns
+    frame = funrec.compare(sweep, baseline="ple", columns=["ratio_*", "auc_click"])
+    assert {"ratio_click", "ratio_like", "auc_click_mark"} <= set(frame.columns)
+    assert "ratio_click_mark" not in frame.columns
+
+
+def test_a_metric_without_influence_values_is_bootstrapped(sweep):
+    frame = funrec.compare(sweep, baseline="ple", columns=["pr_auc_click"])
+    row = of(frame, "logistic")
+    assert row["pr_auc_click_low"] < row["pr_auc_click_difference"] < row["pr_auc_click_high"]
+    by_auc = of(funrec.compare(sweep, baseline="ple", columns=["auc_click"]), "logistic")
+    assert row["pr_auc_click_mark"] == by_auc["auc_click_mark"] == "better"
 
 
 def test_patterns_leave_out_other_splits_and_unknown_ones_name_the_nearest(sweep):
