@@ -73,6 +73,7 @@ class Task:
         weight: The task's weight in the loss, read by the `fixed` weighting.
         kind: `binary` or `regression`.
         after: The parent task in a funnel; none for a root.
+        loss: The name of its loss in `conf/loss`, or a mapping of `name` and options; that of its kind if None.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Task:
     weight: float = 1.0
     kind: str = "binary"
     after: str | None = None
+    loss: str | Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

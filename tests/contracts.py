@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from funrec.training.step import TrainingStep
 
 CONF = Path(__file__).parents[1] / "conf"
 TASKS = (Task("click", "click"), Task("like", "like", after="click"), Task("follow", "follow", after="click"))
-RATES = {"click": 0.5, "like": 0.2, "follow": 0.1}
+RATES = {"click": 0.5, "like": 0.2, "follow": 0.1, "share": 0.1, "comment": 0.05}
 INPUTS = layout({"user": 20, "item": 30}, numeric=["age"])
 COUNTS = {name: np.full(rows, 512 / rows) for name, rows in INPUTS.cardinalities.items()}
 
@@ -33,15 +33,24 @@ def names(group: str) -> list[str]:
 
 
 @cache
-def settings(backbone: str, funnel: str) -> Mapping[str, Any]:
-    return compose([f"model/backbone={backbone}", f"model/funnel={funnel}"])["model"]
+def settings(**parts: str) -> Mapping[str, Any]:
+    return compose([f"model/{part}={name}" for part, name in parts.items()])["model"]
 
 
-def build(backbone: str, funnel: str, seed: int = 0) -> MultiTaskModel:
-    """Return an initialised model of the two, as their configuration files describe them."""
-    model = build_model(settings(backbone, funnel), TASKS, INPUTS, "float32")
-    model.initialise(seed, RATES, COUNTS)
+def build(
+    backbone: str, funnel: str, interaction: str = "none", seed: int = 0, tasks: Sequence[Task] = TASKS
+) -> MultiTaskModel:
+    """Return an initialised model of the parts, as their configuration files describe them."""
+    config = settings(backbone=backbone, funnel=funnel, interaction=interaction)
+    model = build_model(config, tasks, INPUTS, "float32")
+    model.initialise(seed, {task.name: RATES[task.name] for task in tasks}, COUNTS)
     return model
+
+
+def chain(count: int) -> tuple[Task, ...]:
+    """Return so many tasks, each of which comes after the first."""
+    names = list(RATES)[:count]
+    return tuple(Task(name, name, after=names[0] if place else None) for place, name in enumerate(names))
 
 
 def nested_rows(rows: int = 512, seed: int = 0) -> Rows:
@@ -90,21 +99,21 @@ def check_a_rebuilt_model_scores_bit_for_bit_alike(
 
 def check_gradients_are_finite(model: MultiTaskModel) -> None:
     """Whatever the logits are: near 0, and where probabilities are 1e-12 and 1 - 1e-12."""
-    labels = tf.constant(nested_rows(rows=8).labels)
+    batch = {"labels": tf.constant(nested_rows(rows=8).labels)}
     towers = len(model.funnel.towers)
     for size in (0.0, 1.0, 27.6, 90.0):
         signs = np.sign(np.random.default_rng(0).normal(size=(towers, 8))).astype(np.float32)
         logits = tf.constant(size * signs)
         with tf.GradientTape() as tape:
             tape.watch(logits)
-            losses = model.task_losses(logits, labels)
+            losses = model.task_losses(logits, batch)
         assert np.isfinite(losses.numpy()).all()
         assert np.isfinite(tape.gradient(losses, logits).numpy()).all()
 
 
 def check_every_tower_reads_the_shared_tensor(model: MultiTaskModel) -> None:
     randomise(model)
-    backbone, x = model.backbone, model.embed(batch_of(nested_rows(rows=16))).x
+    backbone, x = model.backbone, model.interaction(model.embed(batch_of(nested_rows(rows=16))).x)
     towers = len(model.funnel.towers)
     shared, private = backbone.share(x)
     represented = backbone.specialise(shared, private)
@@ -146,7 +155,7 @@ def check_shared_variables_are_exact(model: MultiTaskModel) -> None:
 
 def check_gates_are_shares(model: MultiTaskModel) -> None:
     randomise(model)
-    for gates in model.backbone.gates_of(model.embed(batch_of(nested_rows(rows=16))).x):
+    for gates in model.backbone.gates_of(model.interaction(model.embed(batch_of(nested_rows(rows=16))).x)):
         assert gates.weights.shape == (len(gates.readers), 16, len(gates.experts))
         assert set(gates.readers) <= {*model.funnel.towers, "shared"}
         assert len(set(gates.experts)) == len(gates.experts)

@@ -15,6 +15,7 @@ from funrec.models.backbones.base import Backbone
 from funrec.models.backbones.mmoe import MMoE
 from funrec.models.funnels.independent import Independent
 from funrec.models.model import MultiTaskModel
+from funrec.models.structure import Structure
 from funrec.schema import Feature, InputLayout, Task
 from funrec.training.optimizers import LazyAdam
 from funrec.weighting.fixed import Fixed
@@ -31,6 +32,7 @@ class Rows:
     labels: NDArray[np.float32]
     masks: NDArray[np.bool_] | None = None
     weights: NDArray[np.float32] | None = None
+    groups: NDArray[np.int32] | None = None
     sequences: Mapping[str, SequenceArrays] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -90,6 +92,12 @@ def model(
     built = MultiTaskModel(backbone, Independent(), inputs or layout({"user": 20, "item": 30}), tasks, **options)
     built.initialise(seed, rates)
     return built
+
+
+def structure(towers: int, parents: Sequence[int | None] | None = None, **options: Any) -> Structure:
+    """Return the shape of a model with so many towers."""
+    names = tuple(f"tower_{place + 1}" for place in range(towers))
+    return Structure((), towers=names, parents=tuple(parents or (None,) * towers), **options)
 
 
 def randomise(built: MultiTaskModel, scale: float = 0.5, seed: int = 1) -> None:

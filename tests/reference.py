@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from examples import structure
 from numpy.typing import NDArray
 
 from funrec.models.backbones.base import Backbone
@@ -47,7 +48,7 @@ def built(backbone: Backbone, towers: int, copies: int | None = None, rows: int 
     draw = np.random.default_rng(0)
     shape = (rows, WIDTH) if copies is None else (copies, rows, WIDTH)
     x = draw.normal(size=shape).astype(np.float32)
-    backbone.configure(towers, 0)
+    backbone.configure(structure(towers))
     with random_sites(0, -1):
         backbone(x)
     for variable in backbone.trainable_variables:

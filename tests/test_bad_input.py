@@ -164,7 +164,7 @@ CASES = {
     "unquoted SQL": (("dataset.where=tab IN (0,1)",), ("quotes",)),
     "value of a choice": (("trainer.precision=float16", *SMALL), ("trainer.precision", "mixed_bfloat16")),
     "value of a mode": (("trainer.monitor_mode=maximum", *SMALL), ("trainer.monitor_mode", "max, min")),
-    "flag": (("model.linear_term=fals", *SMALL), ("model.linear_term should be true or false", "fals")),
+    "flag": (("model.batch_normalization=fals", *SMALL), ("model.batch_normalization should be true or false", "fals")),
     "flag of a backbone": (
         ("model.backbone.batch_normalization=treu", *SMALL),
         ("model.backbone.batch_normalization should be true or false", "treu"),

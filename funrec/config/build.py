@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from funrec.config.former import FORMER_MODULES, moved
 from funrec.utils.errors import InputError, did_you_mean
 
 T = TypeVar("T")
@@ -15,16 +16,6 @@ T = TypeVar("T")
 ALLOWED_PACKAGES = ("funrec", "keras")
 #: Names further top-level packages, separated by commas.
 ALLOW_VARIABLE = "FUNREC_ALLOW"
-
-#: Where the classes went that runs of version 0.1 name in their records.
-FORMER_MODULES = {
-    "funrec.baselines": "funrec.experiment.baselines",
-    "funrec.data.kuairand": "funrec.data.datasets.kuairand",
-    "funrec.data.synthetic": "funrec.data.datasets.synthetic",
-    "funrec.data.synthetic_pair": "funrec.data.datasets.synthetic_pair",
-    "funrec.data.tabular": "funrec.data.datasets.tabular",
-    "funrec.training.loop": "funrec.training.trainer",
-}
 
 
 def build(config: Mapping[str, Any], base: type[T], where: str, **values: Any) -> T:
@@ -105,7 +96,7 @@ def _check_arguments(kind: type, arguments: Mapping[str, Any], values: Mapping[s
     settable = [name for name in spelled if name not in values]
     for key in arguments:
         if key not in settable and not takes_any:
-            raise InputError(f"{where}.{key}: no such key.{did_you_mean(key, settable)}")
+            raise InputError(f"{where}.{key}: no such key.{moved(f'{where}.{key}') or did_you_mean(key, settable)}")
     for name in settable:
         if parameters[name].default is inspect.Parameter.empty and name not in arguments:
             raise InputError(f"{where}.{name} should be given. Received: nothing.")

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from funrec.utils.errors import InputError, did_you_mean
 
+#: Folders of configuration files beside funrec's own, for this process and those that it starts.
+FOLDERS_VARIABLE = "FUNREC_CONFIG_DIR"
+
 #: By kind: the folders of `conf/` that hold it, and what its files are chosen with.
 GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
-    "models": (("model", ""), ("model/backbone", "model/backbone="), ("model/funnel", "model/funnel=")),
+    "models": (
+        ("model", ""),
+        *((f"model/{part}", f"model/{part}=") for part in ("backbone", "funnel", "interaction", "wide")),
+    ),
+    "losses": (("loss", ""),),
     "datasets": (("dataset", ""),),
     "weightings": (("weighting", ""),),
     "experiments": (("experiment", ""),),
@@ -21,8 +33,7 @@ def describe(kind: str) -> list[tuple[str, str]]:
     The line is the first comment of the YAML file. Files whose names begin with `_` are parts of others.
 
     Args:
-        kind: `models` (whole ones, then `model/backbone=` and `model/funnel=`), `datasets`, `weightings` or
-            `experiments`.
+        kind: `models` (whole ones, then their parts), `datasets`, `weightings`, `losses` or `experiments`.
 
     Raises:
         InputError: If there is no such kind.
@@ -39,6 +50,32 @@ def describe(kind: str) -> list[tuple[str, str]]:
             if file.name.endswith(".yaml") and not file.name.startswith("_"):
                 found.append((prefix + file.name.removesuffix(".yaml"), _first_comment(file.read_text("utf-8"))))
     return found
+
+
+def read_choice(group: str, name: str, where: str) -> dict[str, Any]:
+    """Return what a file of a configuration group says, funrec's own or one of a folder in `FUNREC_CONFIG_DIR`.
+
+    Args:
+        group: Such as `loss`.
+        name: The file's name, without its ending.
+        where: What error messages call the choice.
+
+    Raises:
+        InputError: If there is no such file, or it is not a mapping.
+    """
+    own = [Path(folder) for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if folder]
+    found: dict[str, Any] = {}
+    for folder in (*reversed(own), files("funrec.conf")):
+        place = folder.joinpath(group)
+        if place.is_dir():
+            found |= {file.name.removesuffix(".yaml"): file for file in place.iterdir() if file.name.endswith(".yaml")}
+    if name not in found:
+        names = ", ".join(sorted(found))
+        raise InputError(f"{where} should be one of {names}. Received: {name}.{did_you_mean(name, found)}")
+    content = yaml.safe_load(found[name].read_text("utf-8"))
+    if not isinstance(content, dict):
+        raise InputError(f"{found[name]} should hold a _target_ and options. Received: {content}.")
+    return content
 
 
 def _first_comment(text: str) -> str:

@@ -26,13 +26,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from funrec.config.build import allowed_packages
+from funrec.config.catalogue import FOLDERS_VARIABLE
+from funrec.config.former import moved, translate
 from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.files import one_line, replacing
 
 CONFIG_MODULE = "funrec.conf"
-
-#: Folders of configuration files beside funrec's own, for this process and those that it starts.
-FOLDERS_VARIABLE = "FUNREC_CONFIG_DIR"
 
 #: What to install for a launcher that is not ours.
 LAUNCHER_PACKAGES = {
@@ -128,7 +127,7 @@ def load(folder: Path) -> tuple[dict[str, Any], list[str]]:
     config, overrides = _load(folder / "config.yaml"), _load(folder / "overrides.yaml")
     if not isinstance(config, dict) or not isinstance(overrides, list):
         raise InputError(f"{folder} is damaged: a mapping and a list should be in it. Run it again in a new folder.")
-    return {str(key): value for key, value in config.items()}, [str(override) for override in overrides]
+    return translate({str(key): value for key, value in config.items()}), [str(override) for override in overrides]
 
 
 def _load(path: Path) -> Any:
@@ -233,7 +232,7 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
             return f"{group}={name} needs a package of its own. Received: none. Run pip install {package}."
         return f"{group}: there is no {name}.{did_you_mean(name, options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
-        return f"{unknown[1]}: no such key.{_nearest_key(unknown[1], overrides)}"
+        return f"{unknown[1]}: no such key.{moved(unknown[1]) or _nearest_key(unknown[1], overrides)}"
     if unknown := re.search(r"Could not delete from config\. '([^']+)' does not exist", text):
         return f"~{unknown[1]}: no such key.{_nearest_key(unknown[1], overrides)}"
     if isinstance(error, OverrideParseException):

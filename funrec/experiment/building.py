@@ -14,10 +14,15 @@ import numpy as np
 from tensorflow.python.eager import context
 
 from funrec.config.build import build
+from funrec.config.catalogue import read_choice
 from funrec.models.backbones.base import Backbone
 from funrec.models.checks import check_positive_number
 from funrec.models.funnels.base import Funnel
-from funrec.models.model import MultiTaskModel
+from funrec.models.interactions.base import Interaction
+from funrec.models.losses.base import Loss
+from funrec.models.model import MultiTaskModel, check_fit
+from funrec.models.structure import Structure, check_groups
+from funrec.models.wide.none import NoWide
 from funrec.schema import InputLayout, Task
 from funrec.training.checkpoints import CheckpointFile
 from funrec.training.gates import GateMeter, gate_columns
@@ -40,7 +45,7 @@ __all__ = [
     "count_lookups",
     "forget_former_models",
     "gate_columns",
-    "part_name",
+    "part_names",
 ]
 
 
@@ -72,8 +77,9 @@ def check_parts(config: Mapping[str, Any], tasks: Sequence[Task], metrics: Colle
     """
     trainer, _, _ = _build_loop(config, tasks)
     trainer.check_monitor(metrics)
-    build(config["model"]["backbone"], Backbone, "model.backbone", dtype=trainer.precision)
-    build(config["model"]["funnel"], Funnel, "model.funnel").configure(tasks)
+    parts = _build_parts(config["model"], tasks, trainer.precision)
+    parts["funnel"].configure(Structure(tuple(tasks), check_groups(config["model"].get("groups"), tasks)))
+    check_fit(parts["backbone"], parts["funnel"], parts["interaction"], max(loss.outputs for loss in parts["losses"]))
 
 
 def build_parts(config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout) -> Parts:
@@ -110,21 +116,34 @@ def build_model(
     """
     if not layout.features:
         raise InputError("dataset.features should name at least one feature. Received: none.")
-    config = dict(config)
-    backbone = build(config.pop("backbone"), Backbone, "model.backbone", dtype=precision)
-    funnel = build(config.pop("funnel"), Funnel, "model.funnel")
-    model = build(
-        config,
-        MultiTaskModel,
-        "model",
-        backbone=backbone,
-        funnel=funnel,
-        layout=layout,
-        tasks=tasks,
-        precision=precision,
-    )
+    parts = _build_parts(config, tasks, precision)
+    rest = {key: value for key, value in config.items() if key not in parts}
+    model = build(rest, MultiTaskModel, "model", layout=layout, tasks=tasks, precision=precision, **parts)
     _models.add(model)
     return model
+
+
+def _build_parts(config: Mapping[str, Any], tasks: Sequence[Task], precision: str) -> dict[str, Any]:
+    layers = {"backbone": Backbone, "interaction": Interaction, "wide": NoWide}
+    return {
+        **{name: build(config[name], kind, f"model.{name}", dtype=precision) for name, kind in layers.items()},
+        "funnel": build(config["funnel"], Funnel, "model.funnel"),
+        "losses": [_build_loss(task) for task in tasks],
+    }
+
+
+def _build_loss(task: Task) -> Loss:
+    """Build a task's loss: of its kind where it names none, else `conf/loss/<name>.yaml` with the options given."""
+    where = f"dataset.tasks.{task.name}.loss"
+    given = task.loss or ("bce" if task.kind == "binary" else "mse")
+    options = {"name": given} if isinstance(given, str) else dict(given)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise InputError(f"{where} should name a loss, as in focal or {{name: focal, gamma: 1}}. Received: {given}.")
+    loss: Loss = build({**read_choice("loss", name, where), **options}, Loss, where)
+    if loss.kind != task.kind:
+        raise InputError(f"{where} should serve a {task.kind} task. Received: {name}, for {loss.kind} tasks.")
+    return loss
 
 
 def forget_former_models() -> None:
@@ -138,9 +157,10 @@ def forget_former_models() -> None:
     context.context().clear_kernel_cache()
 
 
-def part_name(target: str) -> str:
-    """Return what tables call a part: the name of its module, `funrec.models.backbones.mmoe.MMoE` -> `mmoe`."""
-    return target.split(".")[-2]
+def part_names(model: MultiTaskModel) -> dict[str, str]:
+    """Return what tables call a model's parts, the names of their modules: `funrec.models.backbones.mmoe` is `mmoe`."""
+    parts = ("backbone", "funnel", "interaction", "wide")
+    return {part: type(getattr(model, part)).__module__.rpartition(".")[2] for part in parts}
 
 
 def base_rates(rows: Any, tasks: Sequence[Task], offsets: Mapping[str, float]) -> dict[str, float]:

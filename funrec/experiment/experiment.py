@@ -233,9 +233,8 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     clock.lap("diagnose")
 
     return {
-        "label": label(trained.backbone, trained.funnel),
-        "backbone": trained.backbone,
-        "funnel": trained.funnel,
+        "label": label(**trained.parts),
+        **trained.parts,
         "overrides": list(overrides),
         "config": {key: value for key, value in config.items() if key != "baselines"},  # no part of what ran
         "seed": config["seed"],

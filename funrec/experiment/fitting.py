@@ -66,14 +66,12 @@ class Trained:
 
     Attributes:
         score: Returns a split's scores by head.
-        backbone: Its name.
-        funnel: Its name.
+        parts: The names of its `backbone`, `funnel`, `interaction` and `wide` part.
         fields: Of the record.
     """
 
     score: Callable[[SplitArrays], dict[str, np.ndarray]]
-    backbone: str
-    funnel: str
+    parts: dict[str, str]
     fields: dict[str, Any]
 
 
@@ -90,7 +88,7 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
         popularity = Popularity(data, config["model"]["smoothing"])
         attempt.clock.lap("train")
         untrained: dict[str, Any] = {"rows_per_second": None, "best_epoch": None, "selected_on": None, "gates": []}
-        return Trained(popularity.score, POPULARITY, "independent", untrained)
+        return Trained(popularity.score, {"backbone": POPULARITY, "funnel": "independent"}, untrained)
 
     load_tensorflow()
     from funrec.experiment import building
@@ -99,9 +97,9 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
     folder, rows, valid = attempt.folder, data.splits["train"], data.splits["valid"]
     layout = InputLayout(data.features, data.id_features, data.numeric_features, data.cardinalities)
     parts = building.build_parts(config, data.tasks, layout)
-    backbone, funnel = (building.part_name(config["model"][part]["_target_"]) for part in ("backbone", "funnel"))
+    names = building.part_names(parts.model)
     if parts.model.funnel.needs_nesting:
-        check_nesting(dataset, data, funnel)
+        check_nesting(dataset, data, names["funnel"])
     parts.model.initialise(
         config["seed"],
         building.base_rates(rows, data.tasks, data.logit_offsets),
@@ -141,7 +139,7 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
         "selected_on": "valid" if parts.trainer.monitor and len(result.history) > 1 else config.get("tuned_on"),
         "gates": gates.measure(valid),
     }
-    return Trained(scorer.score, backbone, funnel, fields)
+    return Trained(scorer.score, names, fields)
 
 
 def check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:

@@ -44,6 +44,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from funrec.config.former import translate
 from funrec.runs.folder import RECORD, status
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json, read_parquet, to_plain, write_json, write_parquet
@@ -96,7 +97,7 @@ def read(run: str | Path) -> dict[str, Any]:
         raise InputError(f"{run} should be a finished run. Received: {found.state}{reason}, no {RECORD}.") from None
     if (problem := _problem(record)) is not None:
         raise InputError(f"{path} is not a record: it {problem}. Run it again or leave it out.")
-    return record
+    return {**record, "config": translate(record["config"])}
 
 
 def write_history(run: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

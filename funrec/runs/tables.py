@@ -21,15 +21,21 @@ MACRO = "macro"
 Row = Mapping[str, Any]
 
 
-def label(backbone: str, funnel: str) -> str:
+#: Whether labels name a wide part. It does not, as long as every model has one by default.
+LABELS_SHOW_WIDE = False
+
+
+def label(backbone: str, funnel: str, interaction: str = "none", wide: str = "none") -> str:
     """Return what a table calls a model, derived from the parts that ran.
 
     The independent funnel goes without saying, and so does the embedding-only backbone, on which the ESMM paper
-    builds its funnel: `mmoe`, `esmm`, `ple+esmm`.
+    builds its funnel: `mmoe`, `esmm`, `ple+esmm`. An interaction stands in front, a wide part behind:
+    `dcn_v2-mmoe`, `mmoe + linear`.
     """
-    if funnel == "independent":
-        return backbone
-    return funnel if backbone == "embedding_only" else f"{backbone}+{funnel}"
+    name = backbone if interaction == "none" else f"{interaction}-{backbone}"
+    if funnel != "independent":
+        name = funnel if name == "embedding_only" else f"{name}+{funnel}"
+    return f"{name} + {wide}" if LABELS_SHOW_WIDE and wide != "none" else name
 
 
 def rows_from_record(record: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -27,6 +27,8 @@ class Rows(Protocol):
     def masks(self) -> Any: ...
     @property
     def weights(self) -> Any: ...
+    @property
+    def groups(self) -> Any: ...
     def __len__(self) -> int: ...
 
 
@@ -40,9 +42,11 @@ class BatchStream:
         layout: Which features its arrays hold.
         batch_size: Rows per batch; no more than there are.
         seed: The run's seed, which with the number of the pass decides its order.
+        has_groups: Whether batches have the rows' group codes, for losses that compare rows of a group.
     """
 
-    def __init__(self, rows: Rows, layout: InputLayout, batch_size: int, seed: int) -> None:
+    def __init__(self, rows: Rows, layout: InputLayout, batch_size: int, seed: int, has_groups: bool = False) -> None:
+        self.has_groups = has_groups
         self.rows = rows
         self.layout = layout
         self.batch_size = min(batch_size, len(rows))
@@ -64,7 +68,10 @@ class BatchStream:
             arrays["weights"] = weights
         shape = (steps, self.batch_size)
         sequences = {name: values.reshape(*shape, -1) for name, values in arrays.pop("sequences").items()}
-        return {name: values.reshape(*shape, -1) for name, values in arrays.items()} | {"sequences": sequences}
+        block = {name: values.reshape(*shape, -1) for name, values in arrays.items()} | {"sequences": sequences}
+        if self.has_groups:
+            block["groups"] = np.asarray(self.rows.groups[index]).reshape(shape)
+        return block
 
     def _indices(self, start: int, stop: int) -> np.ndarray:
         size = len(self.rows)

@@ -118,9 +118,10 @@ class TrainingStep:
         model = self.model
         with tf.GradientTape() as tape:
             embedded = model.embed(batch)
-            representation = model.backbone(embedded.x, training=True)
+            x = model.interaction(embedded.x, training=True)
+            representation = model.backbone(x, training=True)
             logits = model.head(representation, embedded.linear, training=True)
-            losses = model.task_losses(logits, batch["labels"], batch.get("weights"), self.offsets)
+            losses = model.task_losses(logits, batch, self.offsets)
             weights, state = self.weighting.weights(tf.stop_gradient(losses), None, state, sites.next_key(), active)
             report = _report(losses, weights, active)
             total = tf.tensordot(tf.stop_gradient(report["weights"]), losses, 1)
@@ -149,7 +150,7 @@ class TrainingStep:
     def _losses(self, batch: Mapping[str, Any]) -> tf.Tensor:
         """Return the tasks' losses on a training batch as the model is, `(tasks,)`."""
         logits = self.model(batch, training=True)
-        return self.model.task_losses(logits, batch["labels"], batch.get("weights"), self.offsets)
+        return self.model.task_losses(logits, batch, self.offsets)
 
     def end_epoch(self, mean_losses: Any) -> None:
         """Let the weighting see the epoch's mean task losses, `(tasks,)`."""

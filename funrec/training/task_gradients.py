@@ -80,7 +80,7 @@ class SharedGradients:
     def __init__(self, model: MultiTaskModel, source: str) -> None:
         self.model = model
         backbone = model.backbone
-        shared, _ = backbone.share(model.embed(model.layout.empty_batch(rows=2)).x)
+        shared, _ = backbone.share(model.interaction(model.embed(model.layout.empty_batch(rows=2)).x))
         if shared is None:
             name = type(backbone).__module__.rpartition(".")[2]
             raise InputError(
@@ -104,10 +104,11 @@ class SharedGradients:
         model = self.model
         with tf.GradientTape(persistent=True) as tape:
             embedded = model.embed(batch)
-            shared, private = model.backbone.share(embedded.x, training=True)
+            x = model.interaction(embedded.x, training=True)
+            shared, private = model.backbone.share(x, training=True)
             representation = model.backbone.specialise(shared, private, training=True)
             logits = model.head(representation, embedded.linear, training=True)
-            losses = model.task_losses(logits, batch["labels"], batch.get("weights"), offsets)
+            losses = model.task_losses(logits, batch, offsets)
             return Forward(
                 tape,
                 embedded,

@@ -153,7 +153,11 @@ class Trainer:
             TrainingDiverged: If a loss turns NaN or infinite; names the task, the step and the last good epoch.
             InputError: If `monitor` is no metric of the validation split.
         """
-        stream = BatchStream(rows, model.layout, self.batch_size, seed)
+        if model.needs_groups and rows.groups is None:
+            raise InputError(
+                "dataset.group should name a column: a task's loss compares the rows of a group. Received: none."
+            )
+        stream = BatchStream(rows, model.layout, self.batch_size, seed, model.needs_groups)
         steps = stream.steps_until(self.epochs)
         if self.learning_rate_decay is not None:
             schedule_learning_rate(optimizer, self.learning_rate_decay, steps, self.final_learning_rate)

@@ -7,12 +7,12 @@ import math
 import keras
 import numpy as np
 import pytest
-from examples import Rows, layout
+from examples import Rows, layout, model
 from numpy.typing import NDArray
 
 from funrec.config.compose import compose
 from funrec.data.arrays import SequenceArrays
-from funrec.experiment.building import base_rates, build_parts, count_lookups, part_name
+from funrec.experiment.building import base_rates, build_parts, count_lookups, part_names
 from funrec.models.backbones.ple import PLE
 from funrec.models.funnels.independent import Independent
 from funrec.schema import Feature, InputLayout, Task
@@ -54,8 +54,8 @@ def test_a_learning_rate_that_is_not_positive_is_refused(rate: str) -> None:
             build_parts(config, TASKS, LAYOUT)
 
 
-def test_a_part_is_called_by_its_module() -> None:
-    assert part_name("funrec.models.backbones.mmoe.MMoE") == "mmoe"
+def test_parts_are_called_by_their_modules() -> None:
+    assert part_names(model()) == {"backbone": "mmoe", "funnel": "independent", "interaction": "none", "wide": "none"}
 
 
 def test_base_rates_are_means() -> None:

@@ -7,11 +7,13 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from examples import structure
 from reference import Array, assert_close, built, network, softmax
 
 from funrec.models.backbones.aitm import AITM
 from funrec.models.funnels.base import from_logit
 from funrec.models.funnels.esmm import ESMM
+from funrec.models.structure import Structure
 from funrec.schema import Task
 from funrec.utils.errors import InputError
 
@@ -30,7 +32,7 @@ def transfer(backbone: AITM, own: list[Array]) -> list[Array]:
             z[tower] = own[tower]
             continue
         stage, number = place[tower]
-        received = network(backbone.informers[stage], number, z[backbone.tower_parents[tower]])
+        received = network(backbone.informers[stage], number, z[backbone.parents[tower]])
         both = [own[tower], received]
         fit = np.stack([((u @ h[1]) * (u @ h[2])).sum(-1) / math.sqrt(u.shape[-1]) for u in both], axis=-1)
         weights = softmax(fit)
@@ -43,7 +45,7 @@ def transfer(backbone: AITM, own: list[Array]) -> list[Array]:
 def test_every_tower_attends_to_itself_and_to_the_one_before(inner: dict, parents: tuple[int | None, ...]) -> None:
     towers = len(parents)
     backbone = AITM(inner, (8, 4), dropout=0.0)
-    backbone.configure(towers, 0, None, parents)
+    backbone.configure(structure(towers, parents))
     backbone.configure = lambda *_: None  # `built` would configure it again, without the parents
     backbone, x = built(backbone, towers)
     h = backbone.inner(x).numpy()
@@ -53,8 +55,8 @@ def test_every_tower_attends_to_itself_and_to_the_one_before(inner: dict, parent
 
 def test_without_a_declared_order_each_task_comes_after_the_one_listed_before() -> None:
     backbone = AITM(EMBEDDINGS)
-    backbone.configure(4, 0, None, (None,) * 4)
-    assert backbone.tower_parents == (None, 0, 1, 2)
+    backbone.configure(structure(4))
+    assert backbone.parents == (None, 0, 1, 2)
     assert backbone.stages == [[1], [2], [3]]
 
 
@@ -76,7 +78,7 @@ def test_the_calibrator_counts_by_how_much_a_child_exceeds_its_parent() -> None:
 
 def test_a_funnel_that_nests_leaves_the_calibrator_nothing_to_do() -> None:
     funnel = ESMM()
-    funnel.configure(TASKS)
+    funnel.configure(Structure(TASKS))
     logits = tf.random.stateless_normal((3, 50), seed=(0, 0), stddev=3.0)
     assert float(AITM(EMBEDDINGS).auxiliary_loss(funnel.combine(logits), TASKS)) == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from examples import structure
 from reference import assert_close, built, network
 
 from funrec.models.backbones.cross_stitch import CrossStitch
@@ -26,7 +27,7 @@ def test_after_every_layer_each_network_reads_a_combination_of_all(towers: int, 
 @pytest.mark.parametrize("towers", [1, 2, 5])
 def test_units_start_as_a_convex_combination_that_favours_the_towers_own_network(towers: int) -> None:
     backbone = CrossStitch((8,), same_task=0.9, scale=100.0)
-    backbone.configure(towers, 0)
+    backbone.configure(structure(towers))
     with random_sites(0, -1):
         backbone.build((None, 4))
     alpha = backbone.stitches[0].numpy() * 100.0

@@ -13,6 +13,7 @@ from funrec.models.funnels.base import Funnel, LogProbability, from_logit
 from funrec.models.funnels.esm2 import ESM2
 from funrec.models.funnels.esmm import ESMM
 from funrec.models.funnels.log_space import chain, log_add, mixture
+from funrec.models.structure import Structure
 from funrec.schema import Task
 from funrec.utils.errors import InputError
 
@@ -26,7 +27,7 @@ def sigmoid(z: np.ndarray) -> np.ndarray:
 
 
 def configured(funnel: Funnel, *tasks: Task) -> Funnel:
-    funnel.configure(tasks)
+    funnel.configure(Structure(tuple(tasks)))
     return funnel
 
 
@@ -169,5 +170,5 @@ def test_tasks_a_funnel_cannot_serve_are_refused_in_one_line(
     funnel: type[Funnel], tasks: tuple[Task, ...], message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as error:
-        funnel().configure(tasks)
+        funnel().configure(Structure(tuple(tasks)))
     assert "\n" not in str(error.value)

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from funrec.models.funnels.independent import Independent, logit
+from funrec.models.structure import Structure
 from funrec.schema import Task
 
 TASKS = (Task("click", "c"), Task("seconds", "s", kind="regression"), Task("like", "l", after="click"))
@@ -16,7 +17,7 @@ LOGITS = tf.constant([[-3.0, 0.5], [40.0, 41.0], [120.0, -120.0]])
 @pytest.fixture
 def funnel() -> Independent:
     funnel = Independent()
-    funnel.configure(TASKS)
+    funnel.configure(Structure(TASKS))
     return funnel
 
 

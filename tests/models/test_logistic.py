@@ -9,6 +9,7 @@ from examples import layout, model, optimizer, planted_rows, randomise, rich_bat
 from sklearn.linear_model import LogisticRegression
 
 from funrec.models.backbones.logistic import Logistic
+from funrec.models.wide.linear import Linear
 from funrec.training.batches import BatchStream
 from funrec.training.scoring import Scorer
 from funrec.training.step import TrainingStep
@@ -17,7 +18,7 @@ from funrec.utils.errors import InputError
 
 def test_logits_are_sums_of_weights() -> None:
     batch = rich_batch()
-    built = model(Logistic(scale=3.0), rich_layout(), linear_term=True)
+    built = model(Logistic(scale=3.0, l2=0.0), rich_layout(), wide=Linear(l2=0.0))
     randomise(built)
     (table,) = (weight.numpy() for weight in built.embedding.weights_by_table)
     assert table.shape == (7 + 11 + 5 + 3, 2)  # one weight per id and task, and no linear term beside them
@@ -36,7 +37,7 @@ def test_logits_are_sums_of_weights() -> None:
 
 
 def test_weights_start_at_zero() -> None:
-    built = model(Logistic(), rich_layout())
+    built = model(Logistic(l2=0.0), rich_layout())
     assert not any(variable.numpy().any() for variable in built.trainable_variables)
 
 
@@ -49,7 +50,7 @@ def test_with_a_ridge_penalty_it_finds_what_scikit_learn_finds() -> None:
         users=users,
         items=items,
     )
-    built = model(Logistic(scale=1.0), layout({"user": users, "item": items}), linear_l2=penalty)
+    built = model(Logistic(scale=1.0, l2=penalty), layout({"user": users, "item": items}))
     counts = {
         "user": np.bincount(rows.ids[:, 0], minlength=users),
         "item": np.bincount(rows.ids[:, 1], minlength=items),

@@ -7,6 +7,7 @@ import pytest
 from examples import model, randomise, rich_batch, rich_layout
 
 from funrec.models.backbones.mmoe import MMoE
+from funrec.models.wide.linear import Linear
 from funrec.utils.errors import InputError
 
 
@@ -22,7 +23,7 @@ def softmax(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("gate_units", [(), (5,)], ids=["linear gates", "hidden gates"])
 def test_logits_equal_the_papers_equations(gate_units: tuple[int, ...]) -> None:
     batch = rich_batch()
-    built = model(MMoE(3, (8, 4), gate_units, dropout=0.0), rich_layout(), linear_term=True)
+    built = model(MMoE(3, (8, 4), gate_units, dropout=0.0), rich_layout(), wide=Linear(l2=0.0))
     randomise(built)
     backbone, towers = built.backbone, built.towers
     x, linear = built.embed(batch).x.numpy(), built.embed(batch).linear.numpy()

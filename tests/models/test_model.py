@@ -13,6 +13,7 @@ from funrec.models.backbones.logistic import Logistic
 from funrec.models.backbones.mmoe import MMoE
 from funrec.models.backbones.shared_bottom import SharedBottom
 from funrec.models.backbones.single_task import SingleTask
+from funrec.models.wide.linear import Linear
 from funrec.schema import Task
 from funrec.utils.errors import InputError
 
@@ -36,7 +37,7 @@ def mean_losses(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> 
 @pytest.mark.parametrize("backbone", [Logistic, MMoE, SharedBottom, SingleTask])
 def test_every_head_starts_at_its_tasks_base_rate(backbone: type) -> None:
     inputs = layout({"user": 20, "item": 30}, numeric=["age"])
-    built = model(backbone(), inputs, rates={"click": 0.4, "like": 0.02}, linear_term=True)
+    built = model(backbone(), inputs, rates={"click": 0.4, "like": 0.02}, wide=Linear(l2=0.0))
     unknown = {**inputs.empty_batch(rows=3), "numeric": np.zeros((3, 1), np.float32)}
     probabilities = tf.sigmoid(built(unknown)).numpy()
     np.testing.assert_allclose(probabilities, [[0.4] * 3, [0.02] * 3], rtol=1e-5)
@@ -51,13 +52,13 @@ def test_a_regression_head_starts_at_the_mean() -> None:
 
 
 def test_a_loss_is_a_mean_over_rows() -> None:
-    found = model().task_losses(tf.constant(LOGITS), tf.constant(LABELS))
+    found = model().task_losses(tf.constant(LOGITS), {"labels": tf.constant(LABELS)})
     np.testing.assert_allclose(found, mean_losses(LOGITS, LABELS, np.ones((4, 2))), rtol=1e-5)
 
 
 def test_a_loss_is_a_weighted_mean_over_the_tasks_own_rows() -> None:
     weights = np.array([[1, 0], [0.5, 1], [0, 2], [3, 0]], np.float32)
-    found = model().task_losses(tf.constant(LOGITS), tf.constant(LABELS), tf.constant(weights))
+    found = model().task_losses(tf.constant(LOGITS), {"labels": tf.constant(LABELS), "weights": tf.constant(weights)})
     np.testing.assert_allclose(found, mean_losses(LOGITS, LABELS, weights), rtol=1e-5)
 
 
@@ -66,7 +67,7 @@ def test_a_task_without_a_valid_row_has_loss_0_and_no_gradient() -> None:
     logits = tf.constant(LOGITS)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        losses = model().task_losses(logits, tf.constant(LABELS), weights)
+        losses = model().task_losses(logits, {"labels": tf.constant(LABELS), "weights": weights})
         total = tf.reduce_sum(losses)
     assert float(losses[1]) == 0
     gradient = tape.gradient(total, logits).numpy()
@@ -77,20 +78,24 @@ def test_a_task_without_a_valid_row_has_loss_0_and_no_gradient() -> None:
 def test_a_regression_loss_is_the_squared_error() -> None:
     tasks = (Task("click", "click"), Task("seconds", "seconds", kind="regression"))
     labels = np.array([[1, 3.0], [0, -1.0], [1, 0.5], [0, 2.0]], np.float32)
-    found = model(tasks=tasks).task_losses(tf.constant(LOGITS), tf.constant(labels)).numpy()
+    found = model(tasks=tasks).task_losses(tf.constant(LOGITS), {"labels": tf.constant(labels)}).numpy()
     assert found[1] == pytest.approx(np.square(LOGITS[1] - labels[:, 1]).mean(), rel=1e-6)
 
 
 def test_a_downsampled_tasks_loss_is_read_at_the_odds_of_the_sampled_rows() -> None:
     rate = 0.1
-    found = model().task_losses(tf.constant(LOGITS), tf.constant(LABELS), offsets={"click": math.log(rate)}).numpy()
+    found = (
+        model()
+        .task_losses(tf.constant(LOGITS), {"labels": tf.constant(LABELS)}, offsets={"click": math.log(rate)})
+        .numpy()
+    )
     moved = LOGITS - np.array([[math.log(rate)], [0]])  # odds / rate
     np.testing.assert_allclose(found, mean_losses(moved, LABELS, np.ones((4, 2))), rtol=1e-5)
 
 
 def test_logits_beyond_what_a_probability_can_hold_keep_their_loss() -> None:
     logits = tf.constant([[-200.0] * 4, [200.0] * 4])
-    found = model().task_losses(logits, tf.constant(LABELS)).numpy()
+    found = model().task_losses(logits, {"labels": tf.constant(LABELS)}).numpy()
     np.testing.assert_allclose(found, [100.0, 100.0], rtol=1e-6)  # half of the labels contradict each
     assert np.isfinite(model().scores(logits)["click"]).all()
 
@@ -102,33 +107,33 @@ def test_scores_are_named_by_task_in_whatever_order_the_tasks_stand() -> None:
             np.testing.assert_allclose(scores[task.name], LOGITS[place], rtol=1e-5)
 
 
-def test_the_linear_term_adds_a_weight_per_id_and_number() -> None:
+def test_a_linear_wide_part_adds_a_weight_per_id_and_number() -> None:
     batch = rich_batch()
-    built = model(inputs=rich_layout(), linear_term=True, linear_scale=3.0)
+    built = model(inputs=rich_layout(), wide=Linear(3.0, l2=0.0))
     randomise(built)
     embedded = built.embed(batch)
     ids_alone = built.embedding(batch).linear.numpy()
-    numbers = batch["numeric"] @ built.linear_coefficients.numpy()
+    numbers = batch["numeric"] @ built.wide.coefficients.numpy()
     np.testing.assert_allclose(embedded.linear, 3.0 * (ids_alone + numbers).T, rtol=1e-4, atol=1e-5)
     with_term = built(batch).numpy()
     for table in built.embedding.weights_by_table:
         table.assign(table.numpy() * ([1.0] * (table.shape[1] - 2) + [0.0] * 2))
-    built.linear_coefficients.assign(np.zeros((2, 2)))
+    built.wide.coefficients.assign(np.zeros((2, 2)))
     np.testing.assert_allclose(with_term - built(batch).numpy(), embedded.linear, rtol=1e-3, atol=1e-4)
 
 
-def test_the_linear_term_of_numbers_alone_is_one_too() -> None:
+def test_a_linear_wide_part_of_numbers_alone_is_one_too() -> None:
     inputs = layout({}, numeric=["age", "price"])
-    built = model(inputs=inputs, linear_term=True, linear_scale=2.0)
+    built = model(inputs=inputs, wide=Linear(2.0, l2=0.0))
     randomise(built)
     numeric = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
     linear = built.embed({**inputs.empty_batch(4), "numeric": numeric}).linear
-    np.testing.assert_allclose(linear, 2.0 * (numeric @ built.linear_coefficients.numpy()).T, rtol=1e-4)
+    np.testing.assert_allclose(linear, 2.0 * (numeric @ built.wide.coefficients.numpy()).T, rtol=1e-4)
 
 
 def test_the_penalty_is_per_row_of_the_batch_and_on_effective_weights() -> None:
     batch = rich_batch()
-    built = model(Logistic(scale=10.0), rich_layout(), linear_l2=0.5)
+    built = model(Logistic(scale=10.0, l2=0.5), rich_layout())
     built.embedding.count_lookups({name: np.full(rows, 4) for name, rows in rich_layout().cardinalities.items()})
     randomise(built)
     (lookup,) = built.embed(batch).lookups
@@ -139,7 +144,7 @@ def test_the_penalty_is_per_row_of_the_batch_and_on_effective_weights() -> None:
 
 def test_embeddings_and_linear_weights_are_penalised_by_weights_of_their_own() -> None:
     batch = rich_batch()
-    built = model(inputs=rich_layout(), embedding_l2=0.5, linear_l2=0.25, linear_term=True, linear_scale=3.0)
+    built = model(inputs=rich_layout(), embedding_l2=0.5, wide=Linear(3.0, l2=0.25))
     built.embedding.count_lookups({name: np.full(rows, 4) for name, rows in rich_layout().cardinalities.items()})
     randomise(built)
     expected = 0.0
@@ -176,7 +181,12 @@ def test_bfloat16_computes_about_the_same_and_keeps_its_weights_in_float32(backb
         options = {} if backbone is Logistic else {"batch_normalization": normalise}
         parts = backbone(dtype=precision, **options)
         built = model(
-            parts, rich_layout(), precision=precision, linear_term=True, tower_units=(8,), batch_normalization=normalise
+            parts,
+            rich_layout(),
+            precision=precision,
+            wide=Linear(l2=0.0, dtype=precision),
+            tower_units=(8,),
+            batch_normalization=normalise,
         )
         randomise(built, 0.3)
         logits.append(built(rich_batch()).numpy())
@@ -195,9 +205,7 @@ def test_bfloat16_computes_about_the_same_and_keeps_its_weights_in_float32(backb
         ("tower_units", "wide", "model.tower_units should be a list of positive whole numbers. Received: wide."),
         ("tower_dropout", 1.0, "model.tower_dropout should be at least 0 and below 1. Received: 1.0."),
         ("activation", "rleu", "model.activation should name a Keras activation such as relu or gelu. Received: rleu."),
-        ("linear_term", "no", "model.linear_term should be true or false. Received: no."),
         ("batch_normalization", "no", "model.batch_normalization should be true or false. Received: no."),
-        ("linear_scale", 0, "model.linear_scale should be a positive number. Received: 0."),
         ("embedding_l2", -1, "model.embedding_l2 should be a positive number. Received: -1."),
     ],
 )

@@ -10,13 +10,14 @@ from examples import TASKS, Rows, layout, model, optimizer, planted_rows, random
 
 from funrec.models.backbones.mmoe import MMoE
 from funrec.models.backbones.single_task import SingleTask
+from funrec.models.wide.linear import Linear
 from funrec.training.scoring import Scorer
 from funrec.training.trainer import Trainer
 
 
 def test_logits_equal_those_of_a_network_per_task_with_embeddings_of_its_own() -> None:
     batch = rich_batch()
-    built = model(SingleTask((8, 4), dropout=0.0), rich_layout(), linear_term=True)
+    built = model(SingleTask((8, 4), dropout=0.0), rich_layout(), wide=Linear(l2=0.0))
     randomise(built)
     x, linear = built.embed(batch).x.numpy(), built.embed(batch).linear.numpy()
     towers = built.towers
@@ -41,7 +42,7 @@ def test_a_single_task_needs_no_copies() -> None:
 
 
 def train(rows: Rows, backbone: SingleTask | MMoE, folder: Path) -> dict[str, np.ndarray]:
-    built = model(backbone, tower_dropout=0.2, linear_term=True)
+    built = model(backbone, tower_dropout=0.2, wide=Linear(l2=0.0))
     trainer = Trainer(epochs=2, batch_size=100, monitor=None, average_steps=5, average_snapshots=2)
     trainer.fit(built, rows, weighting(), optimizer(), lambda: {}, folder, seed=3)
     return Scorer(built).score(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from examples import structure
 from reference import assert_close, built, gate, mixture, network
 
 from funrec.models.backbones.stem import STEM
@@ -21,7 +22,7 @@ def test_every_tower_mixes_the_experts_of_all(towers: int) -> None:
 
 def test_a_tower_asks_for_embeddings_of_its_own_and_shared_ones() -> None:
     backbone = STEM()
-    backbone.configure(3, 0)
+    backbone.configure(structure(3))
     assert backbone.embedding_layout(None) == (4, None)
 
 

@@ -16,6 +16,7 @@ from funrec.models.backbones.shared_bottom import SharedBottom
 from funrec.models.backbones.single_task import SingleTask
 from funrec.models.layers.randomness import random_sites
 from funrec.models.model import MultiTaskModel
+from funrec.models.wide.linear import Linear
 from funrec.training.task_gradients import Forward, SharedGradients
 from funrec.utils.errors import InputError
 from funrec.weighting.checks import SHARED
@@ -99,7 +100,7 @@ def test_the_gramian_is_that_of_full_backward_passes(backbone: str, funnel: str)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_combined_gradient_is_that_of_the_weighted_sum_of_losses(backbone: str, funnel: str) -> None:
     made = built(backbone, funnel)
-    made.linear_l2 = 0.0
+    made.wide.l2 = 0.0
     weights = tf.constant([0.5, 2.0, -1.0])
     variables = [variable.value for variable in made.trainable_variables]
     for source in SHARED:
@@ -158,7 +159,7 @@ def test_tasks_meet_at_the_representation(backbone: Any) -> None:
 def test_normalised_towers_still_take_one_pass() -> None:
     inputs = layout({"user": 20, "item": 30}, numeric=["age"])
     backbone = MMoE(num_experts=2, expert_units=(8,), dropout=0.0, batch_normalization=True)
-    made = model(backbone, inputs, tasks=contracts.TASKS, batch_normalization=True, linear_term=True)
+    made = model(backbone, inputs, tasks=contracts.TASKS, batch_normalization=True, wide=Linear(l2=0.0))
     randomise(made)
     for source in SHARED:
         shared = SharedGradients(made, source)
@@ -178,7 +179,7 @@ def test_a_task_without_valid_rows_has_no_gradient() -> None:
         assert all(np.isfinite(dense(gradient)).all() for gradient in gradients)
 
 
-@pytest.mark.parametrize("backbone", [SingleTask(units=(8,)), Logistic()])
+@pytest.mark.parametrize("backbone", [SingleTask(units=(8,)), Logistic(l2=0.0)])
 def test_a_model_that_shares_nothing_is_refused(backbone: Any) -> None:
     with pytest.raises(InputError, match="share nothing") as refused:
         SharedGradients(model(backbone, tasks=contracts.TASKS), "representation")

@@ -20,6 +20,7 @@ from funrec.models.backbones.mmoe import MMoE
 from funrec.models.backbones.shared_bottom import SharedBottom
 from funrec.models.backbones.single_task import SingleTask
 from funrec.models.model import MultiTaskModel
+from funrec.models.wide.linear import Linear
 from funrec.schema import Task
 from funrec.training.batches import BatchStream
 from funrec.training.scoring import Scorer
@@ -142,7 +143,7 @@ def test_history_holds_what_each_epoch_did(rows: Rows, tmp_path: Path) -> None:
 def test_blocks_of_any_length_train_alike(rows: Rows, tmp_path: Path) -> None:
     ends = []
     for steps in (1, 4, 1000):
-        built = model(MMoE(2, (8,), dropout=0.3), tower_dropout=0.3, linear_term=True)
+        built = model(MMoE(2, (8,), dropout=0.3), tower_dropout=0.3, wide=Linear(l2=0.0))
         fit(built, rows, tmp_path / str(steps), epochs=2, batch_size=70, steps_per_call=steps)
         ends.append(weights_of(built))
     assert_same(ends[0], ends[1])

@@ -9,6 +9,7 @@ import pytest
 from examples import layout, model, randomise, rich_batch, rich_layout
 
 from funrec.models.backbones.mmoe import MMoE
+from funrec.models.wide.linear import Linear
 from funrec.training.checkpoints import WEIGHTS, load_weights, save_weights
 from funrec.utils.errors import InputError
 
@@ -16,7 +17,7 @@ from funrec.utils.errors import InputError
 def test_a_model_scores_the_same_to_the_bit_after_a_round_trip(tmp_path: Path) -> None:
     def built(seed: int) -> MMoE:
         parts = MMoE(2, (8,), (4,), batch_normalization=True)
-        return model(parts, rich_layout(), seed=seed, linear_term=True, batch_normalization=True)
+        return model(parts, rich_layout(), seed=seed, wide=Linear(l2=0.0), batch_normalization=True)
 
     first, second = built(1), built(2)
     randomise(first)

@@ -61,7 +61,7 @@ def test_a_contradictory_space_is_refused_in_one_line(entries: Any, message: str
         ("optimizer.learning_rate", 1e-05),
         ("model.tower_units", [64, 32]),
         ("optimizer.clipnorm", None),
-        ("model.linear_term", False),
+        ("model.batch_normalization", False),
         ("trainer.monitor", "auc_is_like"),
         ("trainer.monitor", "it's, a {strange} one=3"),
         ("trainer.monitor", "0.5"),

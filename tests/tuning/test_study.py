@@ -23,7 +23,7 @@ RATE, UNITS = "optimizer.learning_rate", "model.tower_units"
 @pytest.fixture(scope="module")
 def made() -> Plan:
     """A plan of four trials over two keys."""
-    dropped = [f"~search.space.model.{key}" for key in ("tower_dropout", "embedding_l2", "linear_l2")]
+    dropped = [f"~search.space.model.{key}" for key in ("tower_dropout", "embedding_l2", "wide.l2")]
     return make_plan(["search=default", "search.trials=4", *dropped])
 
 
@@ -164,7 +164,7 @@ def test_a_grid_visits_every_point_once_and_the_start_first(made: Plan, tmp_path
         [
             *("search=logistic", "model=logistic", "search.sampler=grid", "search.trials=100"),
             "search.space.optimizer.learning_rate={choices: [0.001, 0.002, 0.003]}",
-            "search.space.model.linear_l2={choices: [1.67, 5.0]}",
+            "search.space.model.wide.l2={choices: [1.67, 5.0]}",
         ]
     )
     study = StudyFolder.create(tmp_path, plan)

@@ -50,7 +50,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[package.Study]:
             "search.sampler=grid",
             "search.objectives=[auc_is_click,auc_is_like]",
             f"search.space.{RATE}={{choices: [0.001, 1e30]}}",
-            "search.space.model.linear_l2={choices: [1.67, 5.0]}",
+            "search.space.model.wide.l2={choices: [1.67, 5.0]}",
         )
         yield package.Study(study.path.resolve(), study.summary)
 
@@ -146,7 +146,7 @@ def test_a_folder_without_a_study_is_not_joined(funrec: Command, workdir: Path) 
 def test_a_trial_that_runs_out_of_memory_has_failed(workdir: Path) -> None:
     plan = make_plan(
         [
-            *(*SMALL, "search=logistic", "search.sampler=grid", "~search.space.model.linear_l2"),
+            *(*SMALL, "search=logistic", "search.sampler=grid", "~search.space.model.wide.l2"),
             f"search.space.{RATE}={{choices: [0.001]}}",
             "search.space.model.tower_units={choices: [[32], [1000, 1000000000000]]}",  # 12 PB
         ]
@@ -179,7 +179,7 @@ def test_a_pruned_trial_is_shown_as_such(funrec: Command, workdir: Path, monkeyp
         *(
             "search.sampler=grid",
             f"search.space.{RATE}={{choices: [0.001, 1e-7]}}",
-            "search.space.model.linear_l2={choices: [1.67]}",
+            "search.space.model.wide.l2={choices: [1.67]}",
         ),
     )
     assert done.code == 0, done.err
@@ -246,7 +246,7 @@ def test_a_study_outlives_its_workers_and_their_parent(funrec: Command, workdir:
 def test_a_fresh_seed_of_the_winner_and_of_the_start_is_compared(funrec: Command, workdir: Path) -> None:
     done = funrec(
         *("tune", *SMALL, "search=logistic", "search.trials=2", "search.sampler=grid", "search.confirm=1"),
-        *(f"search.space.{RATE}={{choices: [1e-7]}}", "search.space.model.linear_l2={choices: [1.67]}"),
+        *(f"search.space.{RATE}={{choices: [1e-7]}}", "search.space.model.wide.l2={choices: [1.67]}"),
         "search.objectives={log_loss_is_click: max}",  # which the one that learns nothing wins
     )
     assert done.code == 0, done.err

@@ -18,6 +18,7 @@ from examples import Rows, layout, model, optimizer
 from weightings import NAMES, make
 
 from funrec.models.backbones.mmoe import MMoE
+from funrec.models.wide.linear import Linear
 from funrec.schema import Task
 from funrec.training.batches import BatchStream
 from funrec.training.step import TrainingStep
@@ -41,7 +42,7 @@ def masked_rows(rows: int = 1280) -> Rows:
 
 def train(name: str, rows: Rows, epochs: int = 3, backbone: Any = None) -> dict[str, np.ndarray]:
     """Return what the steps report, all epochs one after the other."""
-    built = model(backbone or MMoE(num_experts=2, expert_units=(16,), dropout=0.1), INPUTS, TASKS, linear_term=True)
+    built = model(backbone or MMoE(num_experts=2, expert_units=(16,), dropout=0.1), INPUTS, TASKS, wide=Linear(l2=0.0))
     stream = BatchStream(rows, INPUTS, batch_size=16, seed=0)
     step = TrainingStep(built, make(name, TASKS), optimizer(0.003), seed=0)
     reports = []

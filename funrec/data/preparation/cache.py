@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 DATA_FORMAT = 1
 MANIFEST, VERIFIED = "manifest.json", "verified.json"
 _FEATURE_KEYS_OF_THE_MODEL = {"embedding_dim", "pooling"}
-_TASK_KEYS_OF_THE_MODEL = {"weight"}
+_TASK_KEYS_OF_THE_MODEL = {"weight", "loss"}
 
 
 def fingerprint(dataset: Dataset) -> str:

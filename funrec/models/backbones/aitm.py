@@ -14,6 +14,7 @@ from funrec.models.backbones.base import Backbone, Gates
 from funrec.models.checks import check_activation, check_flag, check_rate, check_units
 from funrec.models.funnels.base import LogProbability
 from funrec.models.layers.mlp import MLPBank, add_bank_kernel
+from funrec.models.structure import Structure
 from funrec.schema import Task
 from funrec.utils.errors import InputError
 
@@ -76,25 +77,20 @@ class AITM(Backbone):
         self.dropout = check_rate("model.backbone.dropout", dropout)
         self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
 
-    def configure(
-        self,
-        num_towers: int,
-        num_numeric: int,
-        tower_names: Sequence[str] | None = None,
-        tower_parents: Sequence[int | None] | None = None,
-    ) -> None:
-        super().configure(num_towers, num_numeric, tower_names, tower_parents)
-        self.inner.configure(num_towers, num_numeric, tower_names, tower_parents)
-        if all(parent is None for parent in self.tower_parents):
-            self.tower_parents = (None, *range(num_towers - 1))
-        depths = [len(self._ancestors(tower)) for tower in range(num_towers)]
+    def configure(self, structure: Structure) -> None:
+        super().configure(structure)
+        self.inner.configure(structure)
+        self.parents = structure.parents
+        if all(parent is None for parent in self.parents):
+            self.parents = (None, *range(self.num_towers - 1))
+        depths = [len(self._ancestors(tower)) for tower in range(self.num_towers)]
         #: The towers that hear from another, those at the same distance from the first together, nearest first.
         self.stages = [
-            [tower for tower in range(num_towers) if depths[tower] == depth] for depth in range(1, max(depths) + 1)
+            [tower for tower, known in enumerate(depths) if known == depth] for depth in range(1, max(depths) + 1)
         ]
 
     def _ancestors(self, tower: int) -> list[int]:
-        parent = self.tower_parents[tower]
+        parent = self.parents[tower]
         return [] if parent is None else [parent, *self._ancestors(parent)]
 
     def embedding_layout(self, dim: int | None) -> tuple[int, int | None]:
@@ -130,7 +126,7 @@ class AITM(Backbone):
         streams = dict(enumerate(ops.unstack(own, self.num_towers)))
         weights = []
         for stage, informer in zip(self.stages, self.informers, strict=True):
-            heard = [parent for t in stage if (parent := self.tower_parents[t]) is not None]
+            heard = [parent for t in stage if (parent := self.parents[t]) is not None]
             received = informer(ops.stack([streams[parent] for parent in heard]), training=training)
             both = ops.stack([ops.stack([streams[t] for t in stage]), received], axis=1)  # (stage, 2, batch, units)
             attention = ops.cast(self.attention, both.dtype)
@@ -146,24 +142,28 @@ class AITM(Backbone):
         gates = self.inner.gates_of(x)
         _, weights = self._transfer(self.inner(x), training=False)
         for stage, stage_weights in zip(self.stages, weights, strict=True):
-            names = tuple(self.tower_names[tower] for tower in stage)
+            names = tuple(self.structure.towers[tower] for tower in stage)
             gates.append(Gates("transfer", names, ("own", "received"), stage_weights))
         return gates
 
     def auxiliary_loss(self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task]) -> tf.Tensor | None:
+        inner = self.inner.auxiliary_loss(probabilities, tasks)
         excess = [
             tf.nn.relu(tf.exp(probabilities[task.name].log_p) - tf.exp(probabilities[task.after].log_p))
             for task in tasks
             if task.after is not None and task.after in probabilities and task.name in probabilities
         ]
-        return self.calibration * tf.reduce_mean(tf.add_n(excess)) if self.calibration and excess else None
+        if not self.calibration or not excess:
+            return inner
+        own = self.calibration * tf.reduce_mean(tf.add_n(excess))
+        return own if inner is None else own + inner
 
     @property
     def shared_variables(self) -> list[keras.Variable]:
         """Where there is a tower to hear from, all that stands before the last transfer: others hear of it too."""
         if not self.stages:
             return self.inner.shared_variables
-        parents = set(self.tower_parents)
+        parents = set(self.parents)
         variables: list[keras.Variable] = []
         if sum(len(stage) for stage in self.stages) > 1:
             variables.append(self.attention)

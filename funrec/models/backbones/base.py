@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from funrec.models.funnels.base import LogProbability
+from funrec.models.structure import Structure
 from funrec.schema import Task
 
 
@@ -47,38 +48,19 @@ class Backbone(keras.layers.Layer):
     embedding_limit = 0.05
     #: Where it reads copies of the embeddings: those that more than one tower reads.
     shared_copies = slice(None)
-    #: What the backbone multiplies the embeddings it reads by.
-    embedding_scale = 1.0
+    #: Ridge penalty on the effective embeddings; that of the model where None.
+    l2: float | None = None
 
-    num_towers = 1
-    num_numeric = 0
-    #: The towers' names.
-    tower_names: tuple[str, ...] = ("tower_1",)
-    #: By tower: which one comes before it in the funnel; none for a root.
-    tower_parents: tuple[int | None, ...] = (None,)
+    structure: Structure
 
-    def configure(
-        self,
-        num_towers: int,
-        num_numeric: int,
-        tower_names: Sequence[str] | None = None,
-        tower_parents: Sequence[int | None] | None = None,
-    ) -> None:
-        """Say what the backbone serves. Called once, before it is built.
-
-        Args:
-            num_towers: How many towers read it.
-            num_numeric: How many of `x`'s last columns are plain numbers.
-            tower_names: The towers' names; `tower_1` and so on where not given.
-            tower_parents: By tower, which one comes before it in the funnel; none for a root.
+    def configure(self, structure: Structure) -> None:
+        """Take the shape of the model; called once, before the backbone is built.
 
         Raises:
-            InputError: If the backbone cannot serve them.
+            InputError: If the backbone cannot serve it.
         """
-        self.num_towers = num_towers
-        self.num_numeric = num_numeric
-        self.tower_names = tuple(tower_names or (f"tower_{place + 1}" for place in range(num_towers)))
-        self.tower_parents = tuple(tower_parents or (None,) * num_towers)
+        self.structure = structure
+        self.num_towers = len(structure.towers)
 
     def embedding_layout(self, dim: int | None) -> tuple[int, int | None]:
         """Return how many independent copies of every embedding it reads, and their width.
@@ -87,6 +69,10 @@ class Backbone(keras.layers.Layer):
             dim: The width the features ask for; none where each feature has its own.
         """
         return 1, dim
+
+    def effective(self, embeddings: tf.Tensor) -> tf.Tensor:
+        """Return the embeddings as they act, from those that are kept; penalties are on the former."""
+        return embeddings
 
     def share(self, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor | None, Any]:
         """Return the deepest tensor every tower reads (none if nothing is shared), and what else `specialise` needs."""

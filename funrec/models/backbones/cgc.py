@@ -187,7 +187,7 @@ class ExtractionBackbone(Backbone):
         gates: list[Gates] = []
         for level, output in zip(self.levels, self._extract(x, training=False), strict=True):
             name = level.name if self.num_levels > 1 else ""
-            gates += level.gates_of(output, name, self.tower_names)
+            gates += level.gates_of(output, name, self.structure.towers)
         return gates
 
     @property

@@ -22,6 +22,7 @@ class Logistic(Backbone):
     Args:
         scale: The factor `s`. Adam's steps do not depend on a gradient's size, so that a factor of 10 makes
             the step of every effective weight `s * w` ten times the learning rate.
+        l2: Ridge penalty on the effective weights of ids; scikit-learn's `C` is 1 / (2 l2).
 
     Input shape: `(towers, batch, width)`.
     Output shape: `(towers, batch, 1)`, the logits themselves: no tower stands on it.
@@ -34,24 +35,28 @@ class Logistic(Backbone):
     has_towers = False
     embedding_limit = 0.0
 
-    def __init__(self, scale: float = 30.0, **layer: Any) -> None:
+    def __init__(self, scale: float = 30.0, l2: float = 1.67, **layer: Any) -> None:
         super().__init__(**layer)
-        self.embedding_scale = self.scale = check_positive_number("model.backbone.scale", scale)
+        self.scale = check_positive_number("model.backbone.scale", scale)
+        self.l2 = check_positive_number("model.backbone.l2", l2) if l2 else 0.0
 
     def embedding_layout(self, dim: int | None) -> tuple[int, int | None]:
         return self.num_towers, 1
 
+    def effective(self, embeddings: tf.Tensor) -> tf.Tensor:
+        return embeddings * self.scale
+
     def build(self, input_shape: Sequence[int | None]) -> None:
         self.bias = self.add_weight(shape=(self.num_towers, 1, 1), initializer="zeros", name="bias")
         self.coefficients = self.add_weight(
-            shape=(self.num_towers, self.num_numeric, 1), initializer="zeros", name="coefficients"
+            shape=(self.num_towers, self.structure.num_numeric, 1), initializer="zeros", name="coefficients"
         )
 
     def share(self, x: tf.Tensor, training: bool = False) -> tuple[None, tf.Tensor]:
         return None, x if len(x.shape) == 3 else x[None]
 
     def specialise(self, shared: tf.Tensor | None, private: tf.Tensor, training: bool = False) -> tf.Tensor:
-        ids = private.shape[-1] - self.num_numeric
+        ids = private.shape[-1] - self.structure.num_numeric
         logits = tf.reduce_sum(private[..., :ids], axis=-1, keepdims=True)
         logits += tf.matmul(private[..., ids:], tf.convert_to_tensor(self.coefficients))
         return logits * self.scale + self.bias

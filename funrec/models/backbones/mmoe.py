@@ -76,7 +76,7 @@ class MMoE(Backbone):
 
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
         experts = tuple(f"expert_{place + 1}" for place in range(self.num_experts))
-        return [Gates("", self.tower_names, experts, self.gates(x))]
+        return [Gates("", self.structure.towers, experts, self.gates(x))]
 
     @property
     def shared_variables(self) -> list[keras.Variable]:

@@ -104,9 +104,9 @@ class STEM(Backbone):
         return mix_own_experts(gates[..., :others], read) + mix_experts(gates[..., others:], shared)
 
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
-        specific = [f"{tower}_{place + 1}" for tower in self.tower_names for place in range(self.num_specific)]
+        specific = [f"{tower}_{place + 1}" for tower in self.structure.towers for place in range(self.num_specific)]
         shared = [f"shared_{place + 1}" for place in range(self.num_shared)]
-        return [Gates("", self.tower_names, (*specific, *shared), self.gates(x[:-1] + x[-1]))]
+        return [Gates("", self.structure.towers, (*specific, *shared), self.gates(x[:-1] + x[-1]))]
 
     @property
     def shared_variables(self) -> list[keras.Variable]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from funrec.models.structure import Structure
 from funrec.schema import Task
 
 
@@ -42,13 +43,13 @@ class Funnel(ABC):
     #: Names of the towers, in the order of their logits; esm2 has four for three tasks.
     towers: tuple[str, ...] = ()
 
-    def configure(self, tasks: Sequence[Task]) -> None:
-        """Say which tasks there are; called once, before anything else.
+    def configure(self, structure: Structure) -> None:
+        """Take the tasks; called once, before the parts that read the towers' names.
 
         Raises:
             InputError: If the funnel cannot serve them.
         """
-        self.tasks = tuple(tasks)
+        self.tasks = structure.tasks
         self.towers = self.name_towers(self.tasks)
 
     @abstractmethod

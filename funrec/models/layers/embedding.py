@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from funrec.models.layers.randomness import uniform_initializer
+from funrec.models.structure import Field
 from funrec.schema import Feature
+
+#: A penalty's weight, and what makes the weights that are kept those that it is on.
+Penalty = tuple[float, Callable[[tf.Tensor], tf.Tensor] | None]
 
 
 class Lookup(NamedTuple):
@@ -46,6 +50,7 @@ class Embedded(NamedTuple):
 class _Table:
     """The features of one row width: where their rows start, and where their ids stand in the batch."""
 
+    names: tuple[str, ...]  # of the features, those in `ids` first
     dim: int
     width: int
     rows: int
@@ -110,6 +115,11 @@ class FusedEmbedding(keras.layers.Layer):
         """Width of one copy of all features side by side."""
         return sum(table.dim * (len(table.id_columns) + len(table.sequences)) for table in self.tables)
 
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The features, in the order in which their embeddings stand side by side."""
+        return tuple(Field(name, table.dim) for table in self.tables for name in table.names)
+
     def call(self, inputs: Mapping[str, Any]) -> Embedded:
         blocks, linear, lookups = [], [], []
         for table, weight in zip(self.tables, self.weights_by_table, strict=True):
@@ -138,7 +148,7 @@ class FusedEmbedding(keras.layers.Layer):
                 inverse[first : first + len(counts[name])] = 1.0 / np.maximum(counts[name], 1)
             self._inverse_counts.append(tf.Variable(inverse, trainable=False))
 
-    def ridge(self, lookups: Sequence[Lookup], embeddings: float, linear: float) -> tf.Tensor:
+    def ridge(self, lookups: Sequence[Lookup], embeddings: Penalty, linear: Penalty = (0.0, None)) -> tf.Tensor:
         """Return `sum(||w||^2 / count)` over the rows that a batch looked up, weighted.
 
         A row's share of the penalty is divided by how often a pass over the training split looks it up, so that
@@ -146,8 +156,8 @@ class FusedEmbedding(keras.layers.Layer):
 
         Args:
             lookups: What the batch read.
-            embeddings: The penalty's weight for embeddings.
-            linear: The penalty's weight for linear weights.
+            embeddings: The penalty's weight for embeddings, and the function that makes those kept effective ones.
+            linear: Likewise for linear weights.
 
         Raises:
             RuntimeError: Before `count_lookups`.
@@ -156,10 +166,12 @@ class FusedEmbedding(keras.layers.Layer):
             raise RuntimeError("A penalty needs to know how often rows are looked up: call count_lookups first.")
         total = tf.constant(0.0)
         for table, lookup, inverse in zip(self.tables, lookups, self._inverse_counts, strict=True):
-            by_column = tf.constant(
-                [embeddings] * (table.width - self.linear_units) + [linear] * self.linear_units, tf.float32
-            )
-            norms = tf.linalg.matvec(tf.square(tf.cast(lookup.rows, tf.float32)), by_column)
+            width = table.width - self.linear_units
+            rows = tf.cast(lookup.rows, tf.float32)
+            norms = tf.zeros(tf.shape(lookup.ids))
+            for (weight, effective), part in ((embeddings, rows[..., :width]), (linear, rows[..., width:])):
+                if weight and effective is not None:
+                    norms += weight * tf.reduce_sum(tf.square(effective(part)), axis=-1)
             if lookup.present is not None:
                 norms *= lookup.present
             total += tf.reduce_sum(norms * tf.gather(inverse, lookup.ids))
@@ -223,6 +235,7 @@ def _plan(
         with_ids = [feature for feature in members if feature.name in id_features]
         tables.append(
             _Table(
+                names=tuple(f.name for f in (*with_ids, *(f for f in members if f.kind == "sequence"))),
                 dim=table_dim,
                 width=copies * table_dim + linear_units,
                 rows=rows,

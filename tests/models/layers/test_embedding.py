@@ -146,7 +146,7 @@ def test_a_pass_over_the_rows_adds_up_to_the_ridge_penalty_of_the_whole_table() 
         {**batch, "ids": batch["ids"][part], "sequences": {n: v[part] for n, v in batch["sequences"].items()}}
         for part in (slice(0, 200), slice(200, 500))
     ]
-    found = sum(float(layer.ridge(layer(part).lookups, embeddings=0.3, linear=0.7)) for part in parts)
+    found = sum(float(layer.ridge(layer(part).lookups, (0.3, tf.identity), (0.7, tf.identity))) for part in parts)
     expected = sum(
         0.3 * np.square(table[:, :-2], dtype=np.float64).sum() + 0.7 * np.square(table[:, -2:], dtype=np.float64).sum()
         for table in tables.values()

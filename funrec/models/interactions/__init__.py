@@ -1,0 +1,1 @@
+"""Interactions: how features are crossed before a backbone reads them."""

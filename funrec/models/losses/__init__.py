@@ -1,0 +1,1 @@
+"""Losses: what a task's predictions are compared with its labels by."""

@@ -1,0 +1,1 @@
+"""Wide parts: what is added to the towers' logits beside the network."""
