@@ -21,8 +21,8 @@ from funrec import Run, run_experiment
 from funrec.config.build import build
 from funrec.config.compose import compose
 from funrec.data.datasets.base import Dataset
+from funrec.data.preparation.cache import cache_folder
 from funrec.data.preparation.prepare import prepare
-from funrec.experiment.experiment import cache_folder
 from funrec.metrics.base import sigmoid
 from funrec.runs.record import read_predictions
 

@@ -22,9 +22,9 @@ def _describe_data(arguments: Sequence[str]) -> int:
     from funrec.config.build import build
     from funrec.config.compose import compose
     from funrec.data.datasets.base import Dataset
+    from funrec.data.preparation.cache import cache_folder
     from funrec.data.preparation.prepare import prepare
     from funrec.data.preparation.statistics import describe
-    from funrec.experiment.experiment import cache_folder
 
     config = compose(take_allowed(arguments))
     dataset = build(config["dataset"], Dataset, "dataset")
@@ -33,8 +33,7 @@ def _describe_data(arguments: Sequence[str]) -> int:
 
 
 def _verify_data(arguments: Sequence[str]) -> int:
-    from funrec.data.preparation.cache import entries, verify
-    from funrec.experiment.experiment import cache_folder
+    from funrec.data.preparation.cache import cache_folder, entries, verify
 
     damaged = 0
     for entry in [Path(argument) for argument in arguments] or entries(cache_folder()):

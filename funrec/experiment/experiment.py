@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,6 +11,8 @@ from typing import Any
 
 from funrec.config.build import build
 from funrec.data.datasets.base import Dataset
+from funrec.data.datasets.sources import handed_over
+from funrec.data.preparation.cache import cache_folder
 from funrec.data.preparation.prepare import prepare
 from funrec.data.slicing import read_columns
 from funrec.experiment.diagnosis import diagnose, measure_reliability, measure_slices
@@ -39,13 +40,16 @@ from funrec.utils.signals import Interrupted, Interruption
 log = logging.getLogger("funrec")
 
 
-def run_experiment(model: str | None = None, *overrides: str, verbose: bool = False) -> Run:
+def run_experiment(model: str | None = None, *overrides: str, data: Any = None, verbose: bool = False) -> Run:
     """Run one experiment and return it.
 
     Args:
         model: A model's name, such as `mmoe`; or the first override.
         overrides: Hydra overrides, such as `trainer.epochs=2`. With `baselines=true` the runs of the
             baselines land beside it.
+        data: The rows, instead of files: a pandas or Polars frame, a Hugging Face `Dataset` or whatever exports Arrow,
+            divided by `dataset.split`; or a mapping of them by `train`, `valid` and `test`. The dataset is `tabular`
+            unless an override says otherwise.
         verbose: Whether to say on standard error what is happening.
 
     Raises:
@@ -54,10 +58,14 @@ def run_experiment(model: str | None = None, *overrides: str, verbose: bool = Fa
     from funrec.config.compose import compose  # Hydra takes a tenth of a second that load_run need not wait
 
     chosen = [] if model is None else [model if "=" in model else f"model={model}"]
-    config = compose([*chosen, *overrides])
-    folder = run_folder.new_run_folder(Path("outputs", "runs"), f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
-    with logging_to(folder, verbose):
-        return run_with_baselines(config, folder, overrides=[*chosen, *overrides])[0]
+    if data is not None and not any(override.startswith(("dataset=", "experiment=")) for override in overrides):
+        chosen.append("dataset=tabular")
+    with handed_over(data) as paths:
+        asked = [*chosen, *overrides, *paths]
+        config = compose(asked)
+        folder = run_folder.new_run_folder(Path("outputs", "runs"), f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+        with logging_to(folder, verbose):
+            return run_with_baselines(config, folder, overrides=asked)[0]
 
 
 def load_run(path: str | Path) -> Run:
@@ -69,7 +77,9 @@ def load_run(path: str | Path) -> Run:
     return Run(Path(path), record.read(path))
 
 
-def resume(folder: str | Path, force: bool = False, live: bool = False, verbose: bool = False) -> list[Run]:
+def resume(
+    folder: str | Path, force: bool = False, live: bool = False, verbose: bool = False, data: Any = None
+) -> list[Run]:
     """Go on with a run that was interrupted or failed, and with its baselines, from their last checkpoints.
 
     It ends with the table of a run that was never stopped, to the last digit. What is finished is kept as it is.
@@ -79,6 +89,7 @@ def resume(folder: str | Path, force: bool = False, live: bool = False, verbose:
         force: Whether to go on even if the code, the data or the configuration are not those of the checkpoint.
         live: Whether to draw progress on the terminal.
         verbose: Whether to say on standard error what is happening.
+        data: The rows once more, if they were handed over as frames.
 
     Returns:
         The run, then its baselines.
@@ -90,7 +101,7 @@ def resume(folder: str | Path, force: bool = False, live: bool = False, verbose:
 
     folder = Path(folder)
     config, overrides = load(folder / ".hydra")
-    with logging_to(folder, verbose):
+    with handed_over(data), logging_to(folder, verbose):
         return run_with_baselines(config, folder, overrides, live, resume=True, force=force)
 
 
@@ -252,8 +263,3 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
         **trained.fields,
         **diagnosis,
     }
-
-
-def cache_folder() -> Path:
-    """Return where prepared data is kept: `FUNREC_CACHE`, else `outputs/.cache`."""
-    return Path(os.environ.get("FUNREC_CACHE") or Path("outputs", ".cache"))

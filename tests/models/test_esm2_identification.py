@@ -9,8 +9,8 @@ from funrec import run_experiment
 from funrec.config.build import build
 from funrec.config.compose import compose
 from funrec.data.datasets.base import Dataset
+from funrec.data.preparation.cache import cache_folder
 from funrec.data.preparation.prepare import prepare
-from funrec.experiment.experiment import cache_folder
 from funrec.metrics import auc
 from funrec.metrics.base import sigmoid
 from funrec.runs.record import read_predictions

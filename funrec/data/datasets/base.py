@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from funrec.data.datasets.sources import Source
 from funrec.data.expressions import Expression, parse_expression
 from funrec.data.preparation.rules import Downsample, SplitRule, build_downsample, build_split
 from funrec.schema import Feature, Task, build_features, build_tasks
@@ -82,8 +83,8 @@ class Dataset(ABC):
         self.downsample: Downsample | None = build_downsample(downsample, self.tasks)
 
     @abstractmethod
-    def sources(self) -> list[Path]:
-        """Return the raw files that the rows come from, which must exist; empty for generated rows."""
+    def sources(self) -> list[Source]:
+        """Return where the rows come from, which must be there; empty for generated rows."""
 
     @abstractmethod
     def scan(self, columns: Sequence[str], workdir: Path) -> dict[str, pl.LazyFrame]:
@@ -113,17 +114,17 @@ class Dataset(ABC):
         """Return what, besides the arguments of `Dataset`, determines the rows: it enters the fingerprint.
 
         By default every public attribute of a subclass that is a plain value; the raw files are not among them,
-        since their path, size and modification time are in the fingerprint anyway.
+        since what identifies their content is in the fingerprint anyway.
         """
         own = {key: value for key, value in vars(self).items() if not key.startswith("_") and key not in _BASE_KEYS}
         return {key: _plain(value) for key, value in sorted(own.items()) if _is_plain(value)}
 
     def source_name(self) -> str:
-        """Return what to call the raw rows in a message: the first file, or the dataset's class."""
-        files = self.sources()
-        if not files:
+        """Return what to call the raw rows in a message: the first source, or the dataset's class."""
+        names = [source.name for source in self.sources()]
+        if not names:
             return f"the rows of {type(self).__name__}"
-        return files[0].name + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+        return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
     def parse(self, key: str, text: str) -> Expression:
         """Parse a column or an SQL expression found under the config key `key`.

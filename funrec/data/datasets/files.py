@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import glob
 import re
@@ -13,11 +12,10 @@ from typing import Any
 
 import polars as pl
 
+from funrec.data.datasets.text_files import COMPRESSIONS, SEPARATORS, check_text, separator_of
 from funrec.data.expressions import one_line
 from funrec.utils.errors import InputError, did_you_mean
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-COMPRESSIONS = (".gz", ".zst")
 PARQUET = (".parquet", ".pq")
 ROWS_TO_INFER_FROM = 100_000
 _DISK_FULL = re.compile("No space left|quota exceeded|File too large")
@@ -116,16 +114,16 @@ def scan_files(
         null_values: Texts that stand for null.
 
     Raises:
-        InputError: If the files are of several kinds, or a text file is empty or ends within a row.
+        InputError: If the files are of several kinds, or a text file is none that can be read.
     """
     kinds = {file_kind(file) in PARQUET for file in files}
     if len(kinds) > 1:
         raise InputError(f"{files[0].parent} should hold files of one kind. It holds text and Parquet.")
     if kinds.pop():
         return pl.scan_parquet(list(files), glob=False)
-    separator = separator or SEPARATORS[file_kind(files[0]) or ".csv"]
+    separator = separator or separator_of(files[0])
     for file in files:
-        check_whole(file, separator)
+        check_text(file, separator)
     if not any(_has_rows(file) for file in files):
         raise InputError(f"{files[0]} should hold rows. It holds a header alone.")
     known = pl.scan_csv(files[0], separator=separator, infer_schema=False, glob=False).collect_schema().names()
@@ -145,41 +143,3 @@ def _has_rows(file: Path) -> bool:
     with file.open("rb") as stream:
         stream.readline()
         return bool(stream.read(1 << 12).strip())
-
-
-def check_whole(file: Path, separator: str) -> None:
-    """Refuse a text file that is empty or whose last row has fewer fields than its header: a broken download.
-
-    Raises:
-        InputError: If it is so.
-    """
-    if not file.stat().st_size:
-        raise InputError(f"{file} should hold rows. It is empty.")
-    if file.suffix.lower() in COMPRESSIONS:
-        return
-    with file.open("rb") as stream:
-        header = stream.readline()
-        start = stream.tell()
-        stream.seek(0, 2)
-        stream.seek(max(start, stream.tell() - (1 << 16)))
-        *before, last = stream.read().rstrip(b"\r\n").split(b"\n")
-    if not last:
-        return
-    fields, expected = (len(_fields(line, separator)) for line in (last, header))
-    if last.count(b'"') % 2:  # it begins or ends within a quoted field, which may itself hold line ends
-        if any(line.count(b'"') % 2 for line in before[1:]):
-            return
-        fields = min(fields, expected - 1)
-    if fields < expected:
-        raise InputError(
-            f"{file} should end with a whole row. Its last row has {fields} of {expected} fields: "
-            "the file was cut short; copy or download it again."
-        )
-
-
-def _fields(line: bytes, separator: str) -> list[str]:
-    text = line.decode("utf-8", "replace").rstrip("\r\n")
-    try:
-        return next(csv.reader([text], delimiter=separator), [])
-    except csv.Error:
-        return text.split(separator)

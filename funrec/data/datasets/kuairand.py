@@ -13,6 +13,7 @@ import polars as pl
 
 from funrec.data.datasets.base import Dataset
 from funrec.data.datasets.files import reading_errors, scan_files
+from funrec.data.datasets.sources import Files, Source
 from funrec.data.preparation.splitting import time_bound
 from funrec.utils.errors import InputError, did_you_mean
 
@@ -203,8 +204,8 @@ class KuaiRand(Dataset):
     def _needed(self) -> dict[str, str]:
         return self.needed_columns()
 
-    def sources(self) -> list[Path]:
-        return [path for files in self._files.values() for path in files]
+    def sources(self) -> list[Source]:
+        return [Files([path for files in self._files.values() for path in files])]
 
     def available_columns(self) -> list[str]:
         return [*_LOG_COLUMNS, *_USER_COLUMNS, *_VIDEO_COLUMNS, *(_renamed(name) for name in _STATISTIC_COLUMNS)]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from funrec.data.datasets import population
 from funrec.data.datasets.base import Dataset
 from funrec.data.datasets.generated import check_number, check_whole, sigmoid, write_rows
+from funrec.data.datasets.sources import Source
 from funrec.data.hashing import uniform
 from funrec.utils.errors import InputError, did_you_mean
 
@@ -165,7 +166,7 @@ class Synthetic(Dataset):
         self.recipe = RECIPE
         self.oracle = self._find_oracle()
 
-    def sources(self) -> list[Path]:
+    def sources(self) -> list[Source]:
         return []
 
     def scan(self, columns: Sequence[str], workdir: Path) -> dict[str, pl.LazyFrame]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from funrec.data.datasets.base import Dataset
 from funrec.data.datasets.generated import check_number, check_whole, sigmoid, write_rows
+from funrec.data.datasets.sources import Source
 from funrec.data.hashing import uniform
 from funrec.utils.errors import InputError, did_you_mean
 
@@ -125,7 +126,7 @@ class SyntheticPair(Dataset):
         if kind == "binary" and not any(label in columns for label in LABELS for columns in read):
             self.oracle = {task.name: f"p_{task.label}" for task in self.tasks if task.label in LABELS}
 
-    def sources(self) -> list[Path]:
+    def sources(self) -> list[Source]:
         return []
 
     def available_columns(self) -> list[str]:

@@ -9,8 +9,10 @@ from typing import Any
 
 import polars as pl
 
+from funrec.config.build import build
 from funrec.data.datasets.base import Dataset
-from funrec.data.datasets.files import find_files, reading_errors, scan_files
+from funrec.data.datasets.files import reading_errors
+from funrec.data.datasets.sources import Files, Source, open_source
 from funrec.utils.errors import InputError, did_you_mean
 
 DTYPES = {"text": pl.String, "integer": pl.Int64, "number": pl.Float64}
@@ -19,17 +21,21 @@ DTYPES = {"text": pl.String, "integer": pl.Int64, "number": pl.Float64}
 class Tabular(Dataset):
     """Rows of one table that a rule splits, or of a file for each split.
 
-    Files are CSV, TSV (either also `.gz` or `.zst`) or Parquet; a path may be a file, a folder of files, or a glob.
+    Files are CSV, TSV (either also `.gz` or `.zst`) or Parquet; a path may be a file, a folder of files, a glob, or a
+    URI of either (`s3://`, `gs://`, `hf://`, `https://`).
 
     Args:
         path: All rows, to be divided by `split`; or
         train: the training rows,
         valid: the validation rows, and
         test: the test rows, or none.
+        source: What else the rows come from: `_target_`, a `Source`, and its arguments.
         root: Folder that relative paths are looked for in first.
         separator: Between the fields of text files; by their suffix where not given.
         dtypes: `text`, `integer` or `number` by column, where the first rows of a text file mislead.
         null_values: Texts that stand for null.
+        storage_options: For the file system behind a URI, such as `{anon: true}`; see fsspec. Credentials belong in
+            the environment.
         leaky: Columns that must not be features, with the reason.
         allow_leaky: Allow them.
         homepage: Where to get the files; said when they are missing.
@@ -37,7 +43,7 @@ class Tabular(Dataset):
     The other arguments are those of `Dataset`.
 
     Raises:
-        InputError: If neither `path` nor `train` and `valid` are given, or both are.
+        InputError: If none or several of `path`, `source`, and `train` and `valid` are given.
     """
 
     def __init__(
@@ -50,10 +56,12 @@ class Tabular(Dataset):
         train: str | None = None,
         valid: str | None = None,
         test: str | None = None,
+        source: Mapping[str, Any] | None = None,
         root: str | None = None,
         separator: str | None = None,
         dtypes: Mapping[str, str] | None = None,
         null_values: Sequence[str] = (),
+        storage_options: Mapping[str, Any] | None = None,
         leaky: Mapping[str, str] | None = None,
         allow_leaky: bool = False,
         homepage: str | None = None,
@@ -80,12 +88,17 @@ class Tabular(Dataset):
             downsample=downsample,
         )
         explicit = {"train": train, "valid": valid, "test": test}
-        if path is not None and any(explicit.values()):
-            raise InputError("dataset.path and dataset.train should not both be given. Set one of them to null.")
-        if path is None and not (train and valid):
+        given = [name for name, value in (("path", path), ("source", source)) if value is not None]
+        if len(given) == 2:
+            raise InputError("dataset.path and dataset.source should not both be given. Set one of them to null.")
+        if given and any(explicit.values()):
+            raise InputError(f"dataset.{given[0]} and dataset.train should not both be given. Set one of them to null.")
+        if not given and not (train and valid):
             raise InputError("dataset.path, or dataset.train and dataset.valid, should name the table's files.")
         self._paths = {"all": path} if path is not None else {k: v for k, v in explicit.items() if v is not None}
+        self._source = source
         self._root = root
+        self._storage_options = storage_options
         self._hint = f" Get it from {homepage}." if homepage else ""
         self.separator = separator
         self.dtypes = dict(dtypes or {})
@@ -99,32 +112,44 @@ class Tabular(Dataset):
         self.leaky = {} if allow_leaky else dict(leaky or {})
 
     @cached_property
-    def _files(self) -> dict[str, list[Path]]:
+    def _sources(self) -> dict[str, Source]:
+        if self._source is not None:
+            return {"all": build(self._source, Source, "dataset.source")}
+        reading = {
+            "separator": self.separator,
+            "dtypes": {column: DTYPES[dtype] for column, dtype in self.dtypes.items()},
+            "null_values": self.null_values,
+        }
         return {
-            name: find_files("dataset.path" if name == "all" else f"dataset.{name}", path, self._root, self._hint)
+            name: open_source(
+                "dataset.path" if name == "all" else f"dataset.{name}",
+                path,
+                self._root,
+                self._hint,
+                self._storage_options,
+                **reading,
+            )
             for name, path in self._paths.items()
         }
 
     @cached_property
     def _frames(self) -> dict[str, pl.LazyFrame]:
-        frames = {}
-        for name, files in self._files.items():
-            with reading_errors(lambda files=files: str(files[0])):  # type: ignore[misc]  # bound at once
-                dtypes = {column: DTYPES[dtype] for column, dtype in self.dtypes.items()}
-                frames[name] = scan_files(files, self.separator, dtypes, self.null_values)
-        return frames
+        return {name: source.scan() for name, source in self._sources.items()}
 
     @cached_property
     def _columns(self) -> list[str]:
-        name = next(iter(self._frames))
-        with reading_errors(lambda: str(self._files[name][0])):
-            return self._frames[name].collect_schema().names()
+        name, frame = next(iter(self._frames.items()))
+        with reading_errors(lambda: self._sources[name].name):
+            return frame.collect_schema().names()
 
-    def sources(self) -> list[Path]:
-        return [file for files in self._files.values() for file in files]
+    def sources(self) -> list[Source]:
+        return list(self._sources.values())
 
     def settings(self) -> dict[str, Any]:
-        files = {name: [str(file.resolve()) for file in files] for name, files in self._files.items()}
+        files = {
+            name: [str(path.resolve()) for path in source.paths] if isinstance(source, Files) else None
+            for name, source in self._sources.items()
+        }
         return {**super().settings(), "files": files}
 
     def available_columns(self) -> list[str]:

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from funrec.data.datasets.base import Dataset
 from funrec.data.expressions import one_line
 from funrec.schema import Feature, Task
 from funrec.utils.errors import InputError
 from funrec.utils.locks import locked
+
+if TYPE_CHECKING:
+    from funrec.data.datasets.base import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ def fingerprint(dataset: Dataset) -> str:
         "downsample": None if dataset.downsample is None else asdict(dataset.downsample),
         "oracle": dict(dataset.oracle),
         **{key: getattr(dataset, key) for key in ("group", "item", "time", "where", "row_weight", "max_rows")},
-        "sources": [_stat(path) for path in dataset.sources()],
+        "sources": [part for source in dataset.sources() for part in source.identity()],
     }
     return hashlib.sha256(json.dumps(state, default=str).encode()).hexdigest()[:32]
 
@@ -58,12 +60,9 @@ def _without(part: Feature | Task, keys: set[str]) -> dict[str, Any]:
     return {key: value for key, value in asdict(part).items() if key not in keys}
 
 
-def _stat(path: Path) -> list[Any]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise InputError(f"{path} should be a file that can be read: {one_line(error)}.") from error
-    return [str(path.resolve()), status.st_size, status.st_mtime_ns]
+def cache_folder() -> Path:
+    """Return where prepared data is kept: `FUNREC_CACHE`, else `outputs/.cache`."""
+    return Path(os.environ.get("FUNREC_CACHE") or Path("outputs", ".cache"))
 
 
 def obtain(cache: Path, name: str, build: Callable[[Path], None]) -> Path:

@@ -23,7 +23,7 @@ from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
 from funrec.data.hashing import common_key_dtype, key_dtype, stable_hash
 from funrec.data.preparation.cache import fingerprint, obtain
 from funrec.data.preparation.labels import read_labels
-from funrec.data.preparation.staging import ROW, SPLIT, WEIGHT, StagedFrame, stage
+from funrec.data.preparation.staging import ROW, SPLIT, WEIGHT, StagedFrame, check_columns, stage
 from funrec.data.preparation.statistics import SplitStatistics
 from funrec.data.preparation.writing import SplitWriter
 from funrec.utils.errors import InputError
@@ -51,7 +51,16 @@ def prepare(dataset: Dataset, cache: Path) -> PreparedData:
 
     def build(folder: Path) -> None:
         started = time.perf_counter()
-        rows = _build(dataset, folder)
+        check_columns(dataset)
+        try:
+            rows = _build(dataset, folder)
+        except InputError as error:  # what a broken file breaks may be far from the file
+            problems = [found for source in dataset.sources() if (found := source.diagnose()) is not None]
+            if not problems:
+                raise
+            raise InputError(problems[0]) from error
+        if fingerprint(dataset) != name:
+            raise InputError(f"{dataset.source_name()} changed while it was read. Run again once it is complete.")
         seconds = time.perf_counter() - started
         log.info("prepared %s rows in %.1f s (%s rows/s)", f"{rows:,}", seconds, f"{rows / seconds:,.0f}")
 
@@ -129,7 +138,7 @@ def _build(dataset: Dataset, folder: Path) -> int:
             "items": len(codes["item"]) - 1 if "item" in codes else None,
             "vocabulary_size": {name: len(vocabulary) for name, vocabulary in vocabularies.items()},
             "splits": statistics,
-            "sources": [path.name for path in dataset.sources()],
+            "sources": [part for source in dataset.sources() for part in source.parts],
         },
         "row_fingerprints": row_fingerprints,
         "logit_offsets": {} if sampling is None else {sampling.task: math.log(sampling.rate)},

@@ -69,7 +69,6 @@ def stage(dataset: Dataset, folder: Path) -> list[StagedFrame]:
         InputError: If a column is missing, an expression does not fit it, or a file cannot be read.
     """
     needed = dataset.needed_columns()
-    _check_columns(dataset, needed, dataset.available_columns())
     raw = folder / "raw"
     raw.mkdir()
     with reading_errors(dataset.source_name):
@@ -95,9 +94,17 @@ def stage(dataset: Dataset, folder: Path) -> list[StagedFrame]:
     return staged
 
 
-def _check_columns(dataset: Dataset, needed: dict[str, str], known: list[str] | None) -> None:
-    if known is None:
-        return
+def check_columns(dataset: Dataset) -> None:
+    """Refuse a configuration that names a column which the rows are known not to have.
+
+    Raises:
+        InputError: If it does, with the nearest name.
+    """
+    if (known := dataset.available_columns()) is not None:
+        _check_columns(dataset, dataset.needed_columns(), known)
+
+
+def _check_columns(dataset: Dataset, needed: dict[str, str], known: list[str]) -> None:
     for column, key in needed.items():
         if column not in known:
             named = "" if key.endswith(f".{column}") else f" {column}"
