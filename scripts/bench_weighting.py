@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 from bench_training import BATCH, DIM, DROPOUT, EXPERTS, FEATURES, TASKS, UNITS, feature_sizes, random_batches
+from funrec.weighting.checks import SHARED
 
 from funrec.config.build import build
 from funrec.config.catalogue import describe
@@ -32,7 +33,6 @@ from funrec.training.batches import BatchStream
 from funrec.training.optimizers import LazyAdam
 from funrec.training.step import TrainingStep
 from funrec.weighting.base import Weighting
-from funrec.weighting.checks import SHARED
 
 
 def main() -> None:

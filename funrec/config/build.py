@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from funrec.config.former import FORMER_MODULES, moved
-from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.errors import InputError
+from funrec.utils.specs import check
 
 T = TypeVar("T")
 
@@ -22,8 +23,8 @@ def build(config: Mapping[str, Any], base: type[T], where: str, **values: Any) -
     """Make the object that a configuration describes.
 
     `_target_` names a class; it must come from an allowed package and be a `base`, since it would otherwise be
-    a way to run any code from a file. The other keys are its arguments, and a key it does not spell out is an
-    error, not a default.
+    a way to run any code from a file. The other keys are its arguments, checked by the annotations of its
+    constructor (`funrec.utils.specs`).
 
     Args:
         config: `_target_` and arguments, plain values.
@@ -38,7 +39,10 @@ def build(config: Mapping[str, Any], base: type[T], where: str, **values: Any) -
     if not isinstance(config.get("_target_"), str):
         raise InputError(f"{where}._target_ should name a class. Received: {config.get('_target_')}.")
     kind = resolve(config["_target_"], base, where)
-    _check_arguments(kind, arguments, values, where)
+    for key in arguments:
+        if hint := moved(f"{where}.{key}"):
+            raise InputError(f"{where}.{key}: no such key.{hint}")
+    arguments = check(kind, arguments, where, values)
     try:
         return kind(**arguments, **values)
     except InputError:
@@ -80,23 +84,3 @@ def allowed_packages() -> tuple[str, ...]:
     """Return the top-level packages that targets may come from."""
     more = os.environ.get(ALLOW_VARIABLE, "").replace(" ", "").split(",")
     return (*ALLOWED_PACKAGES, *(package for package in more if package))
-
-
-def _check_arguments(kind: type, arguments: Mapping[str, Any], values: Mapping[str, Any], where: str) -> None:
-    parameters = inspect.signature(kind).parameters
-    # Keras' own `**kwargs` check themselves; ours only pass layer options on, and would swallow a typo.
-    takes_any = kind.__module__.partition(".")[0] == "keras" and any(
-        parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()
-    )
-    spelled = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    ]
-    settable = [name for name in spelled if name not in values]
-    for key in arguments:
-        if key not in settable and not takes_any:
-            raise InputError(f"{where}.{key}: no such key.{moved(f'{where}.{key}') or did_you_mean(key, settable)}")
-    for name in settable:
-        if parameters[name].default is inspect.Parameter.empty and name not in arguments:
-            raise InputError(f"{where}.{name} should be given. Received: nothing.")

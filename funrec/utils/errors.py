@@ -32,7 +32,7 @@ def did_you_mean(name: object, candidates: Iterable[object]) -> str:
     """Return ` Did you mean x?` for the nearest candidate, else a short list of what there is."""
     known = [str(candidate) for candidate in candidates]
     by_lower_case = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(str(name).lower(), by_lower_case, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name).lower(), by_lower_case, n=1, cutoff=0.6)
     if near:
         return f" Did you mean {by_lower_case[near[0]]}?"
     if not known:

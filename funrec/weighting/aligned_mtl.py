@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from funrec.weighting.gramian import GramianWeighting
+from funrec.weighting.gramian import GramianWeighting, Shared
 from funrec.weighting.spectrum import decompose
 
 
@@ -18,15 +18,12 @@ class AlignedMTL(GramianWeighting):
     Args:
         shared: Over what gradients are taken. The paper takes all shared parameters; `representation` is its upper
             bound.
-
-    Raises:
-        InputError: If `shared` is not known.
     """
 
     paper = "Senushkin et al., CVPR 2023"
     weighs_task_parameters = False
 
-    def __init__(self, shared: str = "all_shared") -> None:
+    def __init__(self, shared: Shared = "all_shared") -> None:
         super().__init__(shared)
 
     def solve(self, gramian: tf.Tensor, tasks: tf.Tensor, key: tf.Tensor) -> tf.Tensor:

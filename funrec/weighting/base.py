@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
 from funrec.schema import Task
+from funrec.utils.errors import InputError, did_you_mean
 
 State = dict[str, tf.Tensor]
 
@@ -98,3 +99,16 @@ def active_softmax(logits: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
     shifted = tf.where(active, logits - tf.reduce_max(logits), 0.0)
     powers = tf.where(active, tf.exp(shifted), 0.0)
     return tf.math.divide_no_nan(powers, tf.reduce_sum(powers))
+
+
+def by_task(key: str, values: Mapping[str, float], tasks: Sequence[Task], default: float) -> list[float]:
+    """Return a number per task, in the tasks' order; `default` for a task that `values` leaves out.
+
+    Raises:
+        InputError: If a name is no task's.
+    """
+    known = [task.name for task in tasks]
+    for name in values:
+        if name not in known:
+            raise InputError(f"weighting.{key}.{name}: no such task.{did_you_mean(name, known)}")
+    return [values.get(name, default) for name in known]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from funrec.schema import Task
-from funrec.weighting.checks import check_fraction
-from funrec.weighting.gramian import GramianWeighting
+from funrec.utils.specs import Rate
+from funrec.weighting.gramian import GramianWeighting, Shared
 from funrec.weighting.programs import (
     add_ridge,
     best_candidate,
@@ -36,15 +36,15 @@ class CAGrad(GramianWeighting):
         shared: Over what gradients are taken.
 
     Raises:
-        InputError: If `c` is out of range, `shared` is not known, or there are too many tasks.
+        InputError: If there are too many tasks.
     """
 
     paper = "Liu et al., NeurIPS 2021"
     weighs_task_parameters = False
 
-    def __init__(self, c: float = 0.5, shared: str = "all_shared") -> None:
+    def __init__(self, c: Rate = 0.5, shared: Shared = "all_shared") -> None:
         super().__init__(shared)
-        self.c = check_fraction("c", c)
+        self.c = c
 
     def configure(self, tasks: Sequence[Task]) -> None:
         super().configure(tasks)

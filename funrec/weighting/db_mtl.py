@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from funrec.utils.specs import Rate
 from funrec.weighting.base import State, active_tasks
-from funrec.weighting.checks import check_fraction
-from funrec.weighting.gramian import GramianWeighting, gradient_norms
+from funrec.weighting.gramian import GramianWeighting, Shared, gradient_norms
 
 SMALLEST_LOSS = 1e-8
 
@@ -23,16 +23,13 @@ class DBMTL(GramianWeighting):
     Args:
         decay: How much of a norm's average stays from step to step; 0 for this step's norms.
         shared: Over what gradients are taken.
-
-    Raises:
-        InputError: If `decay` is not in [0, 1) or `shared` is not known.
     """
 
     paper = "Lin et al., 2023 (variant: averages norms, not gradients)"
 
-    def __init__(self, decay: float = 0.9, shared: str = "all_shared") -> None:
+    def __init__(self, decay: Rate = 0.9, shared: Shared = "all_shared") -> None:
         super().__init__(shared)
-        self.decay = check_fraction("decay", decay)
+        self.decay = decay
 
     def initial_state(self) -> State:
         tasks = len(self.tasks)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from funrec.utils.specs import PositiveNumber
 from funrec.weighting.base import State, Weighting
-from funrec.weighting.checks import check_positive_number
 
 
 class DynamicWeightAverage(Weighting):
@@ -16,15 +16,12 @@ class DynamicWeightAverage(Weighting):
 
     Args:
         temperature: The larger, the more even the weights. The paper uses 2.
-
-    Raises:
-        InputError: If `temperature` is not positive.
     """
 
     paper = "Liu et al., CVPR 2019"
 
-    def __init__(self, temperature: float = 2.0) -> None:
-        self.temperature = check_positive_number("temperature", temperature)
+    def __init__(self, temperature: PositiveNumber = 2.0) -> None:
+        self.temperature = temperature
 
     def initial_state(self) -> State:
         tasks = len(self.tasks)

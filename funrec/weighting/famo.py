@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from funrec.utils.specs import NotNegative, PositiveNumber
 from funrec.weighting.adam import adam_state, adam_step
 from funrec.weighting.base import State, Weighting, active_softmax, active_tasks
-from funrec.weighting.checks import check_not_negative, check_positive_number
 
 SMALLEST_LOSS = 1e-8
 
@@ -23,17 +23,14 @@ class FAMO(Weighting):
     Args:
         learning_rate: Step of `xi`, the paper's beta.
         decay: The paper's gamma, which pulls the weights back to even.
-
-    Raises:
-        InputError: If `learning_rate` is not positive or `decay` negative.
     """
 
     paper = "Liu et al., NeurIPS 2023"
     reads_losses_after = True
 
-    def __init__(self, learning_rate: float = 0.025, decay: float = 0.01) -> None:
-        self.learning_rate = check_positive_number("learning_rate", learning_rate)
-        self.decay = check_not_negative("decay", decay)
+    def __init__(self, learning_rate: PositiveNumber = 0.025, decay: NotNegative = 0.01) -> None:
+        self.learning_rate = learning_rate
+        self.decay = decay
 
     def initial_state(self) -> State:
         tasks = len(self.tasks)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from funrec.schema import Task
 from funrec.utils.errors import InputError
-from funrec.weighting.base import State, Weighting
-from funrec.weighting.checks import numbers_by_task
+from funrec.utils.specs import NotNegative
+from funrec.weighting.base import State, Weighting, by_task
 
 
 class Fixed(Weighting):
@@ -19,17 +19,17 @@ class Fixed(Weighting):
         weights: A weight by task; `dataset.tasks.<name>.weight` for a task that it leaves out.
 
     Raises:
-        InputError: If a weight is negative or a name no task's; or if all weights are 0.
+        InputError: If a name is no task's, or all weights are 0.
     """
 
     paper = "weighted sum of losses"
 
-    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
-        self.chosen = dict(weights or {})
+    def __init__(self, weights: dict[str, NotNegative] | None = None) -> None:
+        self.chosen = weights or {}
 
     def configure(self, tasks: Sequence[Task]) -> None:
         super().configure(tasks)
-        chosen = numbers_by_task("weights", self.chosen, tasks, 0.0)
+        chosen = by_task("weights", self.chosen, tasks, 0.0)
         self.values = [w if task.name in self.chosen else task.weight for task, w in zip(tasks, chosen, strict=True)]
         if not any(weight > 0 for weight in self.values):
             raise InputError("dataset.tasks.<name>.weight should be positive for at least one task. All are 0.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from funrec.utils.specs import NotNegative, PositiveNumber
 from funrec.weighting.adam import adam_state, adam_step
 from funrec.weighting.base import State, active_tasks
-from funrec.weighting.checks import check_not_negative, check_positive_number
-from funrec.weighting.gramian import GramianWeighting, gradient_norms
+from funrec.weighting.gramian import GramianWeighting, Shared, gradient_norms
 
 SMALLEST_WEIGHT = 1e-3
 
@@ -25,17 +25,16 @@ class GradNorm(GramianWeighting):
         alpha: The strength with which slow tasks are helped; 0 for equal norms. The paper uses 0.12 to 1.5.
         learning_rate: Step of the weights.
         shared: Over what gradients are taken. The paper takes the last shared layer.
-
-    Raises:
-        InputError: If `alpha` is negative, `learning_rate` not positive, or `shared` is not known.
     """
 
     paper = "Chen et al., ICML 2018"
 
-    def __init__(self, alpha: float = 1.5, learning_rate: float = 0.025, shared: str = "last_shared_layer") -> None:
+    def __init__(
+        self, alpha: NotNegative = 1.5, learning_rate: PositiveNumber = 0.025, shared: Shared = "last_shared_layer"
+    ) -> None:
         super().__init__(shared)
-        self.alpha = check_not_negative("alpha", alpha)
-        self.learning_rate = check_positive_number("learning_rate", learning_rate)
+        self.alpha = alpha
+        self.learning_rate = learning_rate
 
     def initial_state(self) -> State:
         tasks = len(self.tasks)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from funrec.utils.specs import Rate
 from funrec.weighting.base import State
-from funrec.weighting.checks import check_fraction
-from funrec.weighting.gramian import GramianWeighting, active_pairs
+from funrec.weighting.gramian import GramianWeighting, Shared, active_pairs
 from funrec.weighting.pcgrad import draw_orders
 
 
@@ -22,17 +22,14 @@ class GradVac(GramianWeighting):
     Args:
         beta: How fast the targets follow.
         shared: Over what gradients are taken; one group of all parameters, where the paper also looks at layers apart.
-
-    Raises:
-        InputError: If `beta` is not in [0, 1) or `shared` is not known.
     """
 
     paper = "Wang et al., ICLR 2021"
     weighs_task_parameters = False
 
-    def __init__(self, beta: float = 0.01, shared: str = "all_shared") -> None:
+    def __init__(self, beta: Rate = 0.01, shared: Shared = "all_shared") -> None:
         super().__init__(shared)
-        self.beta = check_fraction("beta", beta)
+        self.beta = beta
 
     def initial_state(self) -> State:
         return {**super().initial_state(), "targets": tf.zeros((len(self.tasks), len(self.tasks)))}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import tensorflow as tf
 
 from funrec.weighting.base import State, Weighting, active_tasks
-from funrec.weighting.checks import check_shared
+
+#: Over what per-task gradients are taken.
+Shared = Literal["representation", "last_shared_layer", "all_shared"]
 
 
 class GramianWeighting(Weighting):
@@ -19,15 +23,12 @@ class GramianWeighting(Weighting):
         shared: Over what the tasks' gradients are taken: `representation`, the deepest tensor that every tower reads;
             `last_shared_layer`, the variables of the last shared layer; `all_shared`, all shared variables and the
             embeddings of the batch.
-
-    Raises:
-        InputError: If `shared` is none of these.
     """
 
     needs = "gramian"
 
-    def __init__(self, shared: str) -> None:
-        self.shared = check_shared(shared)
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
 
     def initial_state(self) -> State:
         return {"fallbacks": tf.zeros((), tf.int32)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from funrec.weighting.gramian import GramianWeighting, gradient_norms
+from funrec.weighting.gramian import GramianWeighting, Shared, gradient_norms
 from funrec.weighting.spectrum import decompose
 
 
@@ -17,15 +17,12 @@ class IMTLG(GramianWeighting):
 
     Args:
         shared: Over what gradients are taken. The paper takes the representation.
-
-    Raises:
-        InputError: If `shared` is not known.
     """
 
     paper = "Liu et al., ICLR 2021"
     weighs_task_parameters = False
 
-    def __init__(self, shared: str = "representation") -> None:
+    def __init__(self, shared: Shared = "representation") -> None:
         super().__init__(shared)
 
     def solve(self, gramian: tf.Tensor, tasks: tf.Tensor, key: tf.Tensor) -> tf.Tensor:

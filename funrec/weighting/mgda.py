@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from funrec.schema import Task
-from funrec.weighting.gramian import GramianWeighting
+from funrec.weighting.gramian import GramianWeighting, Shared
 from funrec.weighting.programs import check_task_count, minimise_on_simplex
 
 
@@ -22,13 +22,13 @@ class MGDA(GramianWeighting):
         shared: Over what gradients are taken.
 
     Raises:
-        InputError: If `shared` is not known, or there are too many tasks.
+        InputError: If there are too many tasks.
     """
 
     paper = "Sener & Koltun, NeurIPS 2018"
     weighs_task_parameters = False
 
-    def __init__(self, shared: str = "representation") -> None:
+    def __init__(self, shared: Shared = "representation") -> None:
         super().__init__(shared)
 
     def configure(self, tasks: Sequence[Task]) -> None:

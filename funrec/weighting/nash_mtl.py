@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from funrec.weighting.checks import check_not_negative
-from funrec.weighting.gramian import GramianWeighting
+from funrec.utils.specs import NotNegative
+from funrec.weighting.gramian import GramianWeighting, Shared
 
 ITERATIONS = 100
 TOLERANCE = 1e-9
@@ -24,16 +24,13 @@ class NashMTL(GramianWeighting):
     Args:
         max_norm: Longest direction; 0 for no limit.
         shared: Over what gradients are taken.
-
-    Raises:
-        InputError: If `max_norm` is negative or `shared` is not known.
     """
 
     paper = "Navon et al., ICML 2022"
 
-    def __init__(self, max_norm: float = 1.0, shared: str = "all_shared") -> None:
+    def __init__(self, max_norm: NotNegative = 1.0, shared: Shared = "all_shared") -> None:
         super().__init__(shared)
-        self.max_norm = check_not_negative("max_norm", max_norm)
+        self.max_norm = max_norm
 
     def solve(self, gramian: tf.Tensor, tasks: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         scaled = tf.math.divide_no_nan(gramian, tf.norm(gramian))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import tensorflow as tf
 
 from funrec.schema import Task
 from funrec.utils.errors import InputError
-from funrec.weighting.checks import check_not_negative, numbers_by_task
-from funrec.weighting.gramian import GramianWeighting
+from funrec.utils.specs import NotNegative, worded
+from funrec.weighting.base import by_task
+from funrec.weighting.gramian import GramianWeighting, Shared
 from funrec.weighting.programs import add_ridge, check_task_count, minimise_on_simplex
+
+LowerBounds = Annotated[NotNegative | dict[str, NotNegative], worded("a number of at least 0, or one by task")]
 
 
 class Pareto(GramianWeighting):
@@ -26,15 +30,12 @@ class Pareto(GramianWeighting):
         shared: Over what gradients are taken. The paper takes all parameters.
 
     Raises:
-        InputError: If a bound is negative or a name no task's, if the bounds sum past 1, `shared` is not known, or
-            there are too many tasks.
+        InputError: If a name is no task's, the bounds sum past 1, or there are too many tasks.
     """
 
     paper = "Lin et al., RecSys 2019"
 
-    def __init__(
-        self, lower_bounds: float | Mapping[str, float] = 0.1, relaxed: bool = False, shared: str = "all_shared"
-    ) -> None:
+    def __init__(self, lower_bounds: LowerBounds = 0.1, relaxed: bool = False, shared: Shared = "all_shared") -> None:
         super().__init__(shared)
         self.lower_bounds = lower_bounds
         self.relaxed = relaxed
@@ -43,9 +44,9 @@ class Pareto(GramianWeighting):
         super().configure(tasks)
         check_task_count("pareto", len(tasks))
         if isinstance(self.lower_bounds, Mapping):
-            self.bounds = numbers_by_task("lower_bounds", self.lower_bounds, tasks, 0.0)
+            self.bounds = by_task("lower_bounds", self.lower_bounds, tasks, 0.0)
         else:
-            self.bounds = [check_not_negative("lower_bounds", self.lower_bounds)] * len(tasks)
+            self.bounds = [self.lower_bounds] * len(tasks)
         if sum(self.bounds) > 1 + 1e-9:
             raise InputError(
                 f"weighting.lower_bounds should sum to at most 1. Received: {sum(self.bounds):g}, "

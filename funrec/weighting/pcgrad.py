@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from funrec.weighting.gramian import GramianWeighting
+from funrec.weighting.gramian import GramianWeighting, Shared
 
 
 class PCGrad(GramianWeighting):
@@ -17,15 +17,12 @@ class PCGrad(GramianWeighting):
 
     Args:
         shared: Over what gradients are taken.
-
-    Raises:
-        InputError: If `shared` is not known.
     """
 
     paper = "Yu et al., NeurIPS 2020"
     weighs_task_parameters = False
 
-    def __init__(self, shared: str = "all_shared") -> None:
+    def __init__(self, shared: Shared = "all_shared") -> None:
         super().__init__(shared)
 
     def solve(self, gramian: tf.Tensor, tasks: tf.Tensor, key: tf.Tensor) -> tf.Tensor:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from funrec.utils.specs import PositiveNumber
 from funrec.weighting.base import State, Weighting, active_softmax, active_tasks
-from funrec.weighting.checks import check_positive_number
 
 
 class SmoothTchebycheff(Weighting):
@@ -17,15 +17,12 @@ class SmoothTchebycheff(Weighting):
 
     Args:
         temperature: The paper's `mu`. At 0.01 the worst task takes nearly all, at 10 all count nearly alike.
-
-    Raises:
-        InputError: If `temperature` is not positive.
     """
 
     paper = "Lin et al., ICML 2024"
 
-    def __init__(self, temperature: float = 0.1) -> None:
-        self.temperature = check_positive_number("temperature", temperature)
+    def __init__(self, temperature: PositiveNumber = 0.1) -> None:
+        self.temperature = temperature
 
     def weights(
         self,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from funrec.utils.specs import PositiveNumber
 from funrec.weighting.adam import adam_state, adam_step
 from funrec.weighting.base import State, Weighting, active_tasks
-from funrec.weighting.checks import check_positive_number
 
 
 class Uncertainty(Weighting):
@@ -19,15 +19,12 @@ class Uncertainty(Weighting):
 
     Args:
         learning_rate: Step of the log variances. The paper learns them with the model's optimizer.
-
-    Raises:
-        InputError: If `learning_rate` is not positive.
     """
 
     paper = "Kendall et al., CVPR 2018"
 
-    def __init__(self, learning_rate: float = 0.001) -> None:
-        self.learning_rate = check_positive_number("learning_rate", learning_rate)
+    def __init__(self, learning_rate: PositiveNumber = 0.001) -> None:
+        self.learning_rate = learning_rate
 
     def initial_state(self) -> State:
         return {"log_variances": tf.zeros((len(self.tasks),)), **adam_state(len(self.tasks))}

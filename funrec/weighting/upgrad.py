@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from funrec.schema import Task
-from funrec.weighting.gramian import GramianWeighting
+from funrec.weighting.gramian import GramianWeighting, Shared
 from funrec.weighting.programs import check_task_count, minimise_above
 
 
@@ -23,13 +23,13 @@ class UPGrad(GramianWeighting):
         shared: Over what gradients are taken.
 
     Raises:
-        InputError: If `shared` is not known, or there are too many tasks.
+        InputError: If there are too many tasks.
     """
 
     paper = "Quinton & Rey, 2024"
     weighs_task_parameters = False
 
-    def __init__(self, shared: str = "all_shared") -> None:
+    def __init__(self, shared: Shared = "all_shared") -> None:
         super().__init__(shared)
 
     def configure(self, tasks: Sequence[Task]) -> None:

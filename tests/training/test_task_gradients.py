@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import contracts
 import numpy as np
@@ -19,7 +19,7 @@ from funrec.models.model import MultiTaskModel
 from funrec.models.wide.linear import Linear
 from funrec.training.task_gradients import Forward, SharedGradients
 from funrec.utils.errors import InputError
-from funrec.weighting.checks import SHARED
+from funrec.weighting.gramian import Shared
 
 BACKBONES = sorted(set(contracts.names("model/backbone")) - {"single_task", "logistic"})
 
@@ -87,7 +87,7 @@ def brute_force(shared: SharedGradients, source: str) -> np.ndarray:
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_gramian_is_that_of_full_backward_passes(backbone: str, funnel: str) -> None:
     made = built(backbone, funnel)
-    for source in SHARED:
+    for source in get_args(Shared):
         shared = SharedGradients(made, source)
         found = shared.pull(forward(shared)).gramian.numpy()
         expected = brute_force(shared, source)
@@ -103,7 +103,7 @@ def test_the_combined_gradient_is_that_of_the_weighted_sum_of_losses(backbone: s
     made.wide.l2 = 0.0
     weights = tf.constant([0.5, 2.0, -1.0])
     variables = [variable.value for variable in made.trainable_variables]
-    for source in SHARED:
+    for source in get_args(Shared):
         shared = SharedGradients(made, source)
         done = forward(shared)
         found = shared.combine(done, shared.pull(done), weights, weights)
@@ -120,7 +120,7 @@ def test_the_combined_gradient_is_that_of_the_weighted_sum_of_losses(backbone: s
             np.testing.assert_allclose(dense(ours) / size, dense(theirs) / size, atol=2e-4, err_msg=variable.path)
 
 
-@pytest.mark.parametrize("source", SHARED)
+@pytest.mark.parametrize("source", get_args(Shared))
 @pytest.mark.parametrize("backbone", ["shared_bottom", "mmoe", "ple"])
 def test_parameters_of_one_task_can_follow_its_own_loss(backbone: str, source: str) -> None:
     made = built(backbone, "independent")
@@ -161,7 +161,7 @@ def test_normalised_towers_still_take_one_pass() -> None:
     backbone = MMoE(num_experts=2, expert_units=(8,), dropout=0.0, batch_normalization=True)
     made = model(backbone, inputs, tasks=contracts.TASKS, batch_normalization=True, wide=Linear(l2=0.0))
     randomise(made)
-    for source in SHARED:
+    for source in get_args(Shared):
         shared = SharedGradients(made, source)
         found, expected = shared.pull(forward(shared)).gramian.numpy(), brute_force(shared, source)
         np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
@@ -170,7 +170,7 @@ def test_normalised_towers_still_take_one_pass() -> None:
 def test_a_task_without_valid_rows_has_no_gradient() -> None:
     made = built("mmoe", "independent")
     weights = BATCH["weights"] * tf.constant([1.0, 0.0, 1.0])
-    for source in SHARED:
+    for source in get_args(Shared):
         shared = SharedGradients(made, source)
         done = forward(shared, BATCH | {"weights": weights})
         pulled = shared.pull(done)

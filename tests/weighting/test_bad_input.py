@@ -24,7 +24,7 @@ LINES = {
         "pareto",
         "weighting.lower_bounds={is_lke: 0.6}",
     ),
-    "weighting.lower_bounds should be a number of at least 0. Received: -0.1.": (
+    "weighting.lower_bounds should be a number of at least 0, or one by task. Received: -0.1.": (
         "pareto",
         "weighting.lower_bounds=-0.1",
     ),
