@@ -97,11 +97,39 @@ def colour_of(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
 
 
-def axis_range(values: Iterable[float], least: float = 0.0) -> list[float]:
+def line(name: object, x: Sequence[Any], y: Iterable[float | None], colour: str, hover: str, **more: Any) -> Any:
+    """Return a trace of connected points, or of a single one."""
+    style = dict(color=colour, width=2, **more.pop("line", {}))
+    mode = "markers" if len(x) == 1 else "lines+markers" if len(x) < 40 else "lines"
+    return _scatter(name, x, y, hover, **dict(mode=mode, line=style) | more)
+
+
+def dots(name: object, x: Sequence[Any], y: Iterable[float | None], colour: Any, hover: str, **more: Any) -> Any:
+    """Return a trace of points."""
+    marker = dict(size=9, color=colour) | more.pop("marker", {})
+    return _scatter(name, x, y, hover, mode="markers", marker=marker, **more)
+
+
+def error_bars(values: Sequence[float], ends: Sequence[tuple[float, float]], colour: str) -> dict[str, Any]:
+    """Return the bars of points whose 95% intervals have these ends."""
+    above = [short(high - value) for value, (_, high) in zip(values, ends, strict=True)]
+    below = [short(value - low) for value, (low, _) in zip(values, ends, strict=True)]
+    return dict(array=above, arrayminus=below, color=colour, thickness=1.2, width=3)
+
+
+def _scatter(name: object, x: Sequence[Any], y: Iterable[float | None], hover: str, **more: Any) -> Any:
+    x, y = ([short(value) if isinstance(value, float) else value for value in values] for values in (x, y))
+    words = dict(name=plain(name), text=plain(name)) | ({} if "text" not in more else {"text": more.pop("text")})
+    return go.Scatter(x=x, y=y, hovertemplate=f"%{{text}}<br>{hover}<extra></extra>", **words, **more)
+
+
+def axis_range(values: Iterable[float], least: float = 0.0) -> list[float] | None:
     """Return the ends of an axis around the values, at least so wide: a closer view would draw noise as structure."""
     known = list(values)
-    middle, width = (min(known) + max(known)) / 2, max(max(known) - min(known), least)
-    return [short(middle - 0.56 * width, 6), short(middle + 0.56 * width, 6)] if width else []  # type: ignore[list-item]
+    if not known or not (width := max(max(known) - min(known), least)):
+        return None
+    middle = (min(known) + max(known)) / 2
+    return [round(middle - 0.56 * width, 6), round(middle + 0.56 * width, 6)]
 
 
 def shown_split(comparison: Comparison) -> str:
@@ -151,54 +179,29 @@ def pareto_front(points: Sequence[tuple[float, float]], signs: tuple[int, int] =
 
 
 def _trade_off(comparison: Comparison, across: str, up: str) -> Figure | None:
-    measured = []
+    names, measured = (across, up), []
     for place, variant in enumerate(comparison.variants):
         runs = [run.record["metrics"] for run in variant.runs]
-        if pairs := [(run[across], run[up]) for run in runs if across in run and up in run]:
-            measured.append((variant, colour_of(place), pairs))
-    if sum(len(pairs) for _, _, pairs in measured) < 2:
+        if pairs := [[run[name] for name in names] for run in runs if across in run and up in run]:
+            measured.append((variant, colour_of(place), np.array(pairs)))
+    if sum(len(values) for *_, values in measured) < 2:
         return None
-    means = [(float(np.mean([x for x, _ in pairs])), float(np.mean([y for _, y in pairs]))) for *_, pairs in measured]
+    means = [tuple(values.mean(axis=0)) for *_, values in measured]
     front = pareto_front(means, (1 if is_higher_better(across) else -1, 1 if is_higher_better(up) else -1))
-    hover = "%{text}<br>" + plain(across) + " %{x:.4f}<br>" + plain(up) + " %{y:.4f}<extra></extra>"
-    steps = {"x": [short(means[place][0]) for place in front], "y": [short(means[place][1]) for place in front]}
-    traces = [go.Scatter(mode="lines", hoverinfo="skip", line=dict(width=1.5, dash="dash", color=GREY), **steps)]
+    hover = f"{plain(across)} %{{x:.4f}}<br>{plain(up)} %{{y:.4f}}"
+    steps = np.array([means[place] for place in front])
+    traces = [line("", steps[:, 0], steps[:, 1], GREY, "", mode="lines", line=dict(dash="dash"), hoverinfo="skip")]
     ends: tuple[list[float], list[float]] = ([], [])
-    for (variant, colour, pairs), mean in zip(measured, means, strict=True):
-        bars = {}
-        for axis, metric, value, along in zip("xy", (across, up), mean, ends, strict=True):
-            along += [pair["xy".index(axis)] for pair in pairs]
-            if (found := interval(comparison, variant, metric)) is not None:
-                along += found
-                bars[f"error_{axis}"] = dict(
-                    array=[short(found[1] - value)],
-                    arrayminus=[short(value - found[0])],
-                    color=colour,
-                    thickness=1.2,
-                    width=4,
-                )
-        if len(pairs) > 1:
-            traces.append(
-                go.Scatter(
-                    mode="markers",
-                    x=[short(x) for x, _ in pairs],
-                    y=[short(y) for _, y in pairs],
-                    text=plain(f"{variant}, one seed"),
-                    marker=dict(size=6, color=colour, opacity=0.45),
-                    hovertemplate=hover,
-                )
-            )
-        traces.append(
-            go.Scatter(
-                mode="markers",
-                x=[short(mean[0])],
-                y=[short(mean[1])],
-                text=plain(variant),
-                marker=dict(size=12, color=colour, line=dict(width=1, color=GREY)),
-                hovertemplate=hover,
-                **bars,
-            )
-        )
+    for (variant, colour, values), mean in zip(measured, means, strict=True):
+        bars: dict[str, Any] = {}
+        for axis, metric in enumerate(names):
+            found = interval(comparison, variant, metric) or (mean[axis], mean[axis])
+            ends[axis].extend([*values[:, axis], *found])
+            bars[f"error_{'xy'[axis]}"] = error_bars([mean[axis]], [found], colour)
+        if len(values) > 1:
+            faint = dict(size=6, opacity=0.45)
+            traces.append(dots(f"{variant}, one seed", values[:, 0], values[:, 1], colour, hover, marker=faint))
+        traces.append(dots(variant, mean[:1], mean[1:], colour, hover, marker=dict(size=12), **bars))
     layout = go.Layout(
         height=440,
         showlegend=False,
@@ -235,46 +238,30 @@ def _curves(task: str, column: str, axis: str, runs: Sequence[Shown], least: flo
     means: list[Any] = []
     ends: list[str] = []
     for variant in dict.fromkeys(shown.variant for shown in runs):
+        mine = [shown for shown in runs if shown.variant is variant]
         points = {
             shown.name: {row["epoch"]: row[column] for row in thin(shown.history) if row.get(column) is not None}
-            for shown in runs
-            if shown.variant is variant
+            for shown in mine
         }
         points = {name: values for name, values in points.items() if values}
         if not points:
             continue
-        colour = next(shown.colour for shown in runs if shown.variant is variant)
-        several = len(points) > 1
-        traces += [_curve(name, colour, values, is_faint=several) for name, values in points.items()]
-        if several and (shared := set.intersection(*map(set, points.values()))):
-            mean = {epoch: float(np.mean([values[epoch] for values in points.values()])) for epoch in sorted(shared)}
-            means.append(_curve(f"{variant}, mean of {len(points)} seeds", colour, mean))
+        colour, hover = mine[0].colour, "epoch %{x}: %{y:.4f}"
+        faint = dict(mode="lines", opacity=0.4) if len(points) > 1 else {}
+        for name, values in points.items():
+            traces.append(line(name, list(values), values.values(), colour, hover, **faint))
+        if len(points) > 1 and (shared := sorted(set.intersection(*map(set, points.values())))):
+            mean = [float(np.mean([values[epoch] for values in points.values()])) for epoch in shared]
+            means.append(line(f"{variant}, mean of {len(points)} seeds", shared, mean, colour, hover))
         ends.append(f"{variant} {np.mean([list(values.values())[-1] for values in points.values()]):.4f}")
     if not any(len(trace.x) > 1 for trace in traces):
         return None
-    values = [value for trace in traces for value in trace.y]
-    layout = go.Layout(
-        xaxis=epochs(max(trace.x[-1] for trace in traces)),
-        yaxis=dict(title=plain(axis), range=axis_range(values, least) or None),
-        showlegend=False,
-    )
-    notes = ["Thick lines are means over seeds, thin ones their seeds."] if means else []
+    yaxis = dict(title=plain(axis), range=axis_range((value for trace in traces for value in trace.y), least))
+    layout = go.Layout(xaxis=epochs(max(trace.x[-1] for trace in traces)), yaxis=yaxis, showlegend=False)
+    notes = ["Strong lines are means over seeds, faint ones their seeds."] if means else []
     notes += [f"The 95% interval at the end is {least:.4f} wide, and the axis at least as much."] if least else []
     alt = f"{axis} by epoch; at the end {', '.join(ends)}."
     return Figure(task, alt, [*traces, *means], layout, " ".join(notes))
-
-
-def _curve(name: str, colour: str, points: Mapping[int, float], is_faint: bool = False) -> Any:
-    mode = "lines+markers" if len(points) < 40 and not is_faint else "lines"
-    return go.Scatter(
-        mode=mode if len(points) > 1 else "markers",
-        x=list(points),
-        y=[short(value) for value in points.values()],
-        text=plain(name),
-        line=dict(color=colour, width=1 if is_faint else 2.5),
-        opacity=0.4 if is_faint else 1,
-        hovertemplate="%{text}<br>epoch %{x}: %{y:.4f}<extra></extra>",
-    )
 
 
 def thin(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -12,7 +12,21 @@ from plotly import graph_objects as go
 
 from funrec.comparison.compare import Comparison
 from funrec.comparison.measuring import marked
-from funrec.report.figures import GREY, Figure, Shown, axis_range, colour_of, epochs, plain, short, shown_split, thin
+from funrec.report.figures import (
+    GREY,
+    Figure,
+    Shown,
+    axis_range,
+    colour_of,
+    dots,
+    epochs,
+    error_bars,
+    line,
+    plain,
+    short,
+    shown_split,
+    thin,
+)
 
 #: From nothing to the full colour: the page's background shines through, be it light or dark.
 SHADES = [[0.0, "rgba(59,130,246,0.04)"], [1.0, "rgba(59,130,246,0.72)"]]
@@ -81,21 +95,13 @@ def by_epoch(
 ) -> Figure | None:
     """Draw columns of a history, a line each under the name given; None if no line has two values that differ."""
     rows = thin(history)
-    lines = {name: [short(row.get(column)) for row in rows] for column, name in columns.items()}
+    lines = {name: [row.get(column) for row in rows] for column, name in columns.items()}
     lines = {name: values for name, values in lines.items() if any(value is not None for value in values)}
     if not any(len({value for value in values if value is not None}) > 1 for values in lines.values()):
         return None
     numbers = [row["epoch"] for row in rows]
     traces = [
-        go.Scatter(
-            mode="lines+markers" if len(numbers) < 40 else "lines",
-            x=numbers,
-            y=values,
-            name=plain(name),
-            text=plain(name),
-            line=dict(color=colour_of(place), width=2),
-            hovertemplate="%{text}<br>epoch %{x}: %{y:.4f}<extra></extra>",
-        )
+        line(name, numbers, values, colour_of(place), "epoch %{x}: %{y:.4f}")
         for place, (name, values) in enumerate(lines.items())
     ]
     last = {name: [value for value in values if value is not None][-1] for name, values in lines.items()}
@@ -161,35 +167,21 @@ def reliability(bins: Mapping[str, Mapping[str, Sequence[float]]], split: str) -
     }
     for place, (task, found) in enumerate(chosen.items()):
         triples = zip(found["predicted"], found["observed"], found["rows"], strict=True)
-        points = [(p, o, n, *_wilson(o, n)) for p, o, n in triples if o > 0 < p]
+        points = [(p, o, n) for p, o, n in triples if o > 0 < p]
         if not points:
             continue
-        values += [value for p, _, _, low, high in points for value in (p, low, high)]
-        traces.append(
-            go.Scatter(
-                mode="lines+markers",
-                x=[short(p, 6) for p, *_ in points],
-                y=[short(o, 6) for _, o, *_ in points],
-                error_y=dict(
-                    array=[short(high - o, 6) for _, o, _, _, high in points],
-                    arrayminus=[short(o - low, 6) for _, o, _, low, _ in points],
-                    thickness=1,
-                    width=2,
-                ),
-                customdata=[int(n) for _, _, n, *_ in points],
-                name=plain(task),
-                text=plain(task),
-                line=dict(color=colour_of(place), width=2),
-                hovertemplate="%{text}<br>predicted %{x:.4f}, observed %{y:.4f}<br>%{customdata:,} rows<extra></extra>",
-            )
-        )
-        p, o, *_ = max(points, key=lambda point: abs(math.log(point[0] / point[1])))
+        predicted, observed, rows = zip(*points, strict=True)
+        intervals = [_wilson(o, n) for o, n in zip(observed, rows, strict=True)]
+        values += [*predicted, *(end for ends in intervals for end in ends)]
+        hover = "predicted %{x:.4f}, observed %{y:.4f}<br>%{customdata:,} rows"
+        bars = error_bars(observed, intervals, colour_of(place))
+        traces.append(line(task, predicted, observed, colour_of(place), hover, error_y=bars, customdata=rows))
+        p, o, _ = max(points, key=lambda point: abs(math.log(point[0] / point[1])))
         worst.append(f"{task} predicts {p:.3f} where {o:.3f} is observed")
     if not traces:
         return None
     ends = [min(values), max(values)]
-    line = dict(dash="dot", width=1, color=GREY)
-    diagonal = go.Scatter(mode="lines", x=ends, y=ends, name="calibrated", hoverinfo="skip", line=line)
+    diagonal = line("calibrated", ends, ends, GREY, "", mode="lines", line=dict(dash="dot"), hoverinfo="skip")
     # A tick per power of ten, where there are several.
     axis: dict[str, Any] = dict(type="log", dtick=1, tickformat="~g") if ends[1] > 20 * ends[0] else {}
     layout = go.Layout(xaxis=dict(title="predicted probability", **axis), yaxis=dict(title="observed rate", **axis))
@@ -223,35 +215,17 @@ def slice_dots(comparison: Comparison, shown: Shown, split: str) -> Figure | Non
         known = [part for part in parts if metric in part["metrics"]]
         found = comparison.measured.get((id(shown.variant), marked(metric, split)))
         error = found.standard_error if found is not None and math.isfinite(found.standard_error) else 0.0
-        offset = 0.2 * (place - (len(shown.run.tasks) - 1) / 2)
         highest = 1.0 if metric.startswith("auc") else math.inf
+        values = [part["metrics"][metric] for part in known]
         reaches = [NORMAL_95 * error * math.sqrt(whole / part["rows"]) for part in known]
-        for part, reach in zip(known, reaches, strict=True):
-            if part["rows"] >= FEW_ROWS:
-                ends += [max(part["metrics"][metric] - reach, 0), min(part["metrics"][metric] + reach, highest)]
+        intervals = [(max(v - r, 0.0), min(v + r, highest)) for v, r in zip(values, reaches, strict=True)]
+        ends += [end for part, pair in zip(known, intervals, strict=True) if part["rows"] >= FEW_ROWS for end in pair]
+        # One below the other, so that the bars of the tasks do not hide each other.
+        places = [parts.index(part) + 0.2 * (place - (len(shown.run.tasks) - 1) / 2) for part in known]
+        words = [f"{plain(_slice_name(part))}<br>{plain(metric)}" for part in known]
         colours = [GREY if part["rows"] < FEW_ROWS else colour_of(place) for part in known]
-        traces.append(
-            go.Scatter(
-                mode="markers",
-                x=[short(part["metrics"][metric], 4) for part in known],
-                # One below the other, so that the bars of the tasks do not hide each other.
-                y=[parts.index(part) + offset for part in known],
-                error_x=dict(
-                    array=[
-                        short(min(reach, highest - part["metrics"][metric]), 4)
-                        for part, reach in zip(known, reaches, strict=True)
-                    ],
-                    arrayminus=[short(reach, 4) for reach in reaches],
-                    color=colour_of(place),
-                    thickness=1,
-                    width=3,
-                ),
-                name=plain(metric),
-                text=[f"{plain(_slice_name(part))}<br>{plain(metric)}" for part in known],
-                marker=dict(size=9, color=colours),
-                hovertemplate="%{text} %{x:.4f}<extra></extra>",
-            )
-        )
+        bars = error_bars(values, intervals, colour_of(place))
+        traces.append(dots(metric, values, places, colours, "%{x:.4f}", text=words, error_x=bars))
         pick = min if metric.startswith("auc") else max
         worst = pick(known, key=lambda part: part["metrics"][metric])
         lowest.append(f"{metric} {worst['metrics'][metric]:.4f} on {worst['slice']} {worst['value']}")
@@ -263,7 +237,7 @@ def slice_dots(comparison: Comparison, shown: Shown, split: str) -> Figure | Non
             names[place] = f'<span style="color:{GREY}">{names[place]}</span>'
     layout = go.Layout(
         height=110 + 34 * len(parts),
-        xaxis_range=axis_range(ends) if ends else None,
+        xaxis_range=axis_range(ends),
         yaxis=dict(range=[len(parts) - 0.4, -0.6], tickvals=list(range(len(parts))), ticktext=names, showgrid=False),
     )
     note = (

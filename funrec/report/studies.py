@@ -9,7 +9,7 @@ from typing import Any
 from plotly import graph_objects as go
 
 from funrec.comparison.compare import Comparison
-from funrec.report.figures import Figure, axis_range, colour_of, plain, short, widest_interval
+from funrec.report.figures import Figure, axis_range, colour_of, dots, line, plain, short, widest_interval
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json
 
@@ -65,30 +65,17 @@ def _history(
         name = f"trial {trial['number']}" if trial["number"] else "trial 0, the configuration as it was"
         params = [f"{key}: {value}" for key, value in trial["params"].items()] if trial["number"] else []
         texts.append("<br>".join(plain(line) for line in [name, *params]))
-    points = go.Scatter(
-        mode="markers",
-        x=numbers,
-        y=[short(value) for value in values],
-        text=texts,
-        name="trial",
-        marker=dict(size=9, color=colour_of(0), symbol=["circle" if number else "diamond" for number in numbers]),
-        hovertemplate="%{text}<br>%{y:.4f}<extra></extra>",
-    )
-    line = go.Scatter(
-        mode="lines",
-        x=numbers,
-        y=[short(value) for value in best],
-        name="best so far",
-        line=dict(color=colour_of(1), width=2, shape="hv"),
-        hoverinfo="skip",
-    )
+    marker = dict(symbol=["circle" if number else "diamond" for number in numbers])
+    points = dots("trial", numbers, values, colour_of(0), "%{y:.4f}", text=texts, marker=marker)
+    steps = dict(mode="lines", line=dict(shape="hv"), hoverinfo="skip")
+    so_far = line("best so far", numbers, best, colour_of(1), "", **steps)
     winner = numbers[values.index(best[-1])]
     start = f", and {values[numbers.index(0)]:.4f} of trial 0, the configuration as it was" if 0 in numbers else ""
     alt = f"{objective} of {len(trials)} trials; the best is {best[-1]:.4f} of trial {winner}{start}."
     note = "The diamond is the configuration as it was." + (f" Not drawn: {', '.join(others)}." if others else "")
     note += f" One trial's 95% interval is up to {least:.4f} wide." if least else ""
-    layout = go.Layout(xaxis_title="trial", yaxis=dict(title=plain(objective), range=axis_range(values, least) or None))
-    return Figure(f"Trials: {objective}", alt, [points, line], layout, note)
+    layout = go.Layout(xaxis_title="trial", yaxis=dict(title=plain(objective), range=axis_range(values, least)))
+    return Figure(f"Trials: {objective}", alt, [points, so_far], layout, note)
 
 
 def _importance(importance: Mapping[str, Mapping[str, float]]) -> Figure:
