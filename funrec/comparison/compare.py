@@ -47,7 +47,7 @@ class Comparison:
         against_logistic: Likewise from logistic.
         remarks: What was skipped or could not be compared.
         damaged: Whether some record or predictions file was.
-        resamples: Number of bootstrap resamples; none for influence values.
+        resamples: Number of bootstrap resamples; None for influence values.
     """
 
     variants: list[Variant]
@@ -66,6 +66,16 @@ class Comparison:
     def notes(self) -> list[Note]:
         """What a reader should know: the remarks, then what to be warned of."""
         return [*self.remarks, *warnings_of(self, LOGISTIC)]
+
+    @property
+    def split(self) -> str:
+        """The split that is shown."""
+        return TEST if any(split_of(metric) == TEST for metric in self.metrics) else VALID
+
+    def _repr_html_(self) -> str:
+        from funrec.comparison.text import comparison_html
+
+        return comparison_html(self)
 
     def values(self, variant: Variant, metric: str) -> np.ndarray:
         """Return the metric of every run that has it, `(seeds,)`."""
@@ -90,7 +100,7 @@ def compare(
     Args:
         paths: Run folders, sweep folders or globs of either; also `Run` objects.
         baseline: What to compare with: a model (`shared_bottom`), a setting (`weighting=fixed`) or a run's folder.
-        bootstrap: Number of resamples of users; none for influence values, which give the same intervals sooner.
+        bootstrap: Number of resamples of users; None for influence values, which give the same intervals sooner.
         columns: Metrics or patterns such as `gauc_*`; by default those of a run's table, on the test split if all have,
             and `delta_m` where single_task is compared.
         sort: A metric, best first, or another column.
@@ -247,8 +257,7 @@ def _measure(
     with_delta_m: bool,
 ) -> list[str]:
     """Fill a comparison with intervals and differences; return why the predictions of some runs cannot be read."""
-    split = TEST if any(split_of(metric) == TEST for metric in comparison.metrics) else VALID
-    gains = [marked(f"{kind}_{task}", split) for task in runs[0].tasks for kind in ("auc", "rmse")]
+    gains = [marked(f"{kind}_{task}", comparison.split) for task in runs[0].tasks for kind in ("auc", "rmse")]
     gains = [metric for metric in gains if with_delta_m and metric in runs[0].record["metrics"]]
     meter = Meter(runs, [*comparison.metrics, *gains], bootstrap)
     gains = [metric for metric in gains if meter.is_measured(metric)]

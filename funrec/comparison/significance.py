@@ -17,7 +17,7 @@ of rows may go along with each other under one seed: between ten pairs of models
 over five seeds was anything from -0.9 to 1.0, 0.35 in the mean. Pairing by seed would halve the degrees of freedom for
 that; without it an interval is, where they do go along, too wide rather than too narrow.
 
-With fewer seeds than `SEEDS_FOR_VARIANTS` on a side the seed variance is anybody's guess. The claim is then about the
+With fewer seeds than `SEEDS_FOR_VARIANTS` on a side the seed variance is unknown. The claim is then about the
 trained models themselves: `variance = |d_a - d_b|^2`, users alone.
 """
 

@@ -4,17 +4,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from funrec.comparison.compare import Comparison, rows
 from funrec.comparison.differences import DELTA_M, Difference
-from funrec.comparison.exposures import Exposure, exposures
-from funrec.comparison.notes import ABOUT_MODELS
+from funrec.comparison.measuring import marked, split_of
+from funrec.comparison.notes import ABOUT_MODELS, sentences
+from funrec.comparison.variants import Variant
 from funrec.metrics import is_count
 from funrec.metrics.sorting import Array
 from funrec.runs.tables import render, render_blocks
 
 EXPOSURE_TITLE = "Random exposure beside standard exposure"
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """A variant's metric by run, `(seeds,)`: on rows the log's recommender exposed, and on random ones."""
+
+    variant: Variant
+    metric: str
+    standard: Array
+    random: Array
+
+    @property
+    def difference(self) -> Array:
+        """Random less standard, `(seeds,)`."""
+        return self.random - self.standard
+
+
+def exposures(comparison: Comparison) -> list[Exposure]:
+    """Return the shown metrics that were measured on randomly exposed rows too, variants inside metrics."""
+    found = []
+    for metric in comparison.metrics:
+        other = marked(metric.partition("@")[0], RANDOM)
+        if is_count(metric) or split_of(metric) == RANDOM:
+            continue
+        for variant in comparison.variants:
+            standard, random = comparison.values(variant, metric), comparison.values(variant, other)
+            if standard.size and standard.size == random.size:
+                found.append(Exposure(variant, metric, standard, random))
+    return found
 
 
 def comparison_tables(comparison: Comparison, format: str = "grid", width: int | None = None) -> str:
@@ -45,6 +78,15 @@ def comparison_tables(comparison: Comparison, format: str = "grid", width: int |
     if found := exposures(comparison):
         tables.append(f"{EXPOSURE_TITLE}:\n\n{_exposures(comparison, found, format)}")
     return "\n\n".join(tables)
+
+
+def comparison_html(comparison: Comparison) -> str:
+    """Return the first table and the sentences as HTML, for a notebook."""
+    if comparison.against_baseline:
+        table = _differences(comparison, comparison.against_baseline, "html")
+    else:
+        table = _means(comparison, "html", None)
+    return f"{table}<ul>{''.join(f'<li>{escape(line)}</li>' for line in sentences(comparison))}</ul>"
 
 
 def behind(comparison: Comparison, metric: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from funrec.runs import record as records
 from funrec.runs.diagnosis_text import render_diagnosis, render_slices
-from funrec.runs.tables import render, render_gates, rows_from_record
+from funrec.runs.tables import HTML, render, render_gates, rows_from_record
 from funrec.utils.logging import load_tensorflow
 
 if TYPE_CHECKING:
@@ -108,6 +108,9 @@ class Run:
         from funrec.experiment.prediction import Predictor
 
         return Predictor(self.path)
+
+    def _repr_html_(self) -> str:
+        return render(rows_from_record(self.record), HTML)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})\n{self.table()}"

@@ -16,9 +16,10 @@ import numpy as np
 from plotly import graph_objects as go
 
 from funrec.comparison.compare import Comparison
-from funrec.comparison.measuring import TEST, VALID, marked, split_of
+from funrec.comparison.measuring import marked
 from funrec.comparison.variants import RunRecord, Variant
 from funrec.metrics import is_higher_better
+from funrec.metrics.sorting import Array
 
 #: Mid tones that stand out on white and on black; runs of one variant share one.
 COLOURS = (
@@ -26,6 +27,8 @@ COLOURS = (
     *("#0ea5e9", "#a16207"),
 )
 GREY = "#94a3b8"
+
+Values = Sequence[Any] | Array
 
 #: Points of a curve; longer histories are thinned.
 LONGEST_CURVE = 200
@@ -97,14 +100,14 @@ def colour_of(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
 
 
-def line(name: object, x: Sequence[Any], y: Iterable[float | None], colour: str, hover: str, **more: Any) -> Any:
+def line(name: object, x: Values, y: Iterable[float | None], colour: str, hover: str, **more: Any) -> Any:
     """Return a trace of connected points, or of a single one."""
     style = dict(color=colour, width=2, **more.pop("line", {}))
     mode = "markers" if len(x) == 1 else "lines+markers" if len(x) < 40 else "lines"
     return _scatter(name, x, y, hover, **dict(mode=mode, line=style) | more)
 
 
-def dots(name: object, x: Sequence[Any], y: Iterable[float | None], colour: Any, hover: str, **more: Any) -> Any:
+def dots(name: object, x: Values, y: Iterable[float | None], colour: Any, hover: str, **more: Any) -> Any:
     """Return a trace of points."""
     marker = dict(size=9, color=colour) | more.pop("marker", {})
     return _scatter(name, x, y, hover, mode="markers", marker=marker, **more)
@@ -117,7 +120,7 @@ def error_bars(values: Sequence[float], ends: Sequence[tuple[float, float]], col
     return dict(array=above, arrayminus=below, color=colour, thickness=1.2, width=3)
 
 
-def _scatter(name: object, x: Sequence[Any], y: Iterable[float | None], hover: str, **more: Any) -> Any:
+def _scatter(name: object, x: Values, y: Iterable[float | None], hover: str, **more: Any) -> Any:
     x, y = ([short(value) if isinstance(value, float) else value for value in values] for values in (x, y))
     words = dict(name=plain(name), text=plain(name)) | ({} if "text" not in more else {"text": more.pop("text")})
     return go.Scatter(x=x, y=y, hovertemplate=f"%{{text}}<br>{hover}<extra></extra>", **words, **more)
@@ -130,11 +133,6 @@ def axis_range(values: Iterable[float], least: float = 0.0) -> list[float] | Non
         return None
     middle = (min(known) + max(known)) / 2
     return [round(middle - 0.56 * width, 6), round(middle + 0.56 * width, 6)]
-
-
-def shown_split(comparison: Comparison) -> str:
-    """Return the split that the comparison shows."""
-    return TEST if any(split_of(metric) == TEST for metric in comparison.metrics) else VALID
 
 
 def interval(comparison: Comparison, variant: Variant, metric: str) -> tuple[float, float] | None:
@@ -154,7 +152,7 @@ def widest_interval(comparison: Comparison, metric: str) -> float:
 
 def trade_offs(comparison: Comparison) -> dict[str, list[Figure]]:
     """Draw one task's metric against another's for every pair, with the Pareto front of the variants."""
-    split, tasks = shown_split(comparison), comparison.variants[0].runs[0].tasks
+    split, tasks = comparison.split, comparison.variants[0].runs[0].tasks
     known = {metric for variant in comparison.variants for run in variant.runs for metric in run.record["metrics"]}
     candidates = [(marked(f"auc_{task}", split), marked(f"rmse_{task}", split)) for task in tasks]
     metrics = [name for pair in candidates for name in pair if name in known]
@@ -222,7 +220,7 @@ def _trade_off(comparison: Comparison, across: str, up: str) -> Figure | None:
 
 def learning_curves(comparison: Comparison, runs: Sequence[Shown]) -> dict[str, list[Figure]]:
     """Draw what changes by epoch, a figure per task; none of a measure without two epochs in any run."""
-    tasks, split = runs[0].run.tasks, shown_split(comparison)
+    tasks, split = runs[0].run.tasks, comparison.split
     found = {}
     for name, column, axis in MEASURES:
         least = {task: widest_interval(comparison, marked(f"{column}_{task}", split)) for task in tasks}

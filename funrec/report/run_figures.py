@@ -24,7 +24,6 @@ from funrec.report.figures import (
     line,
     plain,
     short,
-    shown_split,
     thin,
 )
 
@@ -41,7 +40,7 @@ NORMAL_95 = 1.96
 
 def figures_of_run(comparison: Comparison, shown: Shown) -> list[Figure]:
     """Return the figures of a run; those that would show nothing but constants are left out, see `constants_of`."""
-    run, split = shown.run, shown_split(comparison)
+    run, split = shown.run, comparison.split
     candidates = (
         matrix_map(run.record.get("diagnosis") or {}),
         reliability(run.record.get("reliability") or {}, split),

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from funrec.comparison.compare import Comparison
 from funrec.comparison.differences import DELTA_M, Difference
-from funrec.comparison.exposures import exposures
 from funrec.comparison.significance import Estimate
-from funrec.comparison.text import EXPOSURE_TITLE, behind, signed
+from funrec.comparison.text import EXPOSURE_TITLE, behind, exposures, signed
 from funrec.comparison.variants import Variant
 from funrec.metrics import is_count, is_higher_better
 

@@ -15,6 +15,8 @@ from funrec.metrics import is_table_metric, split_column, table_columns
 from funrec.utils.errors import InputError, did_you_mean
 
 FORMATS = ("grid", "github", "latex", "csv")
+#: For notebooks alone.
+HTML = "html"
 
 MACRO = "macro"
 
@@ -67,7 +69,7 @@ def render(
 
     Args:
         rows: Values by column name.
-        format: `grid`, `github`, `latex` or `csv`.
+        format: `grid`, `github`, `latex` or `csv`; `html` for notebooks.
         columns: The columns to show, in this order. By default `model`, what was swept, then the AUC, GAUC, RMSE
             and user counts, sorted by name.
         width: Characters in a line of the terminal. A grid that is wider becomes one row per task.
@@ -75,7 +77,8 @@ def render(
     Raises:
         InputError: If the format is unknown, or no row has one of the columns.
     """
-    check_format(format)
+    if format != HTML:
+        check_format(format)
     known = list(dict.fromkeys(name for row in rows for name in row))
     for name in columns or ():
         if name not in known:

@@ -13,9 +13,9 @@ import funrec
 import funrec as package
 from funrec.comparison.compare import compare, compare_runs
 from funrec.comparison.differences import Difference
-from funrec.comparison.exposures import exposures
 from funrec.comparison.notes import verdicts
 from funrec.comparison.significance import Estimate, mark
+from funrec.comparison.text import exposures
 from funrec.comparison.variants import Variant
 from funrec.experiment.run import Run
 from funrec.metrics import auc
@@ -433,3 +433,17 @@ def test_runs_may_be_compared_on_random_exposure_alone(exposed):
 
 def test_without_random_exposure_there_is_no_such_table(sweep, funrec):
     assert "Random exposure" not in funrec("compare", str(sweep)).out
+
+
+def test_a_notebook_shows_the_table_and_the_sentences_with_every_name_as_text(tmp_path):
+    for model, noise in (("<b>mmoe</b>", 0.5), ("ple", 1.5)):
+        write_run(tmp_path / model.strip("</b>"), ROWS, noisy(ROWS, noise, 0), model)
+    for baseline in (None, "ple"):
+        shown = compare_runs([tmp_path], baseline)._repr_html_()
+        assert shown.startswith("<table>")
+        assert "&lt;b&gt;mmoe&lt;/b&gt;" in shown
+        assert "<b>" not in shown
+    assert "<li>Against ple, &lt;b&gt;mmoe" in shown
+    run = package.load_run(tmp_path / "mmoe")
+    assert f"{run.metrics['auc_click']:.4f}" in run._repr_html_()
+    assert "<b>" not in run._repr_html_()
