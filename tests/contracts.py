@@ -13,7 +13,7 @@ import tensorflow as tf
 from examples import Rows, layout, optimizer, randomise, weighting
 
 from funrec.config.compose import compose
-from funrec.experiment.building import build_model
+from funrec.experiment.fitting import build_model
 from funrec.models.model import MultiTaskModel
 from funrec.schema import Task
 from funrec.training.batches import BatchStream

@@ -11,6 +11,7 @@ import numpy as np
 
 from funrec.config.compose import compose
 from funrec.data.arrays import PreparedData, SplitArrays
+from funrec.experiment.run import Attempt, Trained
 from funrec.runs.folder import is_run, new_run_folder
 
 BASELINES = ("logistic", "popularity", "single_task")
@@ -55,6 +56,14 @@ def baseline_folder(folder: Path, name: str, is_resumed: bool) -> Path:
 def is_popularity(config: Mapping[str, Any]) -> bool:
     """Whether a configuration's model is an item's popularity, which needs no training."""
     return bool(config["model"].get("_target_") == f"{__name__}.{Popularity.__name__}")
+
+
+def train_popularity(config: Mapping[str, Any], data: PreparedData, attempt: Attempt) -> Trained:
+    """Count what the items of the training split did; the counterpart of `funrec.experiment.fitting.train`."""
+    popularity = Popularity(data, config["model"]["smoothing"])
+    attempt.clock.lap("train")
+    fields: dict[str, Any] = {"rows_per_second": None, "best_epoch": None, "selected_on": None, "gates": []}
+    return Trained(popularity.score, {"backbone": POPULARITY, "funnel": "independent"}, fields)
 
 
 class Popularity:

@@ -15,6 +15,7 @@ from funrec.data.datasets.sources import handed_over
 from funrec.data.preparation.cache import cache_folder
 from funrec.data.preparation.prepare import prepare
 from funrec.data.slicing import read_columns
+from funrec.experiment.baselines import baseline_configs, baseline_folder, is_popularity, train_popularity
 from funrec.experiment.diagnosis import diagnose, measure_reliability, measure_slices
 from funrec.experiment.evaluation import (
     Scored,
@@ -22,8 +23,7 @@ from funrec.experiment.evaluation import (
     evaluate_scored,
     write_scored,
 )
-from funrec.experiment.fitting import Attempt, EpochHook, check_parts, train
-from funrec.experiment.run import Run
+from funrec.experiment.run import Attempt, EpochHook, Run
 from funrec.experiment.settings import check_settings
 from funrec.metrics import build_metrics
 from funrec.runs import folder as run_folder
@@ -33,7 +33,7 @@ from funrec.runs.provenance import check_origin, running_code, versions
 from funrec.runs.tables import label
 from funrec.utils.errors import InputError, Pruned
 from funrec.utils.files import explain
-from funrec.utils.logging import logging_to
+from funrec.utils.logging import load_tensorflow, logging_to
 from funrec.utils.memory import memory_errors_in_one_line
 from funrec.utils.signals import Interrupted, Interruption
 
@@ -184,7 +184,6 @@ def run_with_baselines(
     Args and errors are those of `run`, except that `resume` takes a run that is finished as it is. The run itself
     comes first; `on_epoch` hears of that one alone.
     """
-    from funrec.experiment.baselines import baseline_configs, baseline_folder, is_popularity
 
     def start(config: Mapping[str, Any], place: Path, overrides: Sequence[str], hook: EpochHook | None = None) -> Run:
         if resume and run_folder.is_finished(place):
@@ -221,12 +220,20 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     check_settings(config)
     metrics = build_metrics(config["metrics"])
     dataset = build(config["dataset"], Dataset, "dataset")
-    check_parts(config, dataset)
+    dataset.sources()  # a missing file is reported before anything else
+    if not is_popularity(config):
+        load_tensorflow()
+        from funrec.experiment import fitting
+
+        fitting.check_parts(config, dataset)
     data = prepare(dataset, cache_folder())
     slices = read_columns(dataset, data, config["metrics"]["slices"])
     clock.lap("prepare")
 
-    trained = train(config, dataset, data, attempt)
+    if is_popularity(config):
+        trained = train_popularity(config, data, attempt)
+    else:
+        trained = fitting.train(config, dataset, data, attempt)
 
     scored = [Scored(name, rows, trained.score(rows)) for name, rows in data.splits.items() if name != "train"]
     evaluation = evaluate_scored(data.tasks, scored, metrics)

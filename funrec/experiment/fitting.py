@@ -1,113 +1,85 @@
-"""One run's training: from a configuration and prepared data to what can score rows."""
+"""Builds the parts that a configuration names, and trains them on prepared data."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+import gc
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
+import keras
 import numpy as np
+from tensorflow.python.eager import context
 
-from funrec.data.arrays import PreparedData, SplitArrays
+from funrec.config.build import build
+from funrec.config.catalogue import read_choice
+from funrec.data.arrays import PreparedData
 from funrec.data.datasets.base import Dataset
 from funrec.data.inputs import save_inputs
 from funrec.data.preparation.checks import check_nesting
 from funrec.experiment.evaluation import measure_validation, validation_metrics
+from funrec.experiment.run import Attempt, Trained
 from funrec.metrics import build_metrics
+from funrec.models.backbones.base import Backbone
+from funrec.models.checks import check_positive_number
+from funrec.models.funnels.base import Funnel
+from funrec.models.interactions.base import Interaction
+from funrec.models.losses.base import Loss
+from funrec.models.model import MultiTaskModel, check_fit
+from funrec.models.structure import Structure, check_groups
+from funrec.models.wide.none import NoWide
 from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.runs.provenance import origin
-from funrec.schema import InputLayout
-from funrec.utils.logging import load_tensorflow
-from funrec.utils.signals import Interruption
+from funrec.schema import InputLayout, Task
+from funrec.training.checkpoints import CheckpointFile
+from funrec.training.gates import GateMeter, gate_columns
+from funrec.training.scoring import Scorer
+from funrec.training.trainer import Trainer
+from funrec.utils.errors import InputError
+from funrec.weighting.base import Weighting
 
-#: Told of every epoch: its row of the history.
-EpochHook = Callable[[Mapping[str, Any]], None]
+log = logging.getLogger("funrec")
 
-
-class Clock:
-    """Seconds by phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        """Give the time since the last lap to `phase`."""
-        now = time.perf_counter()
-        self.seconds[phase] = now - self._last
-        self._last = now
+#: Bytes of former models that may wait for Python's own garbage collection.
+MAY_WAIT = 1 << 26
+_models: WeakSet[MultiTaskModel] = WeakSet()
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One process at work on one run.
+class Parts:
+    """What takes part in training."""
 
-    Attributes:
-        folder: The run's folder, locked.
-        live: Whether to draw progress on the terminal.
-        on_epoch: Told of every epoch.
-        interruption: Whether to stop.
-        clock: What took how long.
-    """
-
-    folder: Path
-    live: bool
-    on_epoch: EpochHook
-    interruption: Interruption
-    clock: Clock = field(default_factory=Clock)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What can score rows, and what its training left for the record.
-
-    Attributes:
-        score: Returns a split's scores by head.
-        parts: The names of its `backbone`, `funnel`, `interaction` and `wide` part.
-        fields: Of the record.
-    """
-
-    score: Callable[[SplitArrays], dict[str, np.ndarray]]
-    parts: dict[str, str]
-    fields: dict[str, Any]
+    model: MultiTaskModel
+    weighting: Weighting
+    optimizer: keras.optimizers.Optimizer
+    trainer: Trainer
 
 
 def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attempt: Attempt) -> Trained:
-    """Build and train what `config` names, from its checkpoint if there is one; weights and history go to its folder.
+    """Build and train what `config` names, from its checkpoint if there is one; write weights and history.
 
     Raises:
         InputError: If a part is not what it should be, or training diverges.
         KeyboardInterrupt: If it was interrupted.
     """
-    from funrec.experiment.baselines import POPULARITY, Popularity, is_popularity
-
-    if is_popularity(config):
-        popularity = Popularity(data, config["model"]["smoothing"])
-        attempt.clock.lap("train")
-        untrained: dict[str, Any] = {"rows_per_second": None, "best_epoch": None, "selected_on": None, "gates": []}
-        return Trained(popularity.score, {"backbone": POPULARITY, "funnel": "independent"}, untrained)
-
-    load_tensorflow()
-    from funrec.experiment import building
-
-    building.forget_former_models()
+    forget_former_models()
     folder, rows, valid = attempt.folder, data.splits["train"], data.splits["valid"]
     layout = InputLayout(data.features, data.id_features, data.numeric_features, data.cardinalities)
-    parts = building.build_parts(config, data.tasks, layout)
-    names = building.part_names(parts.model)
+    parts = build_parts(config, data.tasks, layout)
+    names = part_names(parts.model)
     if parts.model.funnel.needs_nesting:
         check_nesting(dataset, data, names["funnel"])
     parts.model.initialise(
         config["seed"],
-        building.base_rates(rows, data.tasks, data.logit_offsets),
-        building.count_lookups(rows, parts.model.layout) if parts.model.has_penalty else None,
+        base_rates(rows, data.tasks, data.logit_offsets),
+        count_lookups(rows, parts.model.layout) if parts.model.has_penalty else None,
     )
     metrics = build_metrics(config["metrics"])
-    scorer = building.Scorer(parts.model, parts.trainer.eval_batch_size)
-    gates = building.GateMeter(parts.model)
+    scorer = Scorer(parts.model, parts.trainer.eval_batch_size)
+    gates = GateMeter(parts.model)
     attempt.clock.lap("build")
 
     with attempt.interruption.deferred():
@@ -117,15 +89,14 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
             parts.weighting,
             parts.optimizer,
             validate=lambda: (
-                measure_validation(data.tasks, valid, scorer.score(valid), metrics)
-                | building.gate_columns(gates.measure(valid))
+                measure_validation(data.tasks, valid, scorer.score(valid), metrics) | gate_columns(gates.measure(valid))
             ),
             folder=folder / "model",
             seed=config["seed"],
             offsets=data.logit_offsets,
             live=attempt.live,
             on_epoch=attempt.on_epoch,
-            checkpoint=building.CheckpointFile(folder / run_folder.CHECKPOINT, origin(config, data.fingerprint)),
+            checkpoint=CheckpointFile(folder / run_folder.CHECKPOINT, origin(config, data.fingerprint)),
             interruption=attempt.interruption,
         )
     record.write_history(folder, result.history)
@@ -143,13 +114,142 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
 
 
 def check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:
-    """Refuse what cannot train before the data is prepared, which may take long; a missing file comes first."""
-    from funrec.experiment.baselines import is_popularity
+    """Build everything that needs no data, so that a mistake is reported before a long preparation.
 
-    dataset.sources()
-    if not is_popularity(config):
-        load_tensorflow()
-        from funrec.experiment import building
+    Raises:
+        InputError: If a part is not what it should be.
+    """
+    tasks, metrics = dataset.tasks, build_metrics(config["metrics"])
+    trainer, _, _ = _build_loop(config, tasks)
+    trainer.check_monitor(validation_metrics(tasks, dataset.group is not None, metrics))
+    parts = _build_parts(config["model"], tasks, trainer.precision)
+    parts["funnel"].configure(Structure(tuple(tasks), check_groups(config["model"].get("groups"), tasks)))
+    check_fit(parts["backbone"], parts["funnel"], parts["interaction"], max(loss.outputs for loss in parts["losses"]))
 
-        names = validation_metrics(dataset.tasks, dataset.group is not None, build_metrics(config["metrics"]))
-        building.check_parts(config, dataset.tasks, names)
+
+def build_parts(config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout) -> Parts:
+    """Build everything that `config` names.
+
+    Raises:
+        InputError: If a part is not what it should be.
+    """
+    trainer, weighting, optimizer = _build_loop(config, tasks)
+    if trainer.monitor != config["trainer"].get("monitor", trainer.monitor):
+        log.info("No task is binary, so trainer.monitor is %s; lower is better.", trainer.monitor)
+    return Parts(build_model(config["model"], tasks, layout, trainer.precision), weighting, optimizer, trainer)
+
+
+def _build_loop(
+    config: Mapping[str, Any], tasks: Sequence[Task]
+) -> tuple[Trainer, Weighting, keras.optimizers.Optimizer]:
+    trainer = build(config["trainer"], Trainer, "trainer")
+    if trainer.monitor == "auc_macro" and all(task.kind == "regression" for task in tasks):
+        trainer.monitor, trainer.monitor_mode = "rmse_macro", "min"
+    weighting = build(config["weighting"], Weighting, "weighting")
+    weighting.configure(tasks)
+    optimizer = build(_check_optimizer(config["optimizer"]), keras.optimizers.Optimizer, "optimizer")
+    return trainer, weighting, optimizer
+
+
+def build_model(
+    config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout, precision: str
+) -> MultiTaskModel:
+    """Build the model that `config` describes; `initialise` makes its weights.
+
+    Raises:
+        InputError: If a part is not what it should be.
+    """
+    if not layout.features:
+        raise InputError("dataset.features should name at least one feature. Received: none.")
+    parts = _build_parts(config, tasks, precision)
+    rest = {key: value for key, value in config.items() if key not in parts}
+    model = build(rest, MultiTaskModel, "model", layout=layout, tasks=tasks, precision=precision, **parts)
+    _models.add(model)
+    return model
+
+
+def _build_parts(config: Mapping[str, Any], tasks: Sequence[Task], precision: str) -> dict[str, Any]:
+    layers = {"backbone": Backbone, "interaction": Interaction, "wide": NoWide}
+    return {
+        **{name: build(config[name], kind, f"model.{name}", dtype=precision) for name, kind in layers.items()},
+        "funnel": build(config["funnel"], Funnel, "model.funnel"),
+        "losses": [_build_loss(task) for task in tasks],
+    }
+
+
+def _build_loss(task: Task) -> Loss:
+    """Build a task's loss: of its kind where it names none, else `conf/loss/<name>.yaml` with the options given."""
+    where = f"dataset.tasks.{task.name}.loss"
+    given = task.loss or ("bce" if task.kind == "binary" else "mse")
+    options = {"name": given} if isinstance(given, str) else dict(given)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise InputError(f"{where} should name a loss, as in focal or {{name: focal, gamma: 1}}. Received: {given}.")
+    loss: Loss = build({**read_choice("loss", name, where), **options}, Loss, where)
+    if loss.kind != task.kind:
+        raise InputError(f"{where} should serve a {task.kind} task. Received: {name}, for {loss.kind} tasks.")
+    return loss
+
+
+def forget_former_models() -> None:
+    """Free the memory of runs that finished earlier in this process.
+
+    Keras layers form reference cycles, so a model of gigabytes stays in memory until Python collects garbage, which
+    it triggers by the number of objects rather than their size. TensorFlow keeps about a megabyte per traced graph.
+    """
+    if sum(4 * model.count_params() for model in _models if model.built) > MAY_WAIT:
+        gc.collect()
+    context.context().clear_kernel_cache()
+
+
+def part_names(model: MultiTaskModel) -> dict[str, str]:
+    """Return what tables call a model's parts, the names of their modules: `funrec.models.backbones.mmoe` is `mmoe`."""
+    parts = ("backbone", "funnel", "interaction", "wide")
+    return {part: type(getattr(model, part)).__module__.rpartition(".")[2] for part in parts}
+
+
+def base_rates(rows: Any, tasks: Sequence[Task], offsets: Mapping[str, float]) -> dict[str, float]:
+    """Return every task's positive rate (mean label, for regression) over its sample space in the training split.
+
+    Args:
+        rows: The training split.
+        tasks: The tasks, in the order of the label columns.
+        offsets: `log r` of a task whose negatives were downsampled at rate r; its rate is corrected for that.
+    """
+    sums, counts = np.zeros(len(tasks)), np.zeros(len(tasks))
+    for start in range(0, len(rows), 1 << 20):
+        part = slice(start, start + (1 << 20))
+        labels = rows.labels[part]
+        weights = np.ones_like(labels) if rows.weights is None else np.asarray(rows.weights[part])
+        if rows.masks is not None:
+            weights = weights * rows.masks[part]
+        sums += (labels * weights).sum(0, dtype=np.float64)
+        counts += weights.sum(0, dtype=np.float64)
+    rates = {}
+    for task, total, count in zip(tasks, sums, counts, strict=True):
+        kept = np.exp(offsets.get(task.name, 0.0))
+        negatives = (count - total) / kept if task.kind == "binary" else count - total
+        rates[task.name] = float(total / max(total + negatives, 1e-12))
+    return rates
+
+
+def count_lookups(rows: Any, layout: InputLayout) -> dict[str, np.ndarray]:
+    """Return how often the training split looks every embedding row up, by the feature that owns it."""
+    counts = {name: np.zeros(rows_of, np.int64) for name, rows_of in layout.cardinalities.items()}
+    owner = {feature.name: feature.share_with or feature.name for feature in layout.features}
+    for start in range(0, len(rows), 1 << 20):
+        ids = rows.ids[start : start + (1 << 20)]
+        for column, name in enumerate(layout.id_features):
+            counts[owner[name]] += np.bincount(ids[:, column], minlength=len(counts[owner[name]]))
+    for feature in layout.sequence_features:
+        values = rows.sequences[feature.name].values
+        counts[owner[feature.name]] += np.bincount(values, minlength=len(counts[owner[feature.name]]))
+    return counts
+
+
+def _check_optimizer(config: Mapping[str, Any]) -> dict[str, Any]:
+    if "learning_rate" not in config:
+        return dict(config)
+    # Keras takes no whole number, and a negative one without a word.
+    rate = check_positive_number("optimizer.learning_rate", config["learning_rate"])
+    return {**config, "learning_rate": rate}

@@ -16,11 +16,12 @@ from funrec.data.arrays import SplitArrays
 from funrec.data.datasets.files import PARQUET, file_kind, find_files, reading_errors, scan_files
 from funrec.data.features.encoding import missing_column
 from funrec.data.inputs import ModelInputs, load_inputs
-from funrec.experiment.building import Scorer, build_model
+from funrec.experiment.fitting import build_model
 from funrec.metrics.base import sigmoid
 from funrec.models.model import MultiTaskModel
 from funrec.runs import record as records
 from funrec.training.checkpoints import load_weights
+from funrec.training.scoring import Scorer
 from funrec.utils.errors import InputError
 from funrec.utils.files import replacing
 

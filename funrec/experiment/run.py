@@ -1,9 +1,10 @@
-"""A finished run, as Python sees it."""
+"""A run: while a process works on it, what its training leaves, and finished, as Python sees it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,67 @@ from funrec.runs import record as records
 from funrec.runs.diagnosis_text import render_diagnosis, render_slices
 from funrec.runs.tables import HTML, render, render_gates, rows_from_record
 from funrec.utils.logging import load_tensorflow
+from funrec.utils.signals import Interruption
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import polars as pl
 
+    from funrec.data.arrays import SplitArrays
     from funrec.experiment.prediction import Predictor
     from funrec.models.model import MultiTaskModel
+
+#: Told of every epoch: its row of the history.
+EpochHook = Callable[[Mapping[str, Any]], None]
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """Give the time since the last lap to `phase`."""
+        now = time.perf_counter()
+        self.seconds[phase] = now - self._last
+        self._last = now
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One process at work on one run.
+
+    Attributes:
+        folder: The run's folder, locked.
+        live: Whether to draw progress on the terminal.
+        on_epoch: Told of every epoch.
+        interruption: Whether to stop.
+        clock: What took how long.
+    """
+
+    folder: Path
+    live: bool
+    on_epoch: EpochHook
+    interruption: Interruption
+    clock: Clock = field(default_factory=Clock)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What can score rows, and what its training left for the record.
+
+    Attributes:
+        score: Returns a split's scores by head.
+        parts: The names of its `backbone`, `funnel`, `interaction` and `wide` part.
+        fields: Of the record.
+    """
+
+    score: Callable[[SplitArrays], dict[str, np.ndarray]]
+    parts: dict[str, str]
+    fields: dict[str, Any]
 
 
 @dataclass(frozen=True)

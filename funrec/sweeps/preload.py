@@ -16,5 +16,5 @@ from funrec.utils.logging import load_tensorflow
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 load_tensorflow(look_for_devices=False)
 running_code()  # which is the code that the jobs run, whatever becomes of the files meanwhile
-for _module in ("funrec.experiment.building", "funrec.config.compose", "funrec.metrics"):
+for _module in ("funrec.training.trainer", "funrec.training.gates", "funrec.config.compose", "funrec.metrics"):
     importlib.import_module(_module)

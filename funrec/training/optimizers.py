@@ -1,13 +1,21 @@
-"""Optimizers whose cost does not grow with the vocabulary."""
+"""What moves the weights: an Adam whose cost does not grow with the vocabulary, learning rates that fall, averages."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from funrec.models.checks import check_positive_number, check_rate
+
+#: By name: a Keras schedule of the first rate, the number of steps, and the share left at the end.
+SCHEDULES: dict[str, Callable[[float, int, float], keras.optimizers.schedules.LearningRateSchedule]] = {
+    "linear": lambda rate, steps, end: keras.optimizers.schedules.PolynomialDecay(rate, steps, rate * end),
+    "cosine": lambda rate, steps, end: keras.optimizers.schedules.CosineDecay(rate, steps, end),
+}
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -82,3 +90,71 @@ class LazyAdam(keras.optimizers.Adam):
         square.scatter_update(tf.IndexedSlices(new_square, rows))
         alpha = learning_rate * tf.sqrt(1 - beta_2_power) / (1 - beta_1_power)
         variable.scatter_sub(tf.IndexedSlices(alpha * new_mean / (tf.sqrt(new_square) + self.epsilon), rows))
+
+
+def schedule_learning_rate(optimizer: keras.optimizers.Optimizer, name: str, steps: int, final: float) -> None:
+    """Let an optimizer's learning rate fall over `steps` steps to a share `final` of what it is."""
+    optimizer.learning_rate = SCHEDULES[name](float(optimizer.learning_rate), steps, final)
+
+
+class WeightAverage:
+    """The mean of snapshots of the weights (Izmailov et al., UAI 2018).
+
+    A moving average of every step would read the whole embedding table every step; ten snapshots, evenly
+    spaced over the same steps, average as well and cost ten passes over the table per epoch.
+
+    Args:
+        variables: The variables to average.
+        steps: Over how many of an epoch's last steps.
+        snapshots: How many snapshots, the last of them after the last step.
+    """
+
+    def __init__(self, variables: Sequence[keras.Variable], steps: int, snapshots: int) -> None:
+        self.variables = list(variables)
+        self.steps = steps
+        self.snapshots = snapshots
+        self._totals: list[np.ndarray] = []
+        self._count = 0
+        self._current: list[np.ndarray] = []
+
+    def snapshot_steps(self, first_step: int, last_step: int) -> list[int]:
+        """Return after which steps of the epoch `[first_step, last_step)` to take a snapshot."""
+        steps = min(self.steps, last_step - first_step)
+        return sorted({last_step - k * steps // self.snapshots for k in range(self.snapshots)})
+
+    @property
+    def count(self) -> int:
+        """Snapshots taken so far of the mean under way."""
+        return self._count
+
+    def totals(self) -> list[np.ndarray]:
+        """Return copies of their sums, by variable; empty where there is no mean under way."""
+        return [total.copy() for total in self._totals]
+
+    def go_on(self, totals: Sequence[np.ndarray], count: int) -> None:
+        """Go on with a mean as `totals` and `count` had it."""
+        self._totals, self._count = list(totals), count
+
+    def take_snapshot(self) -> None:
+        """Add the present weights to the mean."""
+        values = [variable.numpy() for variable in self.variables]
+        if not self._count:
+            self._totals = [value.copy() for value in values]
+        else:
+            for total, value in zip(self._totals, values, strict=True):
+                total += value
+        self._count += 1
+
+    def apply(self) -> None:
+        """Put the mean in place of the weights, until `restore`."""
+        self._current = [variable.numpy().copy() for variable in self.variables]
+        for variable, total in zip(self.variables, self._totals, strict=True):
+            total /= self._count
+            variable.assign(total)
+        self._totals, self._count = [], 0
+
+    def restore(self) -> None:
+        """Put the weights back that `apply` set aside."""
+        for variable, value in zip(self.variables, self._current, strict=True):
+            variable.assign(value)
+        self._current = []

@@ -1,9 +1,10 @@
-"""What a person sees while a model trains: a live line on a terminal, plain log lines elsewhere."""
+"""What an epoch comes to: its row of the history, and what is shown of it while a model trains."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -83,3 +84,100 @@ class TrainingProgress:
             f"{task} {loss:.4f}" + ("" if weight == 1 else f" (x{weight:.2g})")
             for task, loss, weight in zip(self.tasks, losses, weights, strict=True)
         )
+
+
+class EpochTotals:
+    """Sums over an epoch's steps; a task counts in the steps in which it had a valid row.
+
+    Args:
+        tasks: Names of the tasks.
+    """
+
+    def __init__(self, tasks: Iterable[str]) -> None:
+        self.tasks = list(tasks)
+        self.steps = 0
+        self.seconds = 0.0
+        #: Steps whose weights were even for want of a solution; none for a weighting that solves nothing.
+        self.fallbacks: int | None = None
+        count = len(self.tasks)
+        self._losses, self._weights, self._active = np.zeros(count), np.zeros(count), np.zeros(count)
+        self._norms, self._with_norm = np.zeros(count), np.zeros(count)
+        self._cosines, self._with_cosine = np.zeros((count, count)), np.zeros((count, count))
+
+    def add(self, report: Mapping[str, np.ndarray], seconds: float) -> None:
+        """Add a block of steps, as `TrainingStep.run` reports them."""
+        losses, weights = (report[name].astype(np.float64) for name in ("losses", "weights"))
+        active = report.get("active", np.ones(losses.shape, bool))
+        self.steps += len(losses)
+        self.seconds += seconds
+        self._losses += (losses * active).sum(0)
+        self._weights += (weights * active).sum(0)
+        self._active += active.sum(0)
+        if "gramian" in report:
+            self._add_gramians(report["gramian"].astype(np.float64), active)
+
+    def _add_gramians(self, gramians: np.ndarray, active: np.ndarray) -> None:
+        norms = np.sqrt(np.maximum(np.diagonal(gramians, axis1=1, axis2=2), 0))  # (steps, tasks)
+        self._norms += (norms * active).sum(0)
+        self._with_norm += active.sum(0)
+        products = norms[:, :, None] * norms[:, None, :]
+        is_known = products > 0
+        self._cosines += (gramians / np.where(is_known, products, 1) * is_known).sum(0)
+        self._with_cosine += is_known.sum(0)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as what JSON has; floats survive that to the last bit."""
+        sums = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+        return {name.lstrip("_"): value for name, value in sums.items()}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> EpochTotals:
+        """Return what `to_plain` was called on."""
+        totals = cls(plain["tasks"])
+        for name, value in vars(totals).items():
+            known = plain[name.lstrip("_")]
+            setattr(totals, name, np.asarray(known) if isinstance(value, np.ndarray) else known)
+        return totals
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Mean losses, `(tasks,)`; 0 for a task that had no valid row."""
+        return self._losses / np.maximum(self._active, 1)
+
+    @property
+    def weights(self) -> np.ndarray:
+        return self._weights / np.maximum(self._active, 1)
+
+    def row(self, epoch: int, batch_size: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """Return the epoch's row of the history.
+
+        `loss_<task>`, `weight_<task>` and the validation metrics; where the weighting reads gradients also
+        `gradient_norm_<task>` and `gradient_cosine_<task>_<other>`, means over the steps in which both had a gradient
+        (absent if there was none); and `weighting_fallbacks`, the steps whose weights were even for want of a solution.
+
+        Args:
+            epoch: Counted from 0.
+            batch_size: Rows per step.
+            metrics: Of the validation split.
+        """
+        return {
+            "epoch": epoch + 1,
+            "steps": self.steps,
+            **{f"loss_{task}": float(loss) for task, loss in zip(self.tasks, self.losses, strict=True)},
+            **{f"weight_{task}": float(weight) for task, weight in zip(self.tasks, self.weights, strict=True)},
+            **self._gradients(),
+            **({} if self.fallbacks is None else {"weighting_fallbacks": self.fallbacks}),
+            **metrics,
+            "seconds": self.seconds,
+            "rows_per_second": self.steps * batch_size / max(self.seconds, 1e-9),
+        }
+
+    def _gradients(self) -> dict[str, float]:
+        columns = {}
+        for task, norm, steps in zip(self.tasks, self._norms, self._with_norm, strict=True):
+            if steps:
+                columns[f"gradient_norm_{task}"] = float(norm / steps)
+        for i, j in combinations(range(len(self.tasks)), 2):
+            if steps := self._with_cosine[i, j]:
+                columns[f"gradient_cosine_{self.tasks[i]}_{self.tasks[j]}"] = float(self._cosines[i, j] / steps)
+        return columns

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from funrec.training.averaging import WeightAverage
-from funrec.training.history import EpochTotals
+from funrec.training.optimizers import WeightAverage
+from funrec.training.progress import EpochTotals
 from funrec.training.step import TrainingStep
 from funrec.utils.errors import InputError
 

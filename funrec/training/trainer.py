@@ -14,12 +14,10 @@ import tensorflow as tf
 
 from funrec.models.checks import check_positive, check_positive_number, check_rate
 from funrec.models.model import MultiTaskModel
-from funrec.training.averaging import WeightAverage
 from funrec.training.batches import BatchStream, Rows, cut_epoch, read_ahead
 from funrec.training.checkpoints import CheckpointFile, Checkpoints, load_weights
-from funrec.training.history import EpochTotals
-from funrec.training.progress import TrainingProgress
-from funrec.training.schedules import SCHEDULES, schedule_learning_rate
+from funrec.training.optimizers import SCHEDULES, WeightAverage, schedule_learning_rate
+from funrec.training.progress import EpochTotals, TrainingProgress
 from funrec.training.scoring import ScoreNotANumber
 from funrec.training.state import Session, TrainingDiverged, TrainingState, check_finite, copy_to_host
 from funrec.training.step import TrainingStep

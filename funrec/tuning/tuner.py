@@ -14,9 +14,7 @@ from typing import Any
 from funrec.config.build import build
 from funrec.data.datasets.base import Dataset
 from funrec.experiment.baselines import is_popularity
-from funrec.experiment.evaluation import validation_metrics
 from funrec.experiment.settings import check_settings
-from funrec.metrics import build_metrics
 from funrec.runs import folder as run_folder
 from funrec.tuning.plan import Plan, differences, make_plan, read_plan
 from funrec.tuning.progress import StudyProgress
@@ -178,7 +176,6 @@ def _check_config(config: Mapping[str, Any]) -> None:
     dataset = build(config["dataset"], Dataset, "dataset")
     dataset.sources()
     load_tensorflow()
-    from funrec.experiment import building
+    from funrec.experiment import fitting
 
-    names = validation_metrics(dataset.tasks, dataset.group is not None, build_metrics(config["metrics"]))
-    building.check_parts(config, dataset.tasks, names)
+    fitting.check_parts(config, dataset)

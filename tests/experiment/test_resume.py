@@ -135,7 +135,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1:]
-import funrec.experiment.building
+import funrec.experiment.fitting
 from test_resume import start
 
 def kill_at(name, number):

@@ -13,7 +13,6 @@ import pytest
 import tensorflow as tf
 from examples import model, planted_rows, weighting
 
-from funrec.training.averaging import WeightAverage
 from funrec.training.batches import BatchStream
 from funrec.training.checkpoints import (
     SMALL_BYTES,
@@ -23,8 +22,8 @@ from funrec.training.checkpoints import (
     Checkpoints,
     weights_epoch,
 )
-from funrec.training.history import EpochTotals
-from funrec.training.optimizers import LazyAdam
+from funrec.training.optimizers import LazyAdam, WeightAverage
+from funrec.training.progress import EpochTotals
 from funrec.training.state import Session, TrainingState, copy_to_host
 from funrec.training.step import TrainingStep
 from funrec.utils.errors import InputError

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from funrec.config.compose import compose
 from funrec.data.arrays import SequenceArrays
-from funrec.experiment.building import base_rates, build_parts, count_lookups, part_names
+from funrec.experiment.fitting import base_rates, build_parts, count_lookups, part_names
 from funrec.models.backbones.ple import PLE
 from funrec.models.funnels.independent import Independent
 from funrec.schema import Feature, InputLayout, Task
