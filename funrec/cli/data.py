@@ -1,24 +1,55 @@
-"""`funrec data`: what a dataset holds, and whether what was prepared of it is whole."""
+"""`funrec data`: what a dataset holds, and whether prepared data is intact."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from funrec.cli.arguments import take_allowed
-from funrec.utils.errors import InputError
+from funrec.cli.arguments import bring_folders, take_allowed
+from funrec.utils.errors import InputError, did_you_mean
+
+HELP = """\
+usage: funrec data describe [OVERRIDE ...]
+       funrec data verify [ENTRY ...]
+
+describe  prepare a dataset unless that has been done, and print its rows, rates and vocabularies
+verify    check prepared data against its checksums; exit code 2 if any is damaged
+
+funrec data describe --help and funrec data verify --help list the options.
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`funrec data describe|verify`."""
-    actions = {"describe": _describe_data, "verify": _verify_data}
-    action = arguments[0] if arguments else ""
+    """Run `funrec data describe` or `funrec data verify`; return 2 if prepared data is damaged."""
+    actions = {"describe": _describe, "verify": _verify}
+    action = arguments[0] if arguments else "nothing"
+    if action in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
     if action not in actions:
-        raise InputError(f"funrec data should be followed by describe or verify. Received: {action or 'nothing'}.")
+        raise InputError(
+            f"funrec data should be followed by describe or verify. Received: {action}." + did_you_mean(action, actions)
+        )
     return actions[action](arguments[1:])
 
 
-def _describe_data(arguments: Sequence[str]) -> int:
+def _describe(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="funrec data describe",
+        description="Prepare a dataset unless that has been done, and print its rows, rates and vocabularies.",
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="OVERRIDE", help="as for funrec run: dataset=adult dataset.root=FOLDER"
+    )
+    parser.add_argument(
+        *("--config-dir", "-cd"), action="append", default=[], type=Path, help="a folder of your own configurations"
+    )
+    options = parser.parse_intermixed_args(take_allowed(arguments))
+    for folder in options.config_dir:
+        if not folder.is_dir():
+            raise InputError(f"--config-dir should be a folder. Received: {folder}.")
+    bring_folders(options.config_dir)
     from funrec.config.build import build
     from funrec.config.compose import compose
     from funrec.data.datasets.base import Dataset
@@ -26,17 +57,22 @@ def _describe_data(arguments: Sequence[str]) -> int:
     from funrec.data.preparation.prepare import prepare
     from funrec.data.preparation.statistics import describe
 
-    config = compose(take_allowed(arguments))
-    dataset = build(config["dataset"], Dataset, "dataset")
+    dataset = build(compose(options.overrides)["dataset"], Dataset, "dataset")
     print(describe(prepare(dataset, cache_folder())))
     return 0
 
 
-def _verify_data(arguments: Sequence[str]) -> int:
+def _verify(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="funrec data verify",
+        description="Check prepared data against its checksums; exit code 2 if any is damaged.",
+    )
+    parser.add_argument("entries", nargs="*", type=Path, metavar="ENTRY", help="folders of the cache; all by default")
+    options = parser.parse_args(arguments)
     from funrec.data.preparation.cache import cache_folder, entries, verify
 
     damaged = 0
-    for entry in [Path(argument) for argument in arguments] or entries(cache_folder()):
+    for entry in options.entries or entries(cache_folder()):
         problems = verify(entry)
         damaged += bool(problems)
         print(f"{entry}: {'; '.join(problems) if problems else 'ok'}")

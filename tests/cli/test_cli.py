@@ -17,6 +17,7 @@ import pytest
 import yaml
 from commands import Command
 
+from funrec.cli.main import COMMANDS
 from funrec.runs.folder import status
 
 SMALL = ("dataset.rows=3000", "trainer=smoke")
@@ -197,6 +198,27 @@ def test_help_and_version(funrec: Command) -> None:
         assert (done.code, done.err) == (0, "")
         assert done.out.startswith("usage: funrec COMMAND")
     assert re.fullmatch(r"funrec \d+\.\d+\.\d+\n", funrec("--version").out)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "data describe", "data verify"])
+def test_every_command_explains_itself(command: str, workdir: Path, funrec: Command) -> None:
+    done = funrec(*command.split(), "--help")
+    assert (done.code, done.err) == (0, "")
+    assert f"funrec {command}" in done.out
+    assert not list(workdir.iterdir())
+
+
+def test_a_data_set_of_ones_own_is_described(workdir: Path, funrec: Command) -> None:
+    (workdir / "log.csv").write_text("who,bought\n" + "".join(f"u{i % 7},{i % 3 // 2}\n" for i in range(90)))
+    (workdir / "mine" / "dataset").mkdir(parents=True)
+    (workdir / "mine" / "dataset" / "shop.yaml").write_text(
+        "defaults: [tabular, _self_]\npath: log.csv\ntasks: {buy: {label: bought}}\nfeatures: {who: {}}\n"
+    )
+    done = funrec("data", "describe", "--config-dir", "mine", "dataset=shop")
+    assert done.code == 0, done.err
+    assert "buy" in done.out
+    refused = funrec("data", "describe", "--config-dir", "nowhere", "dataset=shop")
+    assert (refused.code, refused.err) == (2, "funrec: --config-dir should be a folder. Received: nowhere.\n")
 
 
 # Processes of their own
