@@ -63,7 +63,8 @@ def test_a_wheel_holds_every_module_and_every_configuration(wheel):
 def test_a_wheel_holds_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"funrec"}
-    assert {Path(name).suffix for name in names if ".dist-info/" not in name} == {".py", ".yaml", ".css", ".js", ".typed"}
+    suffixes = {Path(name).suffix for name in names if ".dist-info/" not in name}
+    assert suffixes == {".py", ".yaml", ".css", ".js", ".typed"}
 
 
 def test_an_installed_wheel_brings_its_own_configuration(installed, tmp_path):
