@@ -42,16 +42,15 @@ def start(arguments: Sequence[str], request: Any) -> int:
     """
     import hydra
 
-    from funrec import sweeps
     from funrec.config.compose import CONFIG_MODULE, one_line_errors
-    from funrec.sweeps.outcome import has_failed, not_started, render_sweep
     from funrec.sweeps.plan import resume_command
-    from funrec.sweeps.sweeper import for_all_jobs
+    from funrec.sweeps.status import has_failed, not_started, render_sweep
+    from funrec.sweeps.sweeper import for_all_jobs, register
 
     bring_folders(config_folders(arguments))
-    sweeps.register()
+    register()
     run = _Single(request)
-    logging.raiseExceptions = False  # a log that finds the disk full should not bury the one line that says so
+    logging.raiseExceptions = False  # a full disk is reported in one line, not by the log too
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints its errors itself, in several lines, and exits 1
     is_sweep = not MULTIRUN.isdisjoint(arguments)
     with one_line_errors(request.overrides):

@@ -91,7 +91,7 @@ def _carry_out(found: Callable[[], StudyFolder], force: bool) -> int:
 
 def _work(path: Path, force: bool, workers: int) -> int:
     """Be one of several processes of a study, for as long as the one who started them lives."""
-    from funrec.sweeps.shares import SMALLEST_MEMORY, limit_memory, memory
+    from funrec.sweeps.resources import SMALLEST_MEMORY, limit_memory, memory
     from funrec.tuning.study import StudyFolder
     from funrec.tuning.tuner import work_on
     from funrec.tuning.workers import stopping_with_parent

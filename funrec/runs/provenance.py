@@ -14,9 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from funrec.config.build import build
-from funrec.data.datasets.base import Dataset
-from funrec.data.preparation.cache import fingerprint
 from funrec.runs.folder import checkpoint_notes
 from funrec.utils.errors import InputError
 
@@ -107,6 +104,11 @@ def check_origin(config: Mapping[str, Any], folder: Path, force: bool) -> None:
     Raises:
         InputError: If they are not, with what differs.
     """
+    # Polars starts threads, and jobs are forked from a process that has imported this module.
+    from funrec.config.build import build
+    from funrec.data.datasets.base import Dataset
+    from funrec.data.preparation.cache import fingerprint
+
     notes = checkpoint_notes(folder)
     if notes is None:
         return

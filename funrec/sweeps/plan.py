@@ -1,9 +1,9 @@
-"""The plan of a sweep: `sweep.json`, written before the first job starts, so that any process can go on with it.
+"""The plan of a sweep: `sweep.json`, written before the first job starts, so that any process can resume it.
 
 A sweep is a folder:
 
     sweep.json            what was asked for, and the jobs that makes
-    .sweep.lock           held by the kernel for as long as the process that leads the sweep lives
+    .sweep.lock           held by the kernel for as long as the process that runs the sweep lives
     0/, 1/, ...           a run folder per job, those of its baselines beside it (0_logistic/)
 """
 
@@ -13,14 +13,16 @@ import hashlib
 import json
 import os
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from funrec.runs.folder import is_run
-from funrec.runs.provenance import origin
+from funrec.runs.folder import is_finished, is_run, status
+from funrec.runs.provenance import check_origin, differences, origin
+from funrec.runs.record import read
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json, write_json
 from funrec.utils.locks import MOMENT, is_locked, take_lock
@@ -37,7 +39,7 @@ class Job:
         number: Its place, from 0.
         folder: Its run folder's name within the sweep's.
         overrides: What it asks for on top of the defaults.
-        fingerprint: Of its configuration; none if the combination cannot be composed.
+        fingerprint: Of its configuration; None if the combination cannot be composed.
         baselines: Whether it runs the baselines too, for all jobs with its data.
     """
 
@@ -58,7 +60,7 @@ class Sweep:
         started_in: The working folder, which relative paths in them start from.
         allow: Packages that configurations may name, beside funrec's.
         fail_fast: Whether no job starts once one has failed.
-        force: Whether jobs go on with what an older configuration, data or code has begun.
+        force: Whether to resume jobs whose configuration, data or code has changed.
         jobs: All of them, by number.
     """
 
@@ -112,7 +114,7 @@ def is_sweep(path: str | Path) -> bool:
 
 
 def sweep_of(run: Path) -> tuple[Sweep, Job] | None:
-    """Return the sweep that a run folder belongs to, and the job that it is; none if it belongs to none."""
+    """Return the sweep that a run folder belongs to, and the job that it is; None if it belongs to none."""
     for parent in run.parents:
         if is_sweep(parent):
             sweep = read_sweep(parent)
@@ -123,10 +125,10 @@ def sweep_of(run: Path) -> tuple[Sweep, Job] | None:
 
 @contextmanager
 def leading(path: Path, is_new: bool) -> Iterator[None]:
-    """Hold a sweep's folder, made if it is new: one process leads a sweep, and no two sweeps share a folder.
+    """Hold a sweep's folder, made if it is new: one process runs a sweep, and no two sweeps share a folder.
 
     Raises:
-        InputError: If another process leads a sweep there, a new one would meet what is there already, or the
+        InputError: If another process runs a sweep there, a new one finds a sweep or a run there already, or the
             folder cannot be written.
     """
     try:
@@ -137,7 +139,7 @@ def leading(path: Path, is_new: bool) -> Iterator[None]:
         raise InputError(f"{path} should have one sweep at a time, and another process runs one in it.")
     try:
         if is_new and is_sweep(path):
-            raise InputError(f"{path} holds a sweep already. Go on with it: {resume_command(path)}; or choose another.")
+            raise InputError(f"{path} holds a sweep already. Resume it: {resume_command(path)}; or choose another.")
         if is_new and any(is_run(folder) for folder in path.iterdir()):
             raise InputError(f"{path} holds a run already. Choose another folder for the sweep.")
         yield
@@ -146,7 +148,7 @@ def leading(path: Path, is_new: bool) -> Iterator[None]:
 
 
 def is_led(path: Path) -> bool:
-    """Whether a process leads the sweep in a folder right now."""
+    """Whether a process runs the sweep in a folder right now."""
     return is_locked(path / LOCK)
 
 
@@ -162,6 +164,92 @@ def by_key(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def resume_command(path: Path) -> str:
-    """Return the command that goes on with a sweep or a run."""
+    """Return the command that resumes a sweep or a run."""
     with_here = os.path.relpath(path)
     return f"funrec resume {shlex.quote(str(path) if with_here.startswith('..') else with_here)}"
+
+
+def is_done(sweep: Sweep, job: Job) -> bool:
+    """Whether a job's own run is finished, and those of its baselines."""
+    from funrec.experiment.baselines import BASELINES, POPULARITY
+
+    folder = sweep.folder(job)
+    if not is_finished(folder):
+        return False
+    if not job.baselines:
+        return True
+    done = read(folder)
+    has_items = done["config"]["dataset"].get("item") is not None
+    return all(
+        is_finished(folder.with_name(f"{folder.name}_{name}"))
+        for name in BASELINES
+        if name != done["label"] and (name != POPULARITY or has_items)
+    )
+
+
+def check_same_jobs(planned: Sweep, now: Sweep) -> None:
+    """Check that a sweep's command still makes the jobs that it was planned with.
+
+    Raises:
+        InputError: If it does not.
+    """
+    for before, after in zip(planned.jobs, now.jobs, strict=False):
+        if before.overrides != after.overrides or before.folder != after.folder:
+            raise InputError(
+                f"{now.path}: job {before.number} should be {' '.join(before.overrides)}. Received: "
+                f"{' '.join(after.overrides)}. Its command means other jobs now; start a new sweep."
+            )
+    if len(planned.jobs) != len(now.jobs):
+        raise InputError(
+            f"{now.path} should have {len(planned.jobs)} jobs. Received: {len(now.jobs)} from the same command. "
+            "Its configuration files have changed; start a new sweep."
+        )
+
+
+def check_unchanged(planned: Sweep, now: Sweep, configs: Sequence[Mapping[str, Any]]) -> None:
+    """Check that the unfinished jobs would run on the configuration and the data of the finished ones.
+
+    Args:
+        planned: The sweep as it was planned.
+        now: The same, as its command composes today.
+        configs: Today's configuration of every job; empty for one that cannot be composed.
+
+    Raises:
+        InputError: If it would not, with what differs.
+    """
+    # Polars starts threads, and reads how many when it is imported: after a job's environment is set.
+    from funrec.config.build import build
+    from funrec.data.datasets.base import Dataset
+    from funrec.data.preparation.cache import fingerprint as data_fingerprint
+
+    data: dict[str, str] = {}
+    for before, after, config in zip(planned.jobs, now.jobs, configs, strict=True):
+        folder, changed = now.folder(after), []
+        if is_finished(folder):
+            done = read(folder)
+            dataset = json.dumps(config.get("dataset"), sort_keys=True)
+            if config and dataset not in data:
+                data[dataset] = data_fingerprint(build(config["dataset"], Dataset, "dataset"))
+            ran = origin(done["config"], done["data_fingerprint"])
+            changed = differences(ran, origin(config, data.get(dataset, "")))
+        elif config and before.fingerprint is not None:
+            check_origin(config, folder, force=False)
+            changed = ["configuration files"] if before.fingerprint != after.fingerprint else []
+        if changed:
+            raise InputError(
+                f"{folder} should be resumed as the sweep began. Changed since: {'; '.join(changed)}. "
+                "Change it back, or pass --force: finished jobs stay, the others run on what is there now."
+            )
+
+
+def wait_until_stopped(sweep: Sweep, seconds: float = 60.0) -> None:
+    """Wait for jobs that outlived the process of the sweep: they stop by themselves, with a checkpoint.
+
+    Raises:
+        InputError: If one is still running after so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while running := [job for job in sweep.jobs if status(sweep.folder(job)).state == "running"]:
+        if time.monotonic() > deadline:
+            raise InputError(f"{sweep.folder(running[0])} should have stopped, and is running. End its process first.")
+        time.sleep(0.2)

@@ -1,16 +1,24 @@
-"""The state of runs and sweeps in words."""
+"""What became of runs and sweeps, read from their folders: tables, lines as jobs end, and how to resume."""
 
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
+from typing import Any
 
 from tabulate import tabulate
 
-from funrec.runs import folder as run_folder
-from funrec.runs.folder import State
+from funrec.metrics import table_columns
+from funrec.runs.folder import FAILURE, RECORD, State, find_runs, is_finished, is_run, status
+from funrec.runs.record import read
+from funrec.runs.tables import render, rows_from_records
 from funrec.sweeps.plan import PLAN, Job, Sweep, by_key, is_led, is_sweep, read_sweep, resume_command
 from funrec.utils.errors import InputError
 
@@ -24,11 +32,143 @@ STATES: dict[State, str] = {
     "absent": "waiting",
 }
 
+#: Seconds between looks at the jobs' folders, where the jobs of every launcher leave how they ended.
+INTERVAL = 0.5
+
+#: Characters in a line of a failure's reason.
+REASON_WIDTH = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A run that failed: what it was asked for, and why it failed."""
+
+    overrides: list[str]
+    reason: str
+
+
+def failures(sweep: Sweep) -> Iterator[Failure]:
+    """Yield what failed, in the order of the jobs."""
+    for job, folder in _runs(sweep):
+        if (found := status(folder)).state == "failed":
+            overrides = job.overrides
+            if folder != sweep.folder(job):
+                model = folder.name.removeprefix(f"{sweep.folder(job).name}_")
+                overrides = [*(asked for asked in overrides if not asked.startswith("model=")), f"model={model}"]
+            yield Failure(overrides, found.reason)
+
+
+def has_failed(sweep: Sweep) -> bool:
+    """Whether any of a sweep's runs failed."""
+    return next(failures(sweep), None) is not None
+
+
+def not_started(sweep: Sweep) -> int:
+    """Return how many jobs have not been started."""
+    return sum(status(sweep.folder(job)).state == "absent" for job in sweep.jobs)
+
+
+def render_sweep(sweep: Sweep, width: int | None = None) -> str:
+    """Return a table of all finished runs (the model, what was swept, the metrics), and one of those that failed.
+
+    Args:
+        sweep: The plan.
+        width: Characters in a line of the terminal, if the table goes to one.
+    """
+    swept = sweep.swept
+    rows = rows_from_records(
+        done | {"swept": {key: by_key(done["overrides"]).get(key, "") for key in swept}}
+        for done in (read(folder) for _, folder in _runs(sweep) if is_finished(folder))
+    )
+    tables = []
+    if rows:
+        metrics = table_columns({name for row in rows for name in row} - {"model", *swept})
+        tables.append(render(rows, columns=["model", *swept, *metrics], width=width))
+    if failed := list(failures(sweep)):
+        tables.append(_render_failures(failed, swept))
+    return "\n\n".join(tables) or "No job has ended."
+
+
+def _render_failures(failed: Sequence[Failure], swept: Sequence[str]) -> str:
+    """Return a table that gives every reason once, wrapped."""
+    rows, given = [], set[str]()
+    for failure in failed:
+        asked = by_key(failure.overrides)
+        reason = "the same" if failure.reason in given else failure.reason
+        given.add(failure.reason)
+        rows.append([*(asked.get(key, "") for key in ("model", *swept)), reason])
+    widths = [*[None] * (1 + len(swept)), REASON_WIDTH]
+    return tabulate(rows, ["model", *swept, "failed"], tablefmt="grid", disable_numparse=True, maxcolwidths=widths)
+
+
+@contextmanager
+def reporting(sweep: Sweep) -> Iterator[None]:
+    """Write a line to standard error as each job of a sweep ends: how well it did, how many are left, how long."""
+    reporter, is_over = _Reporter(sweep), Event()
+
+    def look() -> None:
+        while not is_over.wait(INTERVAL):
+            reporter.look()
+
+    thread = Thread(target=look, name="funrec-reporter", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        reporter.look()
+
+
+class _Reporter:
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._swept = [key for key in sweep.swept if key != "model"]
+        self._left = [job for job in sweep.jobs if not self._has_ended(job)]
+        self._ended = 0
+        self._started = time.monotonic()
+        self._failed: dict[str, int] = {}
+
+    def look(self) -> None:
+        for job in [job for job in self._left if self._has_ended(job)]:
+            self._left.remove(job)
+            self._ended += 1
+            sys.stderr.write(f"{self._line(job)}\n")
+            sys.stderr.flush()
+
+    def _has_ended(self, job: Job) -> bool:
+        folder = self._sweep.folder(job)
+        return (folder / RECORD).is_file() or (folder / FAILURE).is_file()
+
+    def _line(self, job: Job) -> str:
+        total = len(self._sweep.jobs)
+        asked = by_key(job.overrides)
+        swept = [f"{key}={asked[key]}" for key in self._swept if key in asked]
+        return f"job {job.number} ({' '.join([asked.get('model', ''), *swept]).strip()}): {self._result(job)}; " + (
+            f"{total - len(self._left)} of {total} done" + (f", {self._time_left()} left" if self._left else "")
+        )
+
+    def _result(self, job: Job) -> str:
+        if (found := status(self._sweep.folder(job))).state != "finished":
+            first = self._failed.setdefault(found.reason, job.number)
+            return f"failed: {found.reason}" if first == job.number else f"failed, as job {first}"
+        try:
+            done = read(self._sweep.folder(job))
+        except InputError as error:
+            return str(error)
+        metric = next((name for name in ("auc_macro", *done["metrics"]) if name in done["metrics"]), None)
+        took = sum((done.get("seconds") or {}).values())
+        return (f"{metric} {done['metrics'][metric]:.4f}, " if metric else "") + f"{took:.1f} s"
+
+    def _time_left(self) -> str:
+        seconds = (time.monotonic() - self._started) / self._ended * len(self._left)
+        return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
+
 
 def describe(paths: Sequence[str]) -> Iterator[str]:
-    """Yield a table for each sweep, with a line that counts, and how to go on; one table for the runs of no sweep.
+    """Yield a table for each sweep, with counts and how to resume; and one table for the runs of no sweep.
 
-    Told from kernel locks and records: a process that was killed cannot leave a wrong answer behind.
+    Derived from kernel locks and records: a process that was killed cannot leave a wrong answer.
 
     Raises:
         InputError: If there is nothing under a path.
@@ -38,7 +178,7 @@ def describe(paths: Sequence[str]) -> Iterator[str]:
     for path in paths:
         below = {place: read_sweep(place) for place in _sweeps_below(Path(path))}
         try:
-            runs += run_folder.find_runs(path)
+            runs += find_runs(path)
         except InputError:
             if not below:
                 raise
@@ -48,7 +188,7 @@ def describe(paths: Sequence[str]) -> Iterator[str]:
     single = [run for run in dict.fromkeys(runs) if sweeps.keys().isdisjoint(run.parents)]
     if single:
         yield _table(["run", "state", "note"], [[str(run), *_cells(run)] for run in single])
-        stopped = [run for run in single if run_folder.status(run).state == "interrupted"]
+        stopped = [run for run in single if status(run).state == "interrupted"]
         yield from (f"To go on: {resume_command(run)}" for run in stopped)
 
 
@@ -57,7 +197,7 @@ def _describe_sweep(sweep: Sweep, runs: Sequence[Path]) -> str:
     asked = {sweep.folder(job): _swept(sweep, job) for job in sweep.jobs}
     baselines = [run for run in runs if run not in asked]
     rows = [[run.name, asked.get(run, "baseline"), *_cells(run)] for run in (*folders, *baselines)]
-    states = Counter(run_folder.status(folder).state for folder in folders)
+    states = Counter(status(folder).state for folder in folders)
     counts = [f"{states[state]} {name}" for state, name in STATES.items() if states[state]]
     lines = [
         _table(["job", "asked for", "state", "note"], rows),
@@ -76,12 +216,25 @@ def _swept(sweep: Sweep, job: Job) -> str:
 
 
 def _cells(run: Path) -> list[str]:
-    found = run_folder.status(run)
+    found = status(run)
     return [STATES[found.state], found.reason if found.state == "failed" else found.progress]
 
 
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return tabulate(rows, headers, tablefmt="grid", disable_numparse=True)
+def _table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    widths = [*[None] * (len(headers) - 1), REASON_WIDTH]
+    return tabulate(rows, headers, tablefmt="grid", disable_numparse=True, maxcolwidths=widths)
+
+
+def _runs(sweep: Sweep) -> Iterator[tuple[Job, Path]]:
+    """Yield every job's folder, and those of its baselines after it."""
+    from funrec.experiment.baselines import BASELINES
+
+    for job in sweep.jobs:
+        folder = sweep.folder(job)
+        yield job, folder
+        for name in BASELINES if job.baselines else ():
+            if is_run(sibling := folder.with_name(f"{folder.name}_{name}")):
+                yield job, sibling
 
 
 def _sweeps_below(place: Path) -> Iterator[Path]:

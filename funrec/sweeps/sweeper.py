@@ -1,7 +1,8 @@
-"""The story of a sweep: plan every job, write the plan down, have a launcher run what is left of it."""
+"""A sweep from start to end: plan every job, write the plan, have a launcher run the jobs that are not done."""
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import logging
 import os
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -22,20 +24,29 @@ from omegaconf import DictConfig, open_dict
 
 from funrec.config.compose import one_line_errors, quoted, to_plain
 from funrec.experiment.settings import check_settings
-from funrec.runs import folder as run_folder
-from funrec.runs.folder import FAILURE
-from funrec.sweeps import outcome
-from funrec.sweeps.announcing import announcing
-from funrec.sweeps.continuing import check_same_jobs, check_unchanged, is_done, wait_until_stopped
-from funrec.sweeps.plan import Job, Sweep, fingerprint, leading, read_sweep, resume_command
-from funrec.sweeps.task import SERIAL, Show, run_hydra_job
+from funrec.runs.folder import FAILURE, is_finished, status, write_failure
+from funrec.sweeps.jobs import SERIAL, Show, run_hydra_job
+from funrec.sweeps.plan import (
+    Job,
+    Sweep,
+    check_same_jobs,
+    check_unchanged,
+    fingerprint,
+    is_done,
+    leading,
+    read_sweep,
+    resume_command,
+    wait_until_stopped,
+)
+from funrec.sweeps.processes import ProcessLauncher
+from funrec.sweeps.status import reporting
 from funrec.utils.errors import InputError
 from funrec.utils.signals import Interrupted
 
 log = logging.getLogger("funrec")
 
-#: What a job in another process, perhaps on another machine, has to know of this one's environment.
-HANDED_DOWN = ("FUNREC_CACHE", "FUNREC_ALLOW", "FUNREC_CONFIG_DIR")
+#: Environment variables that a job in another process, perhaps on another machine, needs.
+PASSED_ON = ("FUNREC_CACHE", "FUNREC_ALLOW", "FUNREC_CONFIG_DIR")
 
 #: Jobs that take a while to plan: each is composed by itself.
 MANY = 40
@@ -49,11 +60,11 @@ class Request:
         command: The arguments of `funrec run`.
         overrides: Those of them that say what the jobs are.
         fail_fast: Whether no job starts once one has failed.
-        resumed: The folder of the sweep to go on with; none for a new one.
-        force: Whether to go on with what an older configuration, data or code has begun.
-        show: Shows the runs of a job that somebody watches.
+        resumed: The folder of the sweep to resume; None for a new one.
+        force: Whether to resume although configuration, data or code has changed.
+        show: Prints the runs of a job of the serial launcher.
         sweep: The sweep, once it is planned.
-        is_watched: Whether its jobs show what they are doing, one after the other.
+        is_watched: Whether its jobs run one after the other and print to the terminal.
     """
 
     command: Sequence[str]
@@ -71,7 +82,7 @@ class SweepInterrupted(Interrupted):
 
     def __init__(self, sweep: Sweep) -> None:
         self.folder, self.position = sweep.path, ""
-        done = sum(outcome.state(sweep, job).state == "finished" for job in sweep.jobs)
+        done = sum(is_finished(sweep.folder(job)) for job in sweep.jobs)
         text = f"Interrupted. {done} of {len(sweep.jobs)} jobs are finished. To go on: {resume_command(sweep.path)}"
         KeyboardInterrupt.__init__(self, text)
 
@@ -108,7 +119,7 @@ class Sweeper(HydraSweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the sweep, or what is left of one; `Request.sweep` is its plan then.
+        """Run the sweep, or what is left of one; `Request.sweep` is its plan afterwards.
 
         Raises:
             InputError: If no job can be composed, the folder holds a sweep already, or a resumed sweep's
@@ -140,12 +151,12 @@ class Sweeper(HydraSweeper):
                     check_unchanged(before, sweep, [plan.config for plan in planned])
             sweep.write()
             try:
-                with announcing(sweep):
+                with reporting(sweep):
                     for plan in planned:
                         if plan.problem:
                             place = sweep.folder(plan.job)
                             place.mkdir(parents=True, exist_ok=True)
-                            run_folder.write_failure(place, str(plan.problem))
+                            write_failure(place, str(plan.problem))
                     self._launch(sweep, [plan.job for plan in planned if not plan.problem])
             except KeyboardInterrupt:
                 raise SweepInterrupted(sweep) from None
@@ -169,19 +180,19 @@ class Sweeper(HydraSweeper):
                 yield _Planned(Job(number, str(number), combination, None, False), {}, error)
                 continue
             data = {key: value for key, value in config.items() if key not in ("model", "weighting", "report")}
-            is_first = config["baselines"] and data not in with_baselines
-            if is_first:
+            makes_baselines = config["baselines"] and data not in with_baselines
+            if makes_baselines:
                 with_baselines.append(data)
-            yield _Planned(Job(number, folder, combination, fingerprint(config), is_first), config, None)
+            yield _Planned(Job(number, folder, combination, fingerprint(config), makes_baselines), config, None)
 
     def _launch(self, sweep: Sweep, jobs: Sequence[Job]) -> None:
-        """Have the launcher run the jobs that are not done; one that falls over goes on with those it did not start.
+        """Have the launcher run the jobs that are not done.
 
-        A process that is killed brings some launchers down (joblib's does): what ran then has failed, and the rest
-        deserves its turn.
+        Some launchers (joblib's) raise when one of their processes is killed: the jobs that ran then have failed, and
+        the others are launched again.
         """
         waiting = [job for job in jobs if not is_done(sweep, job)]
-        for job in waiting:  # a note on an earlier attempt is no failure of this one
+        for job in waiting:  # an earlier attempt's
             (sweep.folder(job) / FAILURE).unlink(missing_ok=True)
         while waiting:
             try:
@@ -189,10 +200,10 @@ class Sweeper(HydraSweeper):
                 return
             except Exception as error:
                 log.debug("The launcher failed.", exc_info=True)
-                left = [job for job in waiting if outcome.state(sweep, job).state == "absent"]
+                left = [job for job in waiting if status(sweep.folder(job)).state == "absent"]
                 for job in waiting:
-                    if outcome.state(sweep, job).state == "interrupted":
-                        run_folder.write_failure(sweep.folder(job), f"its process died: {type(error).__name__}")
+                    if status(sweep.folder(job)).state == "interrupted":
+                        write_failure(sweep.folder(job), f"its process died: {type(error).__name__}")
                 if len(left) == len(waiting):
                     raise
                 waiting = left
@@ -200,9 +211,28 @@ class Sweeper(HydraSweeper):
     def _launched(self, job: Job) -> list[str]:
         """Return a job's overrides, with where it runs: its number may be another among those that are left."""
         environment = [
-            f"+hydra.job.env_set.{name}={quoted(os.environ[name])}" for name in HANDED_DOWN if os.environ.get(name)
+            f"+hydra.job.env_set.{name}={quoted(os.environ[name])}" for name in PASSED_ON if os.environ.get(name)
         ]
         return [*job.overrides, f"hydra.sweep.subdir={quoted(job.folder)}", *environment]
+
+
+def register() -> None:
+    """Make `hydra/sweeper=funrec` and `hydra/launcher=process` known to Hydra.
+
+    Hydra finds plug-ins in the package `hydra_plugins` alone, and imports all of them whenever any program that uses
+    Hydra starts. Registered here, ours are imported by funrec alone, and also work in an editable install.
+    """
+    plugins = Plugins.instance()
+    try:
+        package = importlib.import_module("hydra_plugins")
+    except ModuleNotFoundError:  # no plug-in is installed
+        package = sys.modules["hydra_plugins"] = ModuleType("hydra_plugins")
+    place = ModuleType("hydra_plugins.funrec")
+    vars(package)["funrec"] = place
+    for plugin in (Sweeper, ProcessLauncher):
+        known = type(plugin.__name__, (plugin,), {"__module__": place.__name__, "__doc__": plugin.__doc__})
+        setattr(place, plugin.__name__, known)
+        plugins.register(known)
 
 
 def for_all_jobs(overrides: Sequence[str]) -> list[str]:

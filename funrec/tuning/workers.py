@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from funrec.sweeps.shares import environment
+from funrec.sweeps.resources import environment
 from funrec.utils.errors import InputError
 
 #: What a worker returns when the input is not what it should be; see `funrec.cli.main`.

@@ -65,7 +65,7 @@ def test_a_key_that_only_the_swept_choices_have_can_be_set(workdir: Path, funrec
         )
     done = funrec("run", "-m", "--config-dir", "mine", "experiment=a,b", "dataset.path=nowhere.csv")
     assert done.code == 1
-    assert done.out.count("nowhere.csv") == 2
+    assert done.out.count("nowhere.csv") == 1
 
 
 def test_an_override_that_no_job_can_take_is_one_line_and_leaves_nothing(workdir: Path, funrec: Command) -> None:
@@ -84,7 +84,7 @@ def test_a_combination_that_cannot_be_composed_is_a_failed_row(workdir: Path, fu
     done = funrec("run", "-m", "model=logistic,shared_bottom", "model.backbone.dropout=0.1", *SMALL)
     assert done.code == 1
     assert "job 0 (logistic): failed: model.backbone.dropout: no such key" in done.err
-    assert "| shared_bottom |" in last_table(done.out)
+    assert "| shared_bottom |" in done.out
     assert "model.backbone.dropout: no such key" in last_table(done.out)
 
 
@@ -109,6 +109,15 @@ def test_fail_fast_starts_nothing_after_a_failure(workdir: Path, funrec: Command
     assert done.code == 1
     assert [status(f"sweep/{job}").state for job in range(3)] == ["failed", "absent", "absent"]
     assert done.err.splitlines()[-1] == "2 jobs were not started. To go on: funrec resume sweep"
+
+
+def test_an_error_that_jobs_have_in_common_is_said_once_in_lines_that_fit(workdir: Path, funrec: Command) -> None:
+    done = funrec("run", "-m", "model=mmoe", "seed=1,2", "model.backbone.num_experts=0", *SMALL)
+    assert done.code == 1
+    for said in (done.out, done.err):
+        assert said.count("should be a positive whole number") == 1
+    assert "job 1 (mmoe seed=2): failed, as job 0; 2 of 2 done" in done.err
+    assert max(len(line) for line in done.out.splitlines()) < 120
 
 
 def test_the_first_job_with_the_same_data_makes_the_baselines(workdir: Path, funrec: Command) -> None:

@@ -1,4 +1,4 @@
-"""A fair share of the machine: threads and memory for each of several processes that work at the same time."""
+"""Threads and memory for each of several processes that run at the same time."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def environment(workers: int) -> dict[str, str]:
-    """Return the environment variables that give one of `workers` processes its share of the cores.
+    """Return the environment variables that give one of `workers` processes an equal part of the cores.
 
-    Set them before the process imports anything. A variable that is set already stays as it is: whoever set it
-    knows better.
+    Set them before the process imports anything. A variable that is set already stays as it is.
     """
     threads = str(max(1, cores() // workers))
     return {name: threads for name in THREAD_VARIABLES if not os.environ.get(name)}
@@ -56,19 +55,19 @@ def memory() -> int:
     return min([physical, *(int(limit) for limit in granted if limit.isdecimal())])
 
 
-def memory_share(workers: int) -> int:
+def memory_per_worker(workers: int) -> int:
     """Return the bytes of memory that one of `workers` processes may take.
 
     Raises:
         InputError: If that is too little to train in.
     """
-    share = memory() // workers
-    if share < SMALLEST_MEMORY:
+    granted = memory() // workers
+    if granted < SMALLEST_MEMORY:
         raise InputError(
             f"hydra.launcher.workers should leave each at least {SMALLEST_MEMORY >> 30} GB of memory. Received: "
             f"{workers} for {memory() / 2**30:.1f} GB. Run fewer at a time, or set hydra.launcher.limit_memory=false."
         )
-    return share
+    return granted
 
 
 def limit_memory(bytes: int) -> None:
