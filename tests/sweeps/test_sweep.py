@@ -135,9 +135,7 @@ def test_a_second_sweep_in_the_same_folder_is_refused(workdir: Path, funrec: Com
     assert funrec(*SWEEP).code == 0
     again = funrec(*SWEEP)
     assert (again.code, again.out) == (2, "")
-    assert again.err.strip() == (
-        "funrec: sweep holds a sweep already. Go on with it: funrec resume sweep; or choose another."
-    )
+    assert again.err == "funrec: sweep holds a sweep already. Resume it: funrec resume sweep; or choose another.\n"
 
 
 def test_a_folder_that_another_process_sweeps_in_is_refused(workdir: Path, funrec: Command) -> None:
