@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
 from funrec.data.arrays import SplitArrays
-from funrec.data.datasets.files import PARQUET, file_kind, find_files, reading_errors, scan_files
+from funrec.data.datasets.files import PARQUET, file_kind, reading_errors
+from funrec.data.datasets.sources import Source, open_source
 from funrec.data.features.encoding import missing_column
 from funrec.data.inputs import ModelInputs, load_inputs
 from funrec.experiment.fitting import build_model
@@ -22,11 +22,8 @@ from funrec.models.model import MultiTaskModel
 from funrec.runs import record as records
 from funrec.training.checkpoints import load_weights
 from funrec.training.scoring import Scorer
-from funrec.utils.errors import InputError
+from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.files import replacing
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ROWS_PER_BATCH = 1 << 17
 MODEL = "model"
@@ -68,20 +65,23 @@ class Predictor:
         self.model = _load_model(config, run, self.inputs)
         self._scorer = Scorer(self.model, config["trainer"]["eval_batch_size"])
         self._values = {task.name for task in self.inputs.tasks if task.kind == "regression"}
-        self._null_values = config["dataset"].get("null_values") or ()
-        self._separator = config["dataset"].get("separator")
+        dataset = config["dataset"]
+        self._reading = {key: dataset.get(key) for key in ("separator", "storage_options")}
+        self._null_values = dataset.get("null_values") or ()
         one_row = self.model.layout.empty_batch(rows=1)
-        self.columns = [self._column(head) for head in self.model.scores(self.model(one_row))]
+        self._heads = list(self.model.scores(self.model(one_row)))
 
-    def _column(self, head: str) -> str:
-        return f"value_{head}" if head in self._values else f"p_{head}"
+    def columns(self, logits: bool = False) -> list[str]:
+        """Return the names of the columns of scores."""
+        kind = "logit" if logits else "p"
+        return [f"value_{head}" if head in self._values else f"{kind}_{head}" for head in self._heads]
 
-    def score(self, rows: SplitArrays) -> pl.DataFrame:
-        """Return a float32 column per head: `p_<head>` for probabilities, `value_<task>` for regression."""
+    def score(self, rows: SplitArrays, logits: bool = False) -> pl.DataFrame:
+        """Return a float32 column per head: a probability `p_<head>` or its logit `logit_<head>`; `value_<task>` for
+        regression."""
         scores = self._scorer.score(rows)
-        return pl.DataFrame(
-            {self._column(head): values if head in self._values else sigmoid(values) for head, values in scores.items()}
-        ).cast(pl.Float32)
+        values = [scores[head] if logits or head in self._values else sigmoid(scores[head]) for head in self._heads]
+        return pl.DataFrame(dict(zip(self.columns(logits), values, strict=True))).cast(pl.Float32)
 
     def score_frame(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the scores of raw rows, in their order.
@@ -91,53 +91,63 @@ class Predictor:
         """
         return self.score(self.inputs.encode(frame))
 
-    def score_file(self, source: str, target: Path) -> int:
-        """Score the rows of a file, a folder or a glob, in their order, and return how many there are.
+    def score_file(self, source: str, target: Path, keep: Sequence[str] = (), logits: bool = False) -> int:
+        """Score the rows of a file, a folder, a glob or a URI, in their order, and return how many there are.
 
         Rows are streamed, and the next are read and encoded while the present ones are scored, so the memory taken
         does not grow with their number. Text is first copied, its needed columns alone, to a file beside `target`.
 
         Args:
             source: CSV, TSV (either also compressed) or Parquet.
-            target: A `.parquet` or `.csv` file; it appears whole or not at all.
+            target: A `.parquet` or `.csv` file, none of the source's; it appears whole or not at all.
+            keep: Columns of the source to put before the scores; those of text files stay text.
+            logits: Whether to write logits instead of probabilities.
 
         Raises:
-            InputError: If a file is missing or cannot be read or written, or a feature's column is missing.
+            InputError: If a file is missing or cannot be read or written, or a column is missing.
         """
         if target.suffix not in OUTPUTS:
             raise InputError(f"The output should be a file of kind {', '.join(OUTPUTS)}. Received: {target}.")
-        files = find_files("FILE", source, None)
         # Text stays text: a value that is no number is an unknown id then, and not an unreadable file.
-        dtypes = dict.fromkeys(self.inputs.columns, pl.String)
-        with reading_errors(lambda: files[0].name):
-            rows = scan_files(files, self._separator, dtypes, self._null_values)
-            names = rows.collect_schema().names()
+        wanted = list(dict.fromkeys([*keep, *self.inputs.columns]))
+        dtypes = dict.fromkeys(wanted, pl.String)
+        table = open_source("FILE", source, dtypes=dtypes, null_values=self._null_values, **self._reading)
+        _check_target(source, table, target)
+        with reading_errors(lambda: table.name):
+            rows = table.scan()
+            schema = rows.collect_schema()
             for encoder in self.inputs.encoders.values():
-                if encoder.feature.column not in names:
-                    raise missing_column(encoder.feature, names)
-            rows = rows.select(self.inputs.columns)
+                if encoder.feature.column not in schema:
+                    raise missing_column(encoder.feature, schema.names())
+            for column in keep:
+                if column not in schema:
+                    raise InputError(f"--keep: no such column {column}.{did_you_mean(column, schema.names())}")
+                if column in self.columns(logits):
+                    raise InputError(f"--keep {column} should not be the name of a score. Rename that column.")
+            rows = rows.select(wanted)
         failures: list[Exception] = []
         count = 0
 
         def scored(*_: Any) -> Iterator[pl.DataFrame]:
             nonlocal count
             try:
-                for arrays in _encode_ahead(rows, self.inputs):
+                for frame, arrays in _encode_ahead(rows, self.inputs):
                     count += len(arrays)
-                    yield self.score(arrays)
+                    scores = self.score(arrays, logits)
+                    yield frame.select(keep).hstack(scores) if keep else scores
             except Exception as error:  # Polars would wrap it
                 failures.append(error)
 
-        schema = dict.fromkeys(self.columns, pl.Float32)
+        columns = {column: schema[column] for column in keep} | dict.fromkeys(self.columns(logits), pl.Float32())
         with (
-            reading_errors(lambda: files[0].name),
+            reading_errors(lambda: table.name),
             replacing(target) as temporary,
             TemporaryDirectory(prefix=".funrec-", dir=target.parent) as folder,
         ):
-            if file_kind(files[0]) not in PARQUET:  # text has no places to jump to: it is gone through once
+            if file_kind(table.paths[0]) not in PARQUET:  # text has no places to jump to: it is gone through once
                 rows.sink_ipc(Path(folder, "rows.arrow"), compression="uncompressed")
                 rows = pl.scan_ipc(Path(folder, "rows.arrow"))
-            lazy = register_io_source(scored, schema=schema)
+            lazy = register_io_source(scored, schema=columns)
             sink = lazy.sink_csv if target.suffix == ".csv" else lazy.sink_parquet
             sink(temporary)
             if failures:
@@ -152,32 +162,29 @@ def _batches(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
         yield rows.slice(start, ROWS_PER_BATCH).collect()
 
 
-def _encode_ahead(rows: pl.LazyFrame, inputs: ModelInputs) -> Iterator[SplitArrays]:
-    """Yield encoded batches, the next one being read and encoded meanwhile."""
+def _encode_ahead(rows: pl.LazyFrame, inputs: ModelInputs) -> Iterator[tuple[pl.DataFrame, SplitArrays]]:
+    """Yield batches, raw and encoded, the next one being read and encoded meanwhile."""
     batches = _batches(rows)
 
-    def following() -> SplitArrays | None:
+    def following() -> tuple[pl.DataFrame, SplitArrays] | None:
         frame = next(batches, None)
-        return None if frame is None else inputs.encode(frame)
+        return None if frame is None else (frame, inputs.encode(frame))
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="funrec-rows") as pool:
         pending = pool.submit(following)
-        while (arrays := pending.result()) is not None:
+        while (batch := pending.result()) is not None:
             pending = pool.submit(following)
-            yield arrays
+            yield batch
 
 
-def to_polars(frame: pd.DataFrame | pl.DataFrame) -> pl.DataFrame:
-    """Return a frame as a Polars one, whatever library it is from."""
-    if isinstance(frame, pl.DataFrame):
-        return frame
-    columns = {}
-    for name in frame.columns:
-        values = frame[name]
-        if values.dtype.kind in "iufb":
-            columns[str(name)] = pl.Series(values.to_numpy())
-        else:
-            columns[str(name)] = pl.Series(
-                [None if np.ndim(value) == 0 and value != value else value for value in values.tolist()], strict=False
-            )
-    return pl.DataFrame(columns)
+def _check_target(text: str, source: Source, target: Path) -> None:
+    """Refuse an output that is one of the files read, or would be the next time.
+
+    Raises:
+        InputError: If it is.
+    """
+    given = Path(text).expanduser().absolute()
+    is_inside = given.is_dir() and target.absolute().parent.resolve() == given.resolve()
+    is_matched = "*" in text and target.absolute().match(str(given))
+    if is_inside or is_matched or (target.exists() and any(target.samefile(path) for path in source.paths)):
+        raise InputError(f"The output should not be among the rows to score, {text}. Received: {target}.")

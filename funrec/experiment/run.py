@@ -150,7 +150,7 @@ class Run:
         load_tensorflow()
         import pandas as pd
 
-        from funrec.experiment.prediction import to_polars
+        from funrec.data.datasets.sources import to_polars
 
         scores = self.predictor.score_frame(to_polars(frame))
         index = frame.index if isinstance(frame, pd.DataFrame) else None

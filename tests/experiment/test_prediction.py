@@ -148,3 +148,42 @@ def test_what_cannot_be_scored_is_one_line(run: Run, raw: pl.DataFrame, funrec: 
 def test_a_frame_without_a_column_is_refused(run: Run, raw: pl.DataFrame) -> None:
     with pytest.raises(InputError, match=r"^Rows should have column tab, which feature tab is read from\."):
         run.predict(raw.drop("tab"))
+
+
+def test_columns_are_kept_as_they_stand_and_scores_may_be_logits(
+    run: Run, raw: pl.DataFrame, funrec: Command, workdir: Path
+) -> None:
+    rows = raw.head(300).with_columns(note=pl.format("{}", pl.int_range(300)).str.zfill(5))
+    rows.write_csv("rows.csv")
+    done = funrec("predict", str(run.path), "rows.csv", "-o", "scores.parquet", "--keep", "note,video_id", "--logits")
+    assert done.code == 0 and "logits: logit_is_click, logit_long_view" in done.err
+    found = pl.read_parquet("scores.parquet")
+    assert found.columns[:3] == ["note", "video_id", "logit_is_click"]
+    assert found["note"].to_list() == rows["note"].to_list()
+    assert found["video_id"].cast(pl.Int64).to_list() == rows["video_id"].to_list()
+    np.testing.assert_allclose(sigmoid(found["logit_is_click"].to_numpy()), run.predict(rows)["p_is_click"], rtol=1e-5)
+
+
+def test_rows_are_never_overwritten_by_their_scores(
+    run: Run, raw: pl.DataFrame, funrec: Command, workdir: Path
+) -> None:
+    Path("parts").mkdir()
+    for name in ("rows.csv", "parts/1.csv", "parts/2.csv"):
+        raw.head(50).write_csv(name)
+    Path("link.csv").symlink_to("rows.csv")
+    before = {path: path.read_bytes() for path in workdir.rglob("*.csv")}
+    for source, target in (
+        ("rows.csv", "rows.csv"),
+        ("rows.csv", "parts/../rows.csv"),
+        ("rows.csv", "link.csv"),
+        ("parts", "parts/2.csv"),
+        ("parts", "parts/new.csv"),
+        ("parts/*.csv", "parts/1.csv"),
+        ("parts/*.csv", "parts/new.csv"),
+    ):
+        done = funrec("predict", str(run.path), source, "-o", target)
+        assert done.code == 2
+        assert done.err == f"funrec: The output should not be among the rows to score, {source}. Received: {target}.\n"
+    assert {path: path.read_bytes() for path in workdir.rglob("*.csv")} == before
+    done = funrec("predict", str(run.path), "rows.csv", "-o", "scores.csv", "--keep", "vidoe_id")
+    assert done.code == 2 and "--keep: no such column vidoe_id. Did you mean video_id?" in done.err

@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, cast
@@ -40,6 +40,11 @@ class Source(ABC):
         return [f"the rows of {type(self).__name__}"]
 
     @property
+    def paths(self) -> Sequence[Path]:
+        """The files of this machine that the rows are in, if they are in any."""
+        return ()
+
+    @property
     def name(self) -> str:
         """What messages call the rows."""
         return self.parts[0] + (f" and {len(self.parts) - 1} more" if len(self.parts) > 1 else "")
@@ -60,19 +65,20 @@ class Source(ABC):
         return None
 
 
-@dataclass
 class Files(Source):
     """CSV, TSV (either also compressed) or Parquet files of one kind, one after another.
 
-    Attributes:
+    Args:
         paths: The files.
-        separator, dtypes, null_values: See `scan_files`.
+        reading: `separator`, `dtypes` and `null_values` of `scan_files`.
     """
 
-    paths: Sequence[Path]
-    separator: str | None = None
-    dtypes: Mapping[str, Any] = field(default_factory=dict)
-    null_values: Sequence[str] = ()
+    def __init__(self, paths: Sequence[Path], **reading: Any) -> None:
+        self._paths, self._reading = paths, reading
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        return self._paths
 
     @property
     def parts(self) -> list[str]:
@@ -83,37 +89,30 @@ class Files(Source):
 
     def scan(self) -> pl.LazyFrame:
         with reading_errors(lambda: str(self.paths[0])):
-            return scan_files(self.paths, self.separator, self.dtypes, self.null_values)
+            return scan_files(self.paths, **self._reading)
 
     def diagnose(self) -> str | None:
-        return next((found for path in self.paths if (found := diagnose_text(path, self.separator))), None)
+        separator = self._reading.get("separator")
+        return next((found for path in self.paths if (found := diagnose_text(path, separator))), None)
 
 
-@dataclass
-class RemoteFiles(Source):
+class RemoteFiles(Files):
     """Such files behind a URI, of which there is a copy in the cache while their content is the same."""
 
-    remote: Remote
-    separator: str | None = None
-    dtypes: Mapping[str, Any] = field(default_factory=dict)
-    null_values: Sequence[str] = ()
+    def __init__(self, remote: Remote, **reading: Any) -> None:
+        super().__init__((), **reading)
+        self._remote = remote
+
+    @cached_property
+    def paths(self) -> Sequence[Path]:
+        return self._remote.fetch()
 
     @property
     def parts(self) -> list[str]:
-        return [self.remote.uri]
+        return [self._remote.uri]
 
     def identity(self) -> list[Any]:
-        return self.remote.identity()
-
-    @cached_property
-    def _files(self) -> Files:
-        return Files(self.remote.fetch(), self.separator, self.dtypes, self.null_values)
-
-    def scan(self) -> pl.LazyFrame:
-        return self._files.scan()
-
-    def diagnose(self) -> str | None:
-        return self._files.diagnose()
+        return self._remote.identity()
 
 
 @dataclass

@@ -147,7 +147,7 @@ class Tabular(Dataset):
 
     def settings(self) -> dict[str, Any]:
         files = {
-            name: [str(path.resolve()) for path in source.paths] if isinstance(source, Files) else None
+            name: [str(path.resolve()) for path in source.paths] if type(source) is Files else source.parts
             for name, source in self._sources.items()
         }
         return {**super().settings(), "files": files}
