@@ -59,8 +59,9 @@ class Meter:
     def __init__(self, runs: Sequence[RunRecord], metrics: Sequence[str], bootstrap: int | None = None) -> None:
         self.tasks = runs[0].tasks
         self.damaged: list[str] = []
-        self._recorded = runs[0].record["metrics"]
-        self._measured = build_metrics(runs[0].record["config"].get("metrics") or {})
+        self._recorded = {name for run in runs for name in run.record["metrics"]}
+        built = [metric for run in runs for metric in build_metrics(run.record["config"].get("metrics") or {})]
+        self._measured = list({metric.name: metric for metric in built}.values())
         self._statistics: dict[str, Prepared] = {}
         self._rows: dict[str, int] = {}
         self._resamples: dict[str, Resamples] = {}
@@ -73,8 +74,8 @@ class Meter:
             rows = load_rows(runs, split)
             self.has_users = rows.users is not None
             names = {metric.partition("@")[0] for metric in wanted if split_of(metric) == split}
-            built = build_statistics(rows, self._targets(), self._measured, names)
-            self._statistics |= {marked(name, split): prepared for name, prepared in built.items()}
+            found = build_statistics(rows, self._targets(), self._measured, names)
+            self._statistics |= {marked(name, split): prepared for name, prepared in found.items()}
             self._rows[split] = len(rows)
             if bootstrap is not None:
                 self._resamples[split] = Resamples(rows.units, bootstrap)

@@ -17,7 +17,7 @@ from funrec.utils.errors import InputError, did_you_mean
 PATHS = ("root", "path", "train", "valid", "test")
 NOT_THE_VARIANT = ("seed", "report", "baselines", "tuned_on")
 #: Keys of `metrics` that ask for a closer look at the same scores.
-CLOSER_LOOKS = ("slices", "extra", "ndcg_k")
+CLOSER_LOOKS = ("slices", "extra")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
     "losses": (("loss", ""),),
     "datasets": (("dataset", ""),),
     "weightings": (("weighting", ""),),
+    "metrics": (("metrics/extra", "metrics/extra="),),
     "experiments": (("experiment", ""),),
 }
 
@@ -33,7 +34,7 @@ def describe(kind: str) -> list[tuple[str, str]]:
     The line is the first comment of the YAML file. Files whose names begin with `_` are parts of others.
 
     Args:
-        kind: `models` (whole ones, then their parts), `datasets`, `weightings`, `losses` or `experiments`.
+        kind: `models` (whole ones, then their parts), `datasets`, `weightings`, `losses`, `metrics` or `experiments`.
 
     Raises:
         InputError: If there is no such kind.

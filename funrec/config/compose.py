@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,11 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
         if group == "hydra/launcher" and (package := LAUNCHER_PACKAGES.get(name.partition("_")[0])):
             return f"{group}={name} needs a package of its own. Received: none. Run pip install {package}."
         return f"{group}: there is no {name}.{did_you_mean(name, options)}"
+    if unknown := re.search(r"In '[^']+': Could not load '([^']+)/([^'/]+)'", text):
+        # Of a group from which several are chosen Hydra lists no options.
+        found = files("funrec.conf").joinpath(unknown[1])
+        options = [file.name.removesuffix(".yaml") for file in found.iterdir()] if found.is_dir() else []
+        return f"{unknown[1]}: there is no {unknown[2]}.{did_you_mean(unknown[2], options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
         return f"{unknown[1]}: no such key.{moved(unknown[1]) or _nearest_key(unknown[1], overrides)}"
     if unknown := re.search(r"Could not delete from config\. '([^']+)' does not exist", text):

@@ -19,6 +19,7 @@ FORMER_MODULES = {
 FORMER_KEYS = {
     "model.linear_term": "model/wide=linear or model/wide=none",
     "model.linear_scale": "model.wide.scale",
+    "metrics.ndcg_k": "metrics/extra=[ndcg_at_k] with metrics.extra.ndcg_at_k.k",
     "model.linear_l2": "model.wide.l2, or for logistic model.backbone.l2",
 }
 
@@ -30,6 +31,9 @@ def moved(key: str) -> str:
 
 def translate(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's configuration as it reads today."""
+    if "ndcg_k" in (metrics := config.get("metrics") or {}):
+        # Version 0.1 recorded NDCG unasked, over other users.
+        config = {**config, "metrics": {key: value for key, value in metrics.items() if key != "ndcg_k"}}
     model = dict(config.get("model") or {})
     if "linear_term" not in model:
         return dict(config)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from funrec.data.arrays import PreparedData, SplitArrays
-from funrec.metrics import Evaluation, Metric, evaluate
+from funrec.metrics import Evaluation, Metric, TaskRows, evaluate
+from funrec.metrics.base import GroupMean
+from funrec.metrics.gauc import GAUC
 from funrec.runs import record
 from funrec.schema import Task
 
@@ -55,6 +57,26 @@ def evaluate_scored(tasks: Sequence[Task], scored: Sequence[Scored], metrics: Se
         result.metrics.update(evaluation.metrics)
         result.absent.update(evaluation.absent)
     return result
+
+
+def describe_group_means(tasks: Sequence[Task], scored: Sequence[Scored], metrics: Sequence[Metric]) -> list[str]:
+    """Return a line for every mean over users beside GAUC: over which users of the validation split, and how many."""
+    rows = next(split.rows for split in scored if split.name == "valid")
+    if rows.groups is None:
+        return []
+    lines = []
+    for metric in metrics:
+        if not isinstance(metric, GroupMean) or isinstance(metric, GAUC):
+            continue
+        counts = []
+        for column, task in enumerate(tasks):
+            if task.kind == metric.kind:
+                inside = slice(None) if rows.masks is None else np.asarray(rows.masks[:, column])
+                labels, groups = np.asarray(rows.labels[:, column])[inside], np.asarray(rows.groups)[inside]
+                unscored = TaskRows(labels, np.zeros(labels.size, np.float32), groups)
+                counts.append(f"{metric.entries(unscored).values.size:,} for {task.name}")
+        lines.append(f"{metric.name} is a mean over {metric.counted}: {', '.join(counts)}.")
+    return lines
 
 
 def evaluate_oracle(

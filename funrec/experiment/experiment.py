@@ -19,6 +19,7 @@ from funrec.experiment.baselines import baseline_configs, baseline_folder, is_po
 from funrec.experiment.diagnosis import diagnose, measure_reliability, measure_slices
 from funrec.experiment.evaluation import (
     Scored,
+    describe_group_means,
     evaluate_oracle,
     evaluate_scored,
     write_scored,
@@ -237,6 +238,8 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
 
     scored = [Scored(name, rows, trained.score(rows)) for name, rows in data.splits.items() if name != "train"]
     evaluation = evaluate_scored(data.tasks, scored, metrics)
+    for line in describe_group_means(data.tasks, scored, metrics):
+        log.info("%s", line)
     write_scored(attempt.folder, data, scored)
     clock.lap("evaluate")
     for name, reason in evaluation.absent.items():

@@ -10,8 +10,6 @@ from funrec.utils.errors import InputError, did_you_mean
 
 KEYS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "seed", "baselines", "tuned_on")
 METRIC_KEYS = ("gauc_weight", "extra", "slices")
-#: Key that runs of version 0.1 have, whose NDCG was recorded unasked, over users with a positive row.
-FORMER_METRIC_KEYS = ("ndcg_k",)
 REPORT_KEYS = ("gates", "diagnosis", "slices")
 
 
@@ -23,7 +21,7 @@ def check_settings(config: Mapping[str, Any]) -> None:
     """
     groups = (
         ("", config, KEYS),
-        ("metrics.", {key for key in config["metrics"] if key not in FORMER_METRIC_KEYS}, METRIC_KEYS),
+        ("metrics.", config["metrics"], METRIC_KEYS),
         ("report.", config["report"], REPORT_KEYS),
     )
     for where, keys, known in groups:

@@ -203,12 +203,14 @@ class GroupMean(MeanMetric):
     """A mean over groups (users).
 
     Attributes:
-        needs_both_labels: Whether only groups with both labels count; otherwise those with a row of label 1.
+        needs_both_labels: Whether only groups with both labels count; otherwise those that `entries` returns.
+        counted: Which users it is a mean over, in words.
     """
 
     needs_groups = True
     undefined = "no group has both labels"
     needs_both_labels: bool = True
+    counted: str = "users with both labels"
 
     def statistic(self, sample: Sample) -> Statistic:
         if self.needs_both_labels and self.kind == "binary":

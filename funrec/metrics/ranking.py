@@ -40,6 +40,7 @@ class MeanAtK(GroupMean):
         self.k = k
         self.needs_both_labels = users == "both_labels"
         self.name = f"{self.stem}_{k}" + ("" if self.needs_both_labels else f"_{users}")
+        self.counted = "users with both labels" if self.needs_both_labels else "users with a positive row"
         self.undefined = "no group has both labels" if self.needs_both_labels else "no label is 1"
 
     def entries(self, rows: TaskRows) -> Entries:

@@ -41,10 +41,12 @@ and any other number that is not finite is written as null.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from funrec.config.former import translate
+from funrec.metrics import build_metrics
 from funrec.runs.folder import RECORD, status
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json, read_parquet, to_plain, write_json, write_parquet
@@ -97,7 +99,11 @@ def read(run: str | Path) -> dict[str, Any]:
         raise InputError(f"{run} should be a finished run. Received: {found.state}{reason}, no {RECORD}.") from None
     if (problem := _problem(record)) is not None:
         raise InputError(f"{path} is not a record: it {problem}. Run it again or leave it out.")
-    return {**record, "config": translate(record["config"])}
+    config = translate(record["config"])
+    with suppress(InputError):
+        # This loads their classes, so that tables know their columns; those of a package not allowed are left out.
+        build_metrics(config.get("metrics") or {})
+    return {**record, "config": config}
 
 
 def write_history(run: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
