@@ -179,7 +179,7 @@ def test_missing_and_damaged_predictions_are_named_in_one_line(tmp_path, content
 FILL_THE_DISK = """
 import resource, sys
 import numpy as np
-from funrec.runs import record
+from funrec.runs import folder as run_folder, record
 
 run_folder.write_failure(sys.argv[1], "earlier")
 # Past this size a write fails as it does on a full disk.
