@@ -23,8 +23,6 @@ class Difference:
     """A variant's difference from a baseline in one metric.
 
     Attributes:
-        variant: The variant.
-        baseline: What it is compared with.
         metric: A metric, or `delta_m`.
         estimate: The difference with its plain 95% interval.
         adjusted_p: Holm's, over all differences of the same table; NaN where there are too few users to say.
@@ -40,7 +38,7 @@ class Difference:
 
     @property
     def claim(self) -> str:
-        """What it speaks of: `variants`, or `trained models`."""
+        """What it is about: `variants`, or `trained models`."""
         return "variants" if self.estimate.about_variants else "trained models"
 
 
@@ -65,14 +63,7 @@ class Family:
     unpaired: list[Variant] = field(default_factory=list)
 
     def add(self, variant: Variant, ours: Measured, kept: dict[int, Measured], meter: Meter) -> None:
-        """Compare a variant with its baseline, unless it is one.
-
-        Args:
-            variant: The variant.
-            ours: Its measurements.
-            kept: Those of the baselines, by the variant's `id`.
-            meter: What measured them.
-        """
+        """Compare a variant with its baseline, unless it is one; `kept` has the baselines' measurements by `id`."""
         known = [baseline for baseline in self.baselines if id(baseline) in kept]
         if not known or variant in self.baselines or variant.model in self.without:
             return

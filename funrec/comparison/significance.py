@@ -13,9 +13,9 @@ share; the rest of it is in `s^2` already and must not count twice. The bound at
 Medicine 26, 2007, whose degrees of freedom are also these: Satterthwaite's, from the terms in `s^2`).
 
 Seeds of the two sides count as independent, also where their numbers agree. Models that share their start and the order
-of rows may go along with each other under one seed: between ten pairs of models on the KuaiRand sample the correlation
-over five seeds was anything from -0.9 to 1.0, 0.35 in the mean. Pairing by seed would halve the degrees of freedom for
-that; without it an interval is, where they do go along, too wide rather than too narrow.
+of rows may be correlated under one seed: for ten pairs of models on the KuaiRand sample the correlation over five seeds
+was between -0.9 and 1.0, 0.35 in the mean. Pairing by seed would halve the degrees of freedom for that; without it an
+interval is, where they are correlated, too wide rather than too narrow.
 
 With fewer seeds than `SEEDS_FOR_VARIANTS` on a side the seed variance is unknown. The claim is then about the
 trained models themselves: `variance = |d_a - d_b|^2`, users alone.

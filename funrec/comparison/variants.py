@@ -64,13 +64,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Found:
-    """What lies under the paths.
-
-    Attributes:
-        runs: Finished runs, in the order of the paths.
-        unfinished: Folders of the others, each with its state.
-        damaged: What is wrong with a record that cannot be read, a line each.
-    """
+    """The finished runs under some paths, the folders of the others with their states, and why records are damaged."""
 
     runs: list[RunRecord]
     unfinished: list[str]
@@ -105,11 +99,9 @@ def find(paths: Iterable[Any]) -> Found:
 
 
 def group(runs: Sequence[RunRecord]) -> tuple[list[Variant], list[str]]:
-    """Group runs that differ in seed alone.
+    """Return runs that differ in seed alone as variants, in the order of their first runs, and notes for the reader.
 
-    Returns:
-        The variants, in the order of their first runs, and notes for the reader. Of two runs of one variant and seed
-        the one that finished last counts: a run repeated is not another seed.
+    Of two runs of one variant and seed the one that finished last counts: a run repeated is not another seed.
     """
     variants: dict[str, Variant] = {}
     notes = []
@@ -173,7 +165,7 @@ def match_baseline(variants: Sequence[Variant], baseline: str | Path) -> list[Va
 
 
 def runs_at(path: str | Path) -> list[Path]:
-    """Return the run folders under what may be a path, and none if it is no path or holds no run."""
+    """Return the run folders under what may be a path; an empty list if it is none or holds no run."""
     try:
         return run_folder.find_runs(path)
     except InputError:

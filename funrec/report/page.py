@@ -73,8 +73,8 @@ def render(comparison: Comparison) -> str:
 def sections(comparison: Comparison) -> dict[str, Any]:
     """Return what the sections of `page.html` show, by name; the template leaves out a section without content.
 
-    A new section is an entry here and a `{% call section(...) %}` there. One of figures is an entry of `figures` here
-    and a `{{ choice(...) }}` there: its figures by choice (a run, a pair of tasks), which the reader selects from.
+    A new section is a function whose result is an entry here, such as a `Table`, and a `{% call section(...) %}` there.
+    One of figures is an entry of `figures` here, by choice (a run, a pair of tasks), and a `{{ choice(...) }}` there.
     """
     shown = list(_shown(comparison))
     figures = {

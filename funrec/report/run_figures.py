@@ -127,7 +127,7 @@ def gate_map(gates: Sequence[Mapping[str, Any]]) -> Figure | None:
         f"{gate['reader']} leans on {gate['experts'][int(np.argmax(gate['weight']))]} ({max(gate['weight']):.2f})"
         for gate in gates
     )
-    unused = sum(rows > 0.99 for gate in gates for rows in gate["unused"])
+    unused = sum(part > 0.99 for gate in gates for part in gate["unused"])
     note = f"{unused} of {sum(len(gate['experts']) for gate in gates)} gate weights are unused in nearly every row."
     layout = _heat_layout(130 + 34 * len(rows))
     is_wide = len(experts) > 8
