@@ -110,9 +110,16 @@
     more.append(facts, config);
   };
 
-  for (const section of document.querySelectorAll("section[data-choice]")) {
+  const loadPlotly = async () => {
+    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (letter) => letter.charCodeAt(0));
+    const script = make("script");
+    script.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    document.head.append(script);
+  };
+
+  const drawAll = () => document.querySelectorAll("section[data-choice]").forEach((section) => {
     const choices = page.figures[section.dataset.choice];
-    if (!choices.length) continue;
+    if (!choices.length) return;
     section.hidden = false;
     const select = section.querySelector("select");
     choices.forEach((choice, place) => {
@@ -124,7 +131,11 @@
     select.addEventListener("change", () => show(section, choices[select.value], Number(select.value)));
     if (!["run", "tuning"].includes(section.dataset.choice)) explain(section);
     show(section, choices[0], 0);
-  }
+  });
+  loadPlotly().then(drawAll).then(() => { document.body.dataset.drawn = "true"; }).catch((error) => {
+    document.querySelector("main").append(make("p", "The figures need a newer browser (one of 2023 or later)."));
+    throw error;
+  });
 
   // A heading sorts by its column: numbers from the highest down first, words from A to Z, empty cells always last.
   for (const table of document.querySelectorAll("table.sortable")) {
