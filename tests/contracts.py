@@ -15,6 +15,7 @@ from examples import Rows, layout, optimizer, randomise, weighting
 from funrec.config.compose import compose
 from funrec.experiment.fitting import build_model
 from funrec.models.model import MultiTaskModel
+from funrec.models.sharing import find_sharing
 from funrec.schema import Task
 from funrec.training.batches import BatchStream
 from funrec.training.checkpoints import load_weights, save_weights
@@ -120,7 +121,6 @@ def check_every_tower_reads_the_shared_tensor(model: MultiTaskModel) -> None:
     assert represented.shape[:2] == (towers, 16)
     np.testing.assert_allclose(represented, backbone(x), rtol=1e-5, atol=1e-5)
     if shared is None:
-        assert not backbone.shared_variables
         return
     for tower in range(towers):
         with tf.GradientTape() as tape:
@@ -130,8 +130,9 @@ def check_every_tower_reads_the_shared_tensor(model: MultiTaskModel) -> None:
         assert gradient is not None and np.abs(gradient.numpy()).max() > 0, f"tower {tower} does not read it"
 
 
-def check_shared_variables_are_exact(model: MultiTaskModel) -> None:
-    """They are those, embeddings aside, of which some element is reached by the losses of two towers or more."""
+def check_what_is_found_to_be_shared(model: MultiTaskModel) -> None:
+    """Variables, embeddings aside, of which some element is reached by two towers' logits at other weights and rows."""
+    sharing = find_sharing(model.interaction, model.backbone, model.embedding.width + 1)
     randomise(model)
     embeddings = {id(table) for table in model.embedding.weights_by_table}
     variables = [variable for variable in model.trainable_variables if id(variable) not in embeddings]
@@ -145,12 +146,16 @@ def check_shared_variables_are_exact(model: MultiTaskModel) -> None:
             if gradient is not None:
                 count += gradient.numpy() != 0
     shared = [variable.path for variable, count in zip(variables, reached, strict=True) if count.max(initial=0) > 1]
-    declared = [variable.path for variable in model.backbone.shared_variables]
-    assert sorted(declared) == sorted(shared)
-    assert len(set(declared)) == len(declared)
-    last = {variable.path for variable in model.backbone.last_shared_variables}
-    assert last <= set(declared)
-    assert bool(last) == bool(declared)
+    found = {variable.path: slices for variable, slices in zip(sharing.variables, sharing.slices, strict=True)}
+    assert list(found) == shared
+    for variable, count in zip(variables, reached, strict=True):
+        if variable.path in found:
+            expected = (count > 1).reshape(len(count), -1).any(axis=1)
+            np.testing.assert_array_equal(found[variable.path], expected, err_msg=variable.path)
+    last = {variable.path for variable in sharing.last}
+    assert last <= set(found)
+    assert bool(last) == bool(found)
+    assert {v.path for v in sharing.own}.isdisjoint(found)
 
 
 def check_gates_are_shares(model: MultiTaskModel) -> None:

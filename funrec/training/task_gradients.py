@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from funrec.models.layers.embedding import Embedded
 from funrec.models.model import Batch, MultiTaskModel
+from funrec.models.sharing import find_sharing
 from funrec.utils.errors import InputError
 
 
@@ -59,9 +60,11 @@ class SharedGradients:
     every task's gradient is pulled on by itself:
 
     - `representation`: through `specialise`, to the backbone's shared tensor (the embedded batch for embedding_only);
-    - `last_shared_layer`: to `backbone.last_shared_variables`;
-    - `all_shared`: to `backbone.shared_variables` and to the batch's embeddings, summed by row of the table: one row
-      per different id, never a dense array per task. The linear term's weights are each one tower's own, and left out.
+    - `last_shared_layer`: to the shared variables of the last layer;
+    - `all_shared`: to all shared variables and to the batch's embeddings, summed by row of the table: one row per
+      different id, never a dense array per task. The wide part's weights are each one tower's own, and left out.
+
+    `funrec.models.sharing` finds what is shared. Of a variable that is shared in part, the rest is left out.
 
     A backbone that shares embeddings and no variable has them as its last shared layer.
 
@@ -87,14 +90,19 @@ class SharedGradients:
                 "weighting should be one that reads losses, such as fixed or uncertainty: the tasks share nothing in "
                 f"model.backbone={name} at which their gradients could be compared. Change either."
             )
-        self.shared = _values(backbone.shared_variables)
-        known = {id(variable) for variable in backbone.shared_variables}
-        self.own = _values([v for v in backbone.trainable_variables if id(v) not in known])
+        width = model.embedding.width + len(model.layout.numeric_features)
+        self.sharing = sharing = find_sharing(model.interaction, backbone, width)
+        self.shared, self.own, self.last = map(_values, (sharing.variables, sharing.own, sharing.last))
+        #: By place in `shared`: 1 where a slice is shared, for variables that are shared in part.
+        self.parts = {
+            place: tf.constant(slices.reshape(-1, *[1] * (value.shape.rank - 1)), tf.float32)
+            for place, (value, slices) in enumerate(zip(self.shared, sharing.slices, strict=True))
+            if not slices.all()
+        }
         self.towers = _values(model.towers.trainable_variables if model.towers is not None else [])
         self.tables = _values(model.embedding.trainable_variables)
         known = {id(value) for value in (*self.shared, *self.own, *self.towers, *self.tables)}
         self.others = [value for value in _values(model.trainable_variables) if id(value) not in known]
-        self.last = _values(backbone.last_shared_variables)
         is_last_embeddings = source == "last_shared_layer" and not self.last
         self.source = "all_shared" if is_last_embeddings else source
         self.mixes_towers = model.funnel.mixes_towers
@@ -138,10 +146,10 @@ class SharedGradients:
         }[self.source]
         pulled = [_gradients(tape, [representation], sources, [cotangent]) for cotangent in cotangents]
         if self.source != "all_shared":
-            return TaskGradients(_gramian(pulled), cotangents, towers, [])
+            return TaskGradients(self._gramian(sources, pulled), cotangents, towers, [])
         gramian = self._embedding_gramian(forward, [gradients[-1] for gradients in pulled])
         if self.shared:
-            gramian += _gramian([gradients[:-1] for gradients in pulled])
+            gramian += self._gramian(self.shared, [gradients[:-1] for gradients in pulled])
         return TaskGradients(gramian, cotangents, towers, pulled)
 
     def combine(self, forward: Forward, pulled: TaskGradients, weights: tf.Tensor, own: tf.Tensor) -> list[Any]:
@@ -175,6 +183,10 @@ class SharedGradients:
             shared = _gradients(tape, representation, sources, [shared_weighted])
             mine = _gradients(tape, representation, self.own, [own_weighted])
         *shared, at_embeddings = shared
+        if own is not weights and self.parts:
+            rest = _gradients(tape, representation, [self.shared[place] for place in self.parts], [own_weighted])
+            for (place, part), gradient in zip(self.parts.items(), rest, strict=True):
+                shared[place] = part * shared[place] + (1.0 - part) * gradient
         targets, cotangents = [forward.embedded.x], [at_embeddings]
         if forward.embedded.linear is not None:
             targets.append(forward.embedded.linear)
@@ -218,12 +230,17 @@ class SharedGradients:
         return total
 
     def _keep_shared_copies(self, at_embeddings: tf.Tensor) -> tf.Tensor:
-        copies = at_embeddings.shape[0] if at_embeddings.ndim == 3 else 0
-        kept = range(copies)[self.model.backbone.shared_copies]
-        if len(kept) == copies:
-            return at_embeddings
-        is_shared = tf.constant([[[float(copy in kept)]] for copy in range(copies)], at_embeddings.dtype)
-        return at_embeddings * is_shared
+        copies = self.sharing.copies
+        return at_embeddings if copies.all() else at_embeddings * tf.cast(copies[:, None, None], at_embeddings.dtype)
+
+    def _gramian(self, sources: list[Any], by_task: list[list[tf.Tensor]]) -> tf.Tensor:
+        """Return the Gramian, float32, of gradients by task and then by source, of what is shared of each."""
+        part_of = {id(self.shared[place]): part for place, part in self.parts.items()}
+        products = []
+        for source, gradients in zip(sources, zip(*by_task, strict=True), strict=True):
+            rows = [tf.cast(gradient, tf.float32) * part_of.get(id(source), 1.0) for gradient in gradients]
+            products.append(_products(tf.stack([tf.reshape(row, [-1]) for row in rows])))
+        return tf.add_n(products)
 
 
 def _values(variables: Sequence[Any]) -> list[Any]:
@@ -247,14 +264,6 @@ def _gradients(
 def _weighted_sum(gradients: list[tf.Tensor], weights: tf.Tensor, extra: tf.Tensor | None = None) -> tf.Tensor:
     terms = [tf.cast(weights[task], gradient.dtype) * gradient for task, gradient in enumerate(gradients)]
     return tf.add_n(terms if extra is None else [*terms, extra])
-
-
-def _gramian(by_task: list[list[tf.Tensor]]) -> tf.Tensor:
-    """Return the Gramian, float32, of gradients by task and then by part."""
-    rows = []
-    for gradients in by_task:
-        rows.append([tf.reshape(tf.cast(gradient, tf.float32), [-1]) for gradient in gradients])
-    return tf.add_n([_products(tf.stack(list(parts))) for parts in zip(*rows, strict=True)])
 
 
 def _products(rows: tf.Tensor) -> tf.Tensor:

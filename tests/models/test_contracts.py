@@ -31,9 +31,9 @@ def test_a_funnels_gradients_are_finite_at_probabilities_of_1e12(funnel: str) ->
 
 @pytest.mark.parametrize("funnel", FUNNELS)
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_backbone_declares_what_it_shares(backbone: str, funnel: str) -> None:
+def test_what_a_backbone_shares_is_found(backbone: str, funnel: str) -> None:
     contracts.check_every_tower_reads_the_shared_tensor(contracts.build(backbone, funnel))
-    contracts.check_shared_variables_are_exact(contracts.build(backbone, funnel))
+    contracts.check_what_is_found_to_be_shared(contracts.build(backbone, funnel))
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

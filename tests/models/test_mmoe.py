@@ -55,11 +55,6 @@ def test_equal_experts_make_the_gates_irrelevant() -> None:
     np.testing.assert_allclose(built(rich_batch()).numpy(), before, rtol=1e-4, atol=1e-5)
 
 
-def test_the_experts_are_what_the_towers_share() -> None:
-    built = model(MMoE(3, (8,)), rich_layout())
-    assert [tuple(v.shape) for v in built.backbone.shared_variables] == [(3, built.embedding.width + 2, 8), (3, 1, 8)]
-
-
 @pytest.mark.parametrize("options", [{"num_experts": 0}, {"expert_units": []}, {"gate_units": [-1]}, {"dropout": 1.0}])
 def test_impossible_sizes_are_refused(options: dict) -> None:
     (name,) = options

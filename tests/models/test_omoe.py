@@ -22,4 +22,3 @@ def test_the_gate_is_shared_where_mmoes_is_not() -> None:
     backbone, x = built(OMoE(3, (8,), dropout=0.0), towers=2)
     (gates,) = backbone.gates_of(x)
     assert gates.readers == ("shared",)
-    assert backbone.gate.kernel in backbone.shared_variables

@@ -34,12 +34,6 @@ def test_every_tower_reads_the_same_representation() -> None:
     np.testing.assert_array_equal(built.backbone.share(x)[0][0], first)
 
 
-def test_all_of_the_bottom_is_shared() -> None:
-    backbone = model(SharedBottom((8, 4)), rich_layout()).backbone
-    assert len(backbone.shared_variables) == 4
-    assert backbone.shared_variables == backbone.trainable_variables
-
-
 @pytest.mark.parametrize("options", [{"units": []}, {"units": [8, 0]}, {"dropout": -0.1}, {"activation": "rleu"}])
 def test_impossible_sizes_are_refused(options: dict) -> None:
     (name,) = options

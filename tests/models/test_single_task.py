@@ -32,10 +32,6 @@ def test_logits_equal_those_of_a_network_per_task_with_embeddings_of_its_own() -
         np.testing.assert_allclose(built(batch)[task], logit, rtol=1e-4, atol=1e-4)
 
 
-def test_no_variable_is_shared() -> None:
-    assert model(SingleTask((8,)), rich_layout()).backbone.shared_variables == []
-
-
 def test_a_single_task_needs_no_copies() -> None:
     built = model(SingleTask((8,)), rich_layout(), tasks=TASKS[:1])
     assert built(rich_batch()).shape == (1, 6)

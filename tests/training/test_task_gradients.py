@@ -60,25 +60,29 @@ def full_passes(shared: SharedGradients, sources: Any) -> list[list[np.ndarray]]
     return gradients
 
 
-def without_linear_weights(made: MultiTaskModel, table: np.ndarray) -> np.ndarray:
-    embeddings = table[:, : -made.embedding.linear_units]
-    copies = embeddings.reshape(len(table), made.embedding.copies, -1)
-    return copies[:, made.backbone.shared_copies]
+def of_shared_copies(shared: SharedGradients, table: np.ndarray) -> np.ndarray:
+    embeddings = table[:, : -shared.model.embedding.linear_units]
+    copies = embeddings.reshape(len(table), shared.model.embedding.copies, -1)
+    return copies[:, shared.sharing.copies]
 
 
 def brute_force(shared: SharedGradients, source: str) -> np.ndarray:
     made = shared.model
-    values = [variable.value for variable in made.backbone.shared_variables]
-    last = [variable.value for variable in made.backbone.last_shared_variables]
+    sharing = shared.sharing
+    values = [variable.value for variable in sharing.variables]
+    slices = {variable.path: which for variable, which in zip(sharing.variables, sharing.slices, strict=True)}
+    last = [variable.value for variable in sharing.last]
     if source == "representation":
         gradients = full_passes(shared, lambda done: [done.shared])
     elif source == "last_shared_layer" and last:
         gradients = full_passes(shared, lambda done: last)
+        gradients = [[g[slices[v.path]] for g, v in zip(row, sharing.last, strict=True)] for row in gradients]
     else:
         tables = [table.value for table in made.embedding.weights_by_table]
         gradients = full_passes(shared, lambda done: [*values, *tables])
         for row in gradients:
-            row[len(values) :] = [without_linear_weights(made, table) for table in row[len(values) :]]
+            row[: len(values)] = [g[which] for g, which in zip(row, sharing.slices, strict=False)]
+            row[len(values) :] = [of_shared_copies(shared, table) for table in row[len(values) :]]
     rows = np.stack([np.concatenate([part.ravel() for part in parts]).astype(np.float64) for parts in gradients])
     return rows @ rows.T
 
@@ -130,7 +134,7 @@ def test_parameters_of_one_task_can_follow_its_own_loss(backbone: str, source: s
     found = shared.combine(done, shared.pull(done), weights, ones)
     weighted = shared.combine(done, shared.pull(done), weights, weights)
     unweighted = shared.combine(done, shared.pull(done), ones, ones)
-    known = {id(variable) for variable in made.backbone.shared_variables}
+    known = {id(variable) for variable in shared.sharing.variables}
     tables = {id(table) for table in made.embedding.weights_by_table}
     for variable, ours, one, other in zip(made.trainable_variables, found, weighted, unweighted, strict=True):
         ours, one, other = dense(ours), dense(one), dense(other)

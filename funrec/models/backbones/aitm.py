@@ -50,6 +50,7 @@ class AITM(Backbone):
     """
 
     paper = "Xi et al., KDD 2021"
+    last_shared_layer = "networks"
 
     def __init__(
         self,
@@ -157,20 +158,6 @@ class AITM(Backbone):
             return inner
         own = self.calibration * tf.reduce_mean(tf.add_n(excess))
         return own if inner is None else own + inner
-
-    @property
-    def shared_variables(self) -> list[keras.Variable]:
-        """Where there is a tower to hear from, all that stands before the last transfer: others hear of it too."""
-        if not self.stages:
-            return self.inner.shared_variables
-        parents = set(self.parents)
-        variables: list[keras.Variable] = []
-        if sum(len(stage) for stage in self.stages) > 1:
-            variables.append(self.attention)
-        for stage, informer in zip(self.stages, self.informers, strict=True):
-            if parents & set(stage):
-                variables += informer.trainable_variables
-        return [*variables, *self.inner.trainable_variables, *self.networks.trainable_variables]
 
 
 def _with_batch(shape: Sequence[int | None]) -> tuple[int | None, ...]:

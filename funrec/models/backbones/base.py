@@ -41,13 +41,13 @@ class Backbone(keras.layers.Layer):
 
     #: Where it is from, for `funrec list models`.
     paper = ""
+    #: The attribute that holds the last shared layer, where others are made after it.
+    last_shared_layer: str | None = None
     #: Whether towers stand on it; the logistic backbone's output is the logits themselves.
     has_towers = True
 
     #: Embeddings start uniform on (-limit, limit).
     embedding_limit = 0.05
-    #: Where it reads copies of the embeddings: those that more than one tower reads.
-    shared_copies = slice(None)
     #: Ridge penalty on the effective embeddings; that of the model where None.
     l2: float | None = None
 
@@ -81,16 +81,6 @@ class Backbone(keras.layers.Layer):
     def specialise(self, shared: tf.Tensor | None, private: Any, training: bool = False) -> tf.Tensor:
         """Return `(towers, batch, units)` from what `share` returned."""
         raise NotImplementedError
-
-    @property
-    def shared_variables(self) -> list[keras.Variable]:
-        """Trainable variables, embeddings aside, that more than one tower's loss reaches."""
-        raise NotImplementedError
-
-    @property
-    def last_shared_variables(self) -> list[keras.Variable]:
-        """The last layer of `shared_variables`, at which GradNorm compares gradients."""
-        return self.shared_variables[-2:]
 
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
         """Return what every gate makes of a batch, for a look inside; empty where there are none."""

@@ -190,19 +190,6 @@ class ExtractionBackbone(Backbone):
             gates += level.gates_of(output, name, self.structure.towers)
         return gates
 
-    @property
-    def shared_variables(self) -> list[keras.Variable]:
-        """All that a later level's shared gate mixes, and the last level's shared experts.
-
-        The gates of the towers' own streams reach another tower through the next level's shared gate, if it has one.
-        """
-        variables: list[keras.Variable] = []
-        for number, level in enumerate(self.levels[:-1]):
-            gates = level.gates if number < self.num_levels - 2 else None
-            for part in (level.shared_gate, gates, level.specific, level.shared):
-                variables += [] if part is None else part.trainable_variables
-        return variables + self.levels[-1].shared.trainable_variables
-
 
 @keras.saving.register_keras_serializable(package="funrec")
 class CGC(ExtractionBackbone):

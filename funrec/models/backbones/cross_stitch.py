@@ -93,9 +93,3 @@ class CrossStitch(Backbone):
     def _stitch(self, x: tf.Tensor, depth: int) -> tf.Tensor:
         alpha = ops.cast(self.stitches[depth] * self.scale, x.dtype)  # (towers, networks, units)
         return ops.sum(ops.expand_dims(alpha, 2) * x, axis=1)
-
-    @property
-    def shared_variables(self) -> list[keras.Variable]:
-        """All but the last cross-stitch units, of which every tower has its own."""
-        networks = [variable for bank in self.banks for variable in bank.trainable_variables]
-        return [*self.stitches[:-1], *networks]

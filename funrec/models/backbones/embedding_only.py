@@ -28,7 +28,3 @@ class EmbeddingOnly(Backbone):
 
     def specialise(self, shared: tf.Tensor | None, private: Any, training: bool = False) -> tf.Tensor:
         return ops.repeat(ops.expand_dims(shared, 0), self.num_towers, axis=0)
-
-    @property
-    def shared_variables(self) -> list[keras.Variable]:
-        return []

@@ -60,7 +60,3 @@ class Logistic(Backbone):
         logits = tf.reduce_sum(private[..., :ids], axis=-1, keepdims=True)
         logits += tf.matmul(private[..., ids:], tf.convert_to_tensor(self.coefficients))
         return logits * self.scale + self.bias
-
-    @property
-    def shared_variables(self) -> list[keras.Variable]:
-        return []

@@ -77,7 +77,3 @@ class MMoE(Backbone):
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
         experts = tuple(f"expert_{place + 1}" for place in range(self.num_experts))
         return [Gates("", self.structure.towers, experts, self.gates(x))]
-
-    @property
-    def shared_variables(self) -> list[keras.Variable]:
-        return self.experts.trainable_variables

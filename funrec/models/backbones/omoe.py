@@ -37,6 +37,7 @@ class OMoE(Backbone):
     """
 
     paper = "Jacobs et al., Neural Computation 1991; the baseline of Ma et al., KDD 2018"
+    last_shared_layer = "experts"
 
     def __init__(
         self,
@@ -75,7 +76,3 @@ class OMoE(Backbone):
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
         experts = tuple(f"expert_{place + 1}" for place in range(self.num_experts))
         return [Gates("", ("shared",), experts, self.gate(x))]
-
-    @property
-    def shared_variables(self) -> list[keras.Variable]:
-        return [*self.gate.trainable_variables, *self.experts.trainable_variables]

@@ -58,7 +58,3 @@ class SharedBottom(Backbone):
 
     def specialise(self, shared: tf.Tensor | None, private: Any, training: bool = False) -> tf.Tensor:
         return ops.repeat(shared, self.num_towers, axis=0)
-
-    @property
-    def shared_variables(self) -> list[keras.Variable]:
-        return self.bottom.trainable_variables

@@ -65,7 +65,3 @@ class SingleTask(Backbone):
 
     def specialise(self, shared: tf.Tensor | None, private: Any, training: bool = False) -> tf.Tensor:
         return self.networks(private, training=training)
-
-    @property
-    def shared_variables(self) -> list[keras.Variable]:
-        return []

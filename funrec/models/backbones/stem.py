@@ -43,7 +43,6 @@ class STEM(Backbone):
     """
 
     paper = "Su et al., AAAI 2024"
-    shared_copies = slice(-1, None)  # the others are one tower's each
 
     def __init__(
         self,
@@ -107,7 +106,3 @@ class STEM(Backbone):
         specific = [f"{tower}_{place + 1}" for tower in self.structure.towers for place in range(self.num_specific)]
         shared = [f"shared_{place + 1}" for place in range(self.num_shared)]
         return [Gates("", self.structure.towers, (*specific, *shared), self.gates(x[:-1] + x[-1]))]
-
-    @property
-    def shared_variables(self) -> list[keras.Variable]:
-        return self.shared.trainable_variables
