@@ -2,64 +2,109 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from funrec.utils.errors import InputError, did_you_mean
-
-FEATURE_KINDS = ("categorical", "numeric", "sequence")
-TASK_KINDS = ("binary", "regression")
-POOLINGS = ("mean", "sum", "max")
+from funrec.utils.specs import Name, NotNegative, PositiveInt, Text, check, spec_of, whole
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Feature:
-    """One input of the model.
+    """One input of the model; every kind of it is a class of its own.
 
     Attributes:
         name: The feature's name, unique in a dataset.
-        kind: `categorical` (an id per row), `numeric` (a number per row) or `sequence` (ids per row).
-        column: The raw column it is read from; the feature's own name where not given.
+        column: The raw column it is read from; empty for the column of the feature's own name.
         embedding_dim: Width of its embedding. Has no meaning for an unbucketed numeric feature.
-        min_count: Values seen fewer times in the training split share the out-of-vocabulary row.
-        max_vocabulary: Keep the most frequent values only; none keeps all.
-        hash_buckets: Hash values into this many rows instead of learning a vocabulary.
-        share_with: Another feature whose vocabulary and embedding rows this one uses.
-        pooling: How a sequence's embeddings become one: `mean`, `sum` or `max`.
-        separator: What separates the values of a sequence stored as text.
-        max_length: A sequence keeps its first `max_length` values.
-        boundaries: Cut points that turn a number into a categorical bucket.
-        quantiles: Number of equally filled buckets, cut at the training split's quantiles.
-        fill: Stands in for a null or NaN of a numeric column; without it such a value is an error.
     """
 
+    kind: ClassVar[str]
     name: str
-    kind: str = "categorical"
-    column: str = ""
-    embedding_dim: int = 8
-    min_count: int = 1
-    max_vocabulary: int | None = None
-    hash_buckets: int | None = None
-    share_with: str | None = None
-    pooling: str = "mean"
-    separator: str = ","
-    max_length: int = 20
-    boundaries: tuple[float, ...] | None = None
-    quantiles: int | None = None
-    fill: float | None = None
+    column: Name = ""
+    embedding_dim: PositiveInt = 8
+    #: Another feature whose vocabulary and embedding rows this one uses.
+    share_with: ClassVar[str | None] = None
+    #: Whether a number becomes one of several buckets.
+    is_bucketed: ClassVar[bool] = False
 
-    @property
-    def is_bucketed(self) -> bool:
-        return self.kind == "numeric" and (self.boundaries is not None or self.quantiles is not None)
+    def __post_init__(self) -> None:
+        if not self.column:
+            object.__setattr__(self, "column", self.name)
 
     @property
     def has_embedding(self) -> bool:
         """Whether the model reads it as embedding rows rather than as a number."""
         return self.kind != "numeric" or self.is_bucketed
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return its keys and values, its kind among them, as `read_feature` takes them."""
+        return {"name": self.name, "kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class CategoricalFeature(Feature):
+    """An id per row; of a list, the first.
+
+    Attributes:
+        min_count: Values seen fewer times in the training split share the out-of-vocabulary row.
+        max_vocabulary: Keep the most frequent values only; null keeps all.
+        hash_buckets: Hash values into this many rows instead of building a vocabulary.
+        share_with: Another feature whose vocabulary and embedding rows this one uses.
+        separator: What separates the values of a list stored as text.
+    """
+
+    kind: ClassVar[str] = "categorical"
+
+    min_count: PositiveInt = 1
+    max_vocabulary: PositiveInt | None = None
+    hash_buckets: PositiveInt | None = None
+    share_with: Name | None = None  # type: ignore[misc]  # a class attribute where no vocabulary can be shared
+    separator: Text = ","
+
+
+@dataclass(frozen=True)
+class SequenceFeature(CategoricalFeature):
+    """Ids per row.
+
+    Attributes:
+        pooling: How a sequence's embeddings become one: `mean`, `sum` or `max`.
+        max_length: A sequence keeps its first `max_length` values.
+    """
+
+    kind: ClassVar[str] = "sequence"
+
+    pooling: Literal["mean", "sum", "max"] = "mean"
+    max_length: PositiveInt = 20
+
+
+@dataclass(frozen=True)
+class NumericFeature(Feature):
+    """A number per row, standardised, or put into a bucket that has an embedding.
+
+    Attributes:
+        boundaries: Cut points that turn the number into a bucket.
+        quantiles: Number of equally filled buckets, cut at the training split's quantiles.
+        fill: Stands in for a null or NaN; without it such a value is an error.
+    """
+
+    kind: ClassVar[str] = "numeric"
+
+    boundaries: tuple[float, ...] | None = None
+    quantiles: Annotated[int, whole(2)] | None = None
+    fill: float | None = None
+
+    @property
+    def is_bucketed(self) -> bool:  # type: ignore[override]
+        return self.boundaries is not None or self.quantiles is not None
+
+
+#: The kinds of features; a further one is a class here.
+FEATURES: tuple[type[Feature], ...] = (CategoricalFeature, SequenceFeature, NumericFeature)
+KINDS = {feature.kind: feature for feature in FEATURES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +113,22 @@ class Task:
 
     Attributes:
         name: The task's name, unique in a dataset.
-        label: A raw column, or an SQL expression over the raw row (`"is_click = 1 AND is_like = 1"`).
+        label: A raw column, or an SQL expression over the raw row (`"is_click = 1 AND is_like = 1"`); empty for the
+            column of the task's own name.
         where: The task's sample space, likewise; rows outside it are masked in loss and metrics.
         weight: The task's weight in the loss, read by the `fixed` weighting.
         kind: `binary` or `regression`.
-        after: The parent task in a funnel; none for a root.
-        loss: The name of its loss in `conf/loss`, or a mapping of `name` and options; that of its kind if None.
+        after: The parent task in a funnel; null for a root.
+        loss: The name of its loss in `conf/loss`, or a mapping of `name` and options; null for that of its kind.
     """
 
     name: str
-    label: str = ""
+    label: Name = ""
     where: str | None = None
-    weight: float = 1.0
-    kind: str = "binary"
-    after: str | None = None
-    loss: str | Mapping[str, Any] | None = None
+    weight: NotNegative = 1.0
+    kind: Literal["binary", "regression"] = "binary"
+    after: Name | None = None
+    loss: str | dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,8 +152,8 @@ class InputLayout:
         return tuple(feature for feature in self.features if feature.has_embedding)
 
     @property
-    def sequence_features(self) -> tuple[Feature, ...]:
-        return tuple(feature for feature in self.features if feature.kind == "sequence")
+    def sequence_features(self) -> tuple[SequenceFeature, ...]:
+        return tuple(feature for feature in self.features if isinstance(feature, SequenceFeature))
 
     def empty_batch(self, rows: int) -> dict[str, Any]:
         """Return a batch of `rows` unknown ids, zeros and empty sequences."""
@@ -124,21 +170,46 @@ def build_features(config: Mapping[str, Mapping[str, Any] | None]) -> tuple[Feat
     Raises:
         InputError: If a key is unknown or a value is not what it should be.
     """
-    features = []
-    for name, values in config.items():
-        values = _without_nulls(f"dataset.features.{name}", values, Feature)
-        values.setdefault("column", name)
-        if values.get("boundaries") is not None:
-            values["boundaries"] = tuple(
-                _number(f"dataset.features.{name}.boundaries", v) for v in values["boundaries"]
-            )
-        feature = Feature(name=name, **values)
-        _check_feature(feature)
-        features.append(feature)
+    features = tuple(read_feature({**(values or {}), "name": name}) for name, values in config.items())
     by_name = {feature.name: feature for feature in features}
     for feature in features:
-        _check_shared(feature, by_name)
-    return tuple(features)
+        _check_feature(feature, by_name)
+    return features
+
+
+def read_feature(values: Mapping[str, Any]) -> Feature:
+    """Return the feature that `values`, its name among them, describe.
+
+    A key of another kind may stand at its default: configurations of version 0.1 spell every key.
+
+    Raises:
+        InputError: If a key is unknown or a value is not what it should be.
+    """
+    values = dict(values)
+    name, kind = values.pop("name"), values.pop("kind", None) or CategoricalFeature.kind
+    where = f"dataset.features.{name}"
+    if kind not in KINDS:
+        raise InputError(
+            f"{where}.kind should be one of {', '.join(KINDS)}. Received: {kind}.{did_you_mean(kind, KINDS)}"
+        )
+    known = spec_of(KINDS[kind], {"name"}).parameters
+    for key in [key for key in values if key not in known]:
+        others = [other for other in FEATURES if key in spec_of(other, {"name"}).parameters]
+        if not others:
+            raise InputError(f"{where}.{key}: no such key.{did_you_mean(key, ['kind', *known])}")
+        if values[key] not in (None, spec_of(others[0]).defaults()[key]):
+            kinds = " and ".join(other.kind for other in others)
+            raise InputError(f"{where}.{key} is for {kinds} features. Received: a {kind} one.")
+        del values[key]
+    return KINDS[kind](name=name, **check(KINDS[kind], values, where, given={"name"}, ignore_nulls=True))
+
+
+def feature_defaults() -> dict[str, Any]:
+    """Return every key that some kind of feature has, with its default."""
+    kinds = {"kind": CategoricalFeature.kind}
+    for feature in reversed(FEATURES):
+        kinds |= spec_of(feature, {"name"}).defaults()
+    return kinds
 
 
 def build_tasks(config: Mapping[str, Mapping[str, Any] | None]) -> tuple[Task, ...]:
@@ -151,18 +222,8 @@ def build_tasks(config: Mapping[str, Mapping[str, Any] | None]) -> tuple[Task, .
         raise InputError("dataset.tasks should name at least one task. Received: none.")
     tasks = []
     for name, values in config.items():
-        values = _without_nulls(f"dataset.tasks.{name}", values, Task)
-        values["label"] = str(values.get("label", name))
-        values["weight"] = _number(f"dataset.tasks.{name}.weight", values.get("weight", 1.0))
-        task = Task(name=name, **values)
-        if task.kind not in TASK_KINDS:
-            raise InputError(
-                f"dataset.tasks.{name}.kind should be one of {', '.join(TASK_KINDS)}. Received: {task.kind}."
-                + did_you_mean(task.kind, TASK_KINDS)
-            )
-        if task.weight < 0:
-            raise InputError(f"dataset.tasks.{name}.weight should not be negative. Received: {task.weight}.")
-        tasks.append(task)
+        checked = check(Task, values or {}, f"dataset.tasks.{name}", given={"name"}, ignore_nulls=True)
+        tasks.append(Task(name=name, **{"label": name, **checked}))
     check_chain(tasks)
     return tuple(tasks)
 
@@ -190,51 +251,15 @@ def check_chain(tasks: Sequence[Task]) -> None:
             path.append(parent)
 
 
-def _without_nulls(where: str, values: Mapping[str, Any] | None, kind: type) -> dict[str, Any]:
-    values = dict(values or {})
-    known = [field.name for field in fields(kind) if field.name != "name"]
-    for key in values:
-        if key not in known:
-            raise InputError(f"{where}.{key}: no such key.{did_you_mean(key, known)}")
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _number(where: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{where} should be a finite number. Received: {value!r}.")
-    return float(value)
-
-
-def _check_feature(feature: Feature) -> None:
+def _check_feature(feature: Feature, by_name: Mapping[str, Feature]) -> None:
     where = f"dataset.features.{feature.name}"
-    for key, allowed in (("kind", FEATURE_KINDS), ("pooling", POOLINGS)):
-        value = getattr(feature, key)
-        if value not in allowed:
-            raise InputError(
-                f"{where}.{key} should be one of {', '.join(allowed)}. Received: {value}.{did_you_mean(value, allowed)}"
-            )
-    for key in ("embedding_dim", "min_count", "max_length", "max_vocabulary", "hash_buckets"):
-        value = getattr(feature, key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise InputError(f"{where}.{key} should be a positive whole number. Received: {value}.")
-    if feature.quantiles is not None and (not isinstance(feature.quantiles, int) or feature.quantiles < 2):
-        raise InputError(f"{where}.quantiles should be a whole number of at least 2. Received: {feature.quantiles}.")
-    if feature.boundaries is not None and list(feature.boundaries) != sorted(set(feature.boundaries)):
-        raise InputError(f"{where}.boundaries should rise strictly. Received: {list(feature.boundaries)}.")
-    if feature.boundaries is not None and feature.quantiles is not None:
-        raise InputError(f"{where} should have boundaries or quantiles, not both. Drop one of them.")
-    if feature.kind != "numeric":
-        for key in ("boundaries", "quantiles", "fill"):
-            if getattr(feature, key) is not None:
-                raise InputError(f"{where}.{key} is for numeric features. Received: a {feature.kind} one.")
-    if not feature.separator:
-        raise InputError(f"{where}.separator should not be empty.")
-
-
-def _check_shared(feature: Feature, by_name: Mapping[str, Feature]) -> None:
+    if isinstance(feature, NumericFeature):
+        if feature.boundaries is not None and list(feature.boundaries) != sorted(set(feature.boundaries)):
+            raise InputError(f"{where}.boundaries should rise strictly. Received: {list(feature.boundaries)}.")
+        if feature.boundaries is not None and feature.quantiles is not None:
+            raise InputError(f"{where} should have boundaries or quantiles, not both. Drop one of them.")
     if feature.share_with is None:
         return
-    where = f"dataset.features.{feature.name}"
     owner = by_name.get(feature.share_with)
     if owner is None or owner is feature:
         others = [name for name in by_name if name != feature.name]

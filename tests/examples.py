@@ -16,7 +16,7 @@ from funrec.models.backbones.mmoe import MMoE
 from funrec.models.funnels.independent import Independent
 from funrec.models.model import MultiTaskModel
 from funrec.models.structure import Structure
-from funrec.schema import Feature, InputLayout, Task
+from funrec.schema import CategoricalFeature, InputLayout, NumericFeature, SequenceFeature, Task
 from funrec.training.optimizers import LazyAdam
 from funrec.weighting.fixed import Fixed
 
@@ -41,22 +41,22 @@ class Rows:
 
 def layout(cardinalities: Mapping[str, int], numeric: Sequence[str] = (), dim: int = 4) -> InputLayout:
     """Return the layout of categorical features with so many embedding rows each, and numbers."""
-    features = [Feature(name, column=name, embedding_dim=dim) for name in cardinalities]
-    features += [Feature(name, "numeric", column=name) for name in numeric]
+    features = [CategoricalFeature(name, column=name, embedding_dim=dim) for name in cardinalities]
+    features += [NumericFeature(name, column=name) for name in numeric]
     return InputLayout(tuple(features), tuple(cardinalities), tuple(numeric), dict(cardinalities))
 
 
 def rich_layout() -> InputLayout:
     """Return a layout with two embedding widths, a shared table, every pooling, and numbers."""
     features = (
-        Feature("user", embedding_dim=4),
-        Feature("age", "numeric"),
-        Feature("seen", "sequence", embedding_dim=4, share_with="item", max_length=3, pooling="mean"),
-        Feature("item", embedding_dim=4),
-        Feature("tags", "sequence", embedding_dim=2, max_length=4, pooling="sum"),
-        Feature("tab", embedding_dim=2),
-        Feature("topics", "sequence", share_with="tags", embedding_dim=2, max_length=2, pooling="max"),
-        Feature("price", "numeric"),
+        CategoricalFeature("user", embedding_dim=4),
+        NumericFeature("age"),
+        SequenceFeature("seen", embedding_dim=4, share_with="item", max_length=3, pooling="mean"),
+        CategoricalFeature("item", embedding_dim=4),
+        SequenceFeature("tags", embedding_dim=2, max_length=4, pooling="sum"),
+        CategoricalFeature("tab", embedding_dim=2),
+        SequenceFeature("topics", share_with="tags", embedding_dim=2, max_length=2, pooling="max"),
+        NumericFeature("price"),
     )
     cardinalities = {"user": 7, "item": 11, "tags": 5, "tab": 3}
     return InputLayout(features, ("user", "item", "tab"), ("age", "price"), cardinalities)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from funrec.data.arrays import PreparedData, SplitArrays, encode_rows
 from funrec.data.features.encoding import Encoder, load_encoders, save_encoders
 from funrec.data.features.vocabulary import Vocabulary
-from funrec.schema import Feature, InputLayout, Task
+from funrec.schema import InputLayout, Task, read_feature
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json, write_json
 
@@ -57,7 +56,7 @@ def save_inputs(data: PreparedData, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {
-        "features": [asdict(feature) for feature in data.features],
+        "features": [feature.to_plain() for feature in data.features],
         "tasks": [asdict(task) for task in data.tasks],
         **save_encoders(data.encoders, data.vocabularies, folder),
         "cardinalities": dict(data.cardinalities),
@@ -77,7 +76,7 @@ def load_inputs(folder: Path) -> ModelInputs:
         state = read_json(folder / INPUTS)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} should hold a model and its {INPUTS}. It does not: run it again.") from None
-    features = tuple(_feature(values) for values in state["features"])
+    features = tuple(read_feature(values) for values in state["features"])
     encoders, vocabularies = load_encoders(features, state, folder)
     return ModelInputs(
         tasks=tuple(Task(**values) for values in state["tasks"]),
@@ -87,8 +86,3 @@ def load_inputs(folder: Path) -> ModelInputs:
             features, tuple(state["id_features"]), tuple(state["numeric_features"]), state["cardinalities"]
         ),
     )
-
-
-def _feature(values: dict[str, Any]) -> Feature:
-    boundaries = values["boundaries"]
-    return Feature(**{**values, "boundaries": None if boundaries is None else tuple(boundaries)})

@@ -12,6 +12,7 @@ too, so that what many classes take is spelt once:
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import types
 from collections.abc import Callable, Collection, Mapping
@@ -19,10 +20,8 @@ from functools import cache
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     ConfigDict,
-    Field,
     Strict,
     TypeAdapter,
     ValidationError,
@@ -35,14 +34,25 @@ from typing_extensions import TypedDict
 from funrec.utils.errors import InputError, did_you_mean
 
 
-def worded(phrase: str, verb: str = "be") -> WrapValidator:
-    """Return an annotation that says what a value should be, in place of what pydantic would say."""
+def worded(phrase: str, accepts: Callable[[Any], bool] = lambda value: True, verb: str = "be") -> WrapValidator:
+    """Return an annotation that says what a value should be, in place of what pydantic would say.
+
+    Args:
+        phrase: What follows "should be".
+        accepts: Whether a value of the annotated type will do.
+        verb: Another verb than "be".
+    """
 
     def check(value: Any, inner: Callable[[Any], Any]) -> Any:
         try:
-            return inner(value)
+            checked = inner(value)
         except ValidationError:
-            raise PydanticCustomError("worded", "{phrase}", {"phrase": phrase, "verb": verb}) from None
+            accepted = False
+        else:
+            accepted = accepts(checked)
+        if not accepted:
+            raise PydanticCustomError("worded", "{phrase}", {"phrase": phrase, "verb": verb})
+        return checked
 
     return WrapValidator(check)
 
@@ -59,17 +69,16 @@ def one_of(*names: str) -> WrapValidator:
     return WrapValidator(check)
 
 
-def whole(least: int, most: int | None = None) -> Any:
-    """Return an annotated type: a whole number of at least `least`, and at most `most`."""
-    span = f"of at least {least}" if most is None else f"from {least} to {most}"
-    return Annotated[int, Field(ge=least, le=most), worded(f"a whole number {span}")]
+def whole(least: int, most: float = math.inf) -> WrapValidator:
+    """Return an annotation of an int: at least `least`, and at most `most`."""
+    span = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+    return worded(f"a whole number {span}", lambda number: least <= number <= most)
 
 
-def between(low: float, high: float, strictly: bool = False) -> Any:
-    """Return an annotated type: a number from `low` to `high`, or strictly between them."""
-    bounds = Field(gt=low, lt=high) if strictly else Field(ge=low, le=high)
+def between(low: float, high: float, strictly: bool = False) -> WrapValidator:
+    """Return an annotation of a float: from `low` to `high`, or strictly between them."""
     span = f"strictly between {low} and {high}" if strictly else f"from {low} to {high}"
-    return Annotated[float, bounds, worded(f"a number {span}")]
+    return worded(f"a number {span}", lambda number: low < number < high if strictly else low <= number <= high)
 
 
 def _text_of_number(value: Any) -> Any:
@@ -78,12 +87,6 @@ def _text_of_number(value: Any) -> Any:
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | int) and not isinstance(value, bool) else value
-
-
-def _is_activation(name: Any) -> Any:
-    if name not in ACTIVATIONS:
-        raise ValueError
-    return name
 
 
 #: The activations of Keras, by name: it would take a mapping too, and make of it whatever that names.
@@ -96,23 +99,22 @@ ACTIVATIONS = frozenset(
     )
 )
 Activation = Annotated[
-    str, AfterValidator(_is_activation), worded("a Keras activation such as relu or gelu", verb="name")
+    str, worded("a Keras activation such as relu or gelu", lambda name: name in ACTIVATIONS, verb="name")
 ]
-PositiveInt = Annotated[int, Field(ge=1), worded("a positive whole number")]
-WholeNumber = Annotated[int, Field(ge=0), worded("a whole number of at least 0")]
-Seed = Annotated[int, Field(ge=0, lt=2**31), worded(f"a whole number from 0 to {2**31 - 1}")]
-PositiveNumber = Annotated[float, Field(gt=0), worded("a positive number")]
-NotNegative = Annotated[float, Field(ge=0), worded("a number of at least 0")]
+PositiveInt = Annotated[int, worded("a positive whole number", lambda number: number > 0)]
+WholeNumber = Annotated[int, whole(0)]
+Seed = Annotated[int, whole(0, 2**31 - 1)]
+PositiveNumber = Annotated[float, worded("a positive number", lambda number: number > 0)]
+NotNegative = Annotated[float, worded("a number of at least 0", lambda number: number >= 0)]
 #: A share that may be 0 but not 1, such as a dropout rate or the decay of an average.
-Rate = Annotated[float, Field(ge=0, lt=1), worded("at least 0 and below 1")]
+Rate = Annotated[float, worded("at least 0 and below 1", lambda number: 0 <= number < 1)]
 #: A share of rows that leaves some on either side.
-Share = Annotated[float, Field(gt=0, lt=1), worded("a share between 0 and 1")]
+Share = Annotated[float, worded("a share between 0 and 1", lambda number: 0 < number < 1)]
 #: Widths of hidden layers, input side first.
-Units = Annotated[
-    tuple[PositiveInt, ...], Strict(False), Field(min_length=1), worded("a list of positive whole numbers")
-]
+Units = Annotated[tuple[PositiveInt, ...], Strict(False), worded("a list of positive whole numbers", bool)]
 #: Likewise; an empty list is no hidden layer.
 OptionalUnits = Annotated[tuple[PositiveInt, ...], Strict(False), worded("a list of positive whole numbers")]
+Text = Annotated[str, worded("text that is not empty", bool)]
 #: The name of a column, a feature or a task; 101 arrives from YAML or the command line as a number.
 Name = Annotated[str, BeforeValidator(_text_of_number), worded("a name")]
 #: A list of names, or a single one.
@@ -166,14 +168,18 @@ class Spec(NamedTuple):
         }
 
 
-@cache
-def spec_of(kind: type, given: frozenset[str] = frozenset()) -> Spec:
+def spec_of(kind: type, given: Collection[str] = ()) -> Spec:
     """Return the spec of a class.
 
     Args:
         kind: The class.
         given: Parameters that the program passes, which no configuration may.
     """
+    return _spec_of(kind, frozenset(given))
+
+
+@cache
+def _spec_of(kind: type, given: frozenset[str]) -> Spec:
     parameters: dict[str, inspect.Parameter] = {}
     hints: dict[str, Any] = {}
     is_foreign = kind.__module__.partition(".")[0] == "keras"
@@ -217,7 +223,7 @@ def check(
     Raises:
         InputError: If a key is unknown or missing, or a value is not what its annotation says.
     """
-    spec = spec_of(kind, frozenset(given))
+    spec = spec_of(kind, given)
     dot = f"{where}." if where else ""
     if ignore_nulls:
         values = {key: value for key, value in values.items() if value is not None or key not in spec.parameters}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import fields
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -16,13 +15,13 @@ from examples import layout
 
 from funrec.config.build import build, resolve
 from funrec.config.compose import compose
-from funrec.data.datasets.base import Dataset, SplitRule
+from funrec.data.datasets.base import Dataset
 from funrec.experiment.fitting import build_parts
 from funrec.experiment.settings import KEYS, METRIC_KEYS
 from funrec.models.backbones.base import Backbone
 from funrec.models.funnels.base import Funnel
 from funrec.models.model import MultiTaskModel
-from funrec.schema import Feature, Task
+from funrec.schema import Task
 from funrec.training.trainer import Trainer
 from funrec.weighting.base import Weighting
 
@@ -118,17 +117,6 @@ def test_a_table_of_ones_own_is_built_from_the_command_line() -> None:
     )
     made = build(config["dataset"], Dataset, "dataset")
     assert [feature.name for feature in made.features] == ["user"]
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_every_feature_task_and_split_spells_every_key(name: str) -> None:
-    """So that any of them can be overridden from the command line without a plus sign."""
-    config = composed("dataset", name)
-    for values in (config["features"] or {}).values():
-        assert set(values) == {field.name for field in fields(Feature)} - {"name"}
-    for values in config["tasks"].values():
-        assert set(values) == {field.name for field in fields(Task)} - {"name"}
-    assert set(config["split"]) == {field.name for field in fields(SplitRule)}
 
 
 @pytest.mark.parametrize("file", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda file: file.stem)

@@ -15,7 +15,7 @@ from funrec.data.arrays import SequenceArrays
 from funrec.experiment.fitting import base_rates, build_parts, count_lookups, part_names
 from funrec.models.backbones.ple import PLE
 from funrec.models.funnels.independent import Independent
-from funrec.schema import Feature, InputLayout, Task
+from funrec.schema import CategoricalFeature, InputLayout, SequenceFeature, Task
 from funrec.training.optimizers import LazyAdam
 from funrec.utils.errors import InputError
 
@@ -75,7 +75,7 @@ def test_base_rates_of_downsampled_negatives_are_put_right() -> None:
 
 
 def test_lookups_are_counted_by_the_feature_that_owns_the_rows() -> None:
-    features = (Feature("user"), Feature("item"), Feature("seen", "sequence", share_with="item"))
+    features = (CategoricalFeature("user"), CategoricalFeature("item"), SequenceFeature("seen", share_with="item"))
     inputs = InputLayout(features, ("user", "item"), (), {"user": 5, "item": 6})
     seen = SequenceArrays(np.array([0, 2, 2, 3, 3]), np.array([5, 2, 2], np.int32))
     counts = count_lookups(rows(sequences={"seen": seen}), inputs)

@@ -8,7 +8,7 @@ from examples import Rows, layout
 from numpy.typing import NDArray
 
 from funrec.data.arrays import SequenceArrays
-from funrec.schema import Feature, InputLayout
+from funrec.schema import CategoricalFeature, InputLayout, SequenceFeature
 from funrec.training.batches import BatchStream, take_features
 
 LAYOUT = layout({"row": 1000}, numeric=["half"])
@@ -101,7 +101,7 @@ def test_sequences_are_padded_and_stay_with_their_rows() -> None:
         np.concatenate([[0], np.cumsum(lengths)]), np.repeat(np.arange(30), lengths).astype(np.int32)
     )
     inputs = InputLayout(
-        (Feature("row"), Feature("seen", "sequence", max_length=2)), ("row",), (), {"row": 30, "seen": 30}
+        (CategoricalFeature("row"), SequenceFeature("seen", max_length=2)), ("row",), (), {"row": 30, "seen": 30}
     )
     rows = Rows(np.arange(30, dtype=np.int32)[:, None], np.zeros((30, 0)), np.zeros((30, 1)), sequences={"seen": lists})
     block = BatchStream(rows, inputs, 10, seed=0).block(0, 3)

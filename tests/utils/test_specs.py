@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import keras
 import pytest
@@ -37,8 +37,8 @@ class Experts(Network):
         units: Units = (32,),
         names: Names = (),
         mode: Literal["soft", "hard"] | None = None,
-        correlation: between(-1, 1) = 0.0,  # type: ignore[valid-type]
-        sines: whole(0) = 1,  # type: ignore[valid-type]
+        correlation: Annotated[float, between(-1, 1)] = 0.0,
+        sines: Annotated[int, whole(0)] = 1,
         scales: dict[str, Rate] | None = None,
         pair: tuple[int, int] = (1, 2),
         plain: Sequence[int] = (),

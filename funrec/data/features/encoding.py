@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from funrec.data.features.numeric import as_number, bad_number, check_number_dtype, quantiles
 from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
 from funrec.data.hashing import common_key_dtype, key_dtype
-from funrec.schema import Feature
+from funrec.schema import CategoricalFeature, Feature, NumericFeature, SequenceFeature
 from funrec.utils.errors import InputError, did_you_mean
 
 
@@ -33,7 +33,7 @@ def reading(feature: Feature, schema: Mapping[str, pl.DataType], is_list: bool =
     dtype = schema[feature.column]
     if isinstance(dtype, pl.Array):
         column, dtype = column.arr.to_list(), pl.List(dtype.inner)
-    if feature.kind == "sequence":
+    if isinstance(feature, SequenceFeature):
         if isinstance(dtype, pl.List):
             values = column.list.drop_nulls()
         elif dtype == pl.String:
@@ -43,7 +43,7 @@ def reading(feature: Feature, schema: Mapping[str, pl.DataType], is_list: bool =
         return values.list.head(feature.max_length)
     if isinstance(dtype, pl.List):
         return column.list.get(0, null_on_oob=True)
-    if is_list and dtype == pl.String:
+    if is_list and dtype == pl.String and isinstance(feature, CategoricalFeature):
         return _split(column, feature.separator).list.get(0, null_on_oob=True)
     return column
 
@@ -107,6 +107,7 @@ class Encoder:
 
     def _numbers(self, values: pl.Series) -> NDArray[np.float64]:
         feature = self.feature
+        assert isinstance(feature, NumericFeature)
         check_number_dtype(feature, values.dtype)
         frame = values.to_frame("value").select(
             "value", as_number(pl.col("value"), values.dtype).fill_nan(feature.fill).alias("number")
@@ -232,13 +233,13 @@ def fit_encoders(
     """
     vocabularies = {}
     for feature in features:
-        if feature.has_embedding and not feature.is_bucketed and feature.share_with is None:
+        if isinstance(feature, CategoricalFeature) and feature.share_with is None:
             sharing = [feature, *(other for other in features if other.share_with == feature.name)]
             vocabularies[feature.name] = _fit_vocabulary(feature, sharing, train, schema)
     encoders = {}
     for feature in features:
         dtype = schema[f"feature/{feature.name}"]
-        if feature.kind == "numeric":
+        if isinstance(feature, NumericFeature):
             encoders[feature.name] = _fit_numbers(feature, train, dtype)
         else:
             owner = feature.share_with or feature.name
@@ -251,7 +252,9 @@ def _value_dtype(feature: Feature, schema: pl.Schema) -> pl.DataType:
     return dtype.inner if isinstance(dtype, pl.List) else dtype  # type: ignore[return-value]  # a dtype instance
 
 
-def _fit_vocabulary(owner: Feature, sharing: Sequence[Feature], train: pl.LazyFrame, schema: pl.Schema) -> Vocabulary:
+def _fit_vocabulary(
+    owner: CategoricalFeature, sharing: Sequence[Feature], train: pl.LazyFrame, schema: pl.Schema
+) -> Vocabulary:
     key = common_key_dtype([key_dtype(f"dataset.features.{f.name}", _value_dtype(f, schema)) for f in sharing])
     if owner.hash_buckets is not None:
         return Vocabulary(None, None, key, owner.hash_buckets)
@@ -270,7 +273,7 @@ def _fit_vocabulary(owner: Feature, sharing: Sequence[Feature], train: pl.LazyFr
     return vocabulary
 
 
-def _fit_numbers(feature: Feature, train: pl.LazyFrame, dtype: pl.DataType) -> Encoder:
+def _fit_numbers(feature: NumericFeature, train: pl.LazyFrame, dtype: pl.DataType) -> Encoder:
     check_number_dtype(feature, dtype)
     if feature.boundaries is not None:
         return Encoder(feature, boundaries=feature.boundaries)

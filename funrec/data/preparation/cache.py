@@ -9,14 +9,13 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from funrec.data.expressions import one_line
-from funrec.schema import Feature, Task
 from funrec.utils.errors import InputError
 from funrec.utils.locks import locked
 
@@ -45,8 +44,8 @@ def fingerprint(dataset: Dataset) -> str:
         "format": DATA_FORMAT,
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "settings": dataset.settings(),
-        "features": [_without(feature, _FEATURE_KEYS_OF_THE_MODEL) for feature in dataset.features],
-        "tasks": [_without(task, _TASK_KEYS_OF_THE_MODEL) for task in dataset.tasks],
+        "features": [_without(feature.to_plain(), _FEATURE_KEYS_OF_THE_MODEL) for feature in dataset.features],
+        "tasks": [_without(asdict(task), _TASK_KEYS_OF_THE_MODEL) for task in dataset.tasks],
         "split": asdict(dataset.split),
         "downsample": None if dataset.downsample is None else asdict(dataset.downsample),
         "oracle": dict(dataset.oracle),
@@ -56,8 +55,8 @@ def fingerprint(dataset: Dataset) -> str:
     return hashlib.sha256(json.dumps(state, default=str).encode()).hexdigest()[:32]
 
 
-def _without(part: Feature | Task, keys: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in asdict(part).items() if key not in keys}
+def _without(part: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in keys}
 
 
 def cache_folder() -> Path:

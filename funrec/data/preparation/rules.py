@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from funrec.schema import Task
 from funrec.utils.errors import InputError, did_you_mean
-
-SPLIT_RULES = ("time", "group", "random", "column")
+from funrec.utils.specs import Name, Share, check, worded
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +26,12 @@ class SplitRule:
         seed: Which groups or rows fall where; also which negatives `dataset.downsample` keeps.
     """
 
-    by: str = "random"
-    column: str | None = None
+    by: Literal["time", "group", "random", "column"] = "random"
+    column: Name | None = None
     valid_from: Any = None
-    valid: float | None = None
+    valid: Share | None = None
     test_from: Any = None
-    test: float | None = None
+    test: Share | None = None
     seed: int = 0
 
 
@@ -41,8 +39,8 @@ class SplitRule:
 class Downsample:
     """Which training rows are kept: all, except that of those where `task`'s label is 0 a share of `rate`."""
 
-    task: str
-    rate: float
+    task: Name
+    rate: Annotated[float, worded("above 0 and at most 1", lambda rate: 0 < rate <= 1)]
 
 
 def build_split(config: Mapping[str, Any]) -> SplitRule:
@@ -51,27 +49,12 @@ def build_split(config: Mapping[str, Any]) -> SplitRule:
     Raises:
         InputError: If a key is unknown or a value is not what it should be.
     """
-    known = [field.name for field in fields(SplitRule)]
-    for key in config:
-        if key not in known:
-            raise InputError(f"dataset.split.{key}: no such key.{did_you_mean(key, known)}")
-    rule = SplitRule(**{key: value for key, value in config.items() if value is not None})
-    if rule.by not in SPLIT_RULES:
-        raise InputError(
-            f"dataset.split.by should be one of {', '.join(SPLIT_RULES)}. Received: {rule.by}."
-            + did_you_mean(rule.by, SPLIT_RULES)
-        )
-    for key in ("valid", "test"):
-        share = asdict(rule)[key]
-        if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1):
-            raise InputError(f"dataset.split.{key} should be a share between 0 and 1. Received: {share}.")
+    rule = SplitRule(**check(SplitRule, config, "dataset.split", ignore_nulls=True))
     if (rule.valid or 0) + (rule.test or 0) >= 1:
         raise InputError(
             "dataset.split.valid and dataset.split.test should leave rows to train on. "
             f"Received: {rule.valid} + {rule.test}."
         )
-    if isinstance(rule.seed, bool) or not isinstance(rule.seed, int):
-        raise InputError(f"dataset.split.seed should be a whole number. Received: {rule.seed}.")
     return rule
 
 
@@ -83,15 +66,11 @@ def build_downsample(config: Mapping[str, Any] | None, tasks: Sequence[Task]) ->
     """
     if not config or all(value is None for value in config.values()):
         return None
-    for key in config:
-        if key not in ("task", "rate"):
-            raise InputError(f"dataset.downsample.{key}: no such key.{did_you_mean(key, ['task', 'rate'])}")
-    task, rate = config.get("task"), config.get("rate")
+    rule = Downsample(**check(Downsample, config, "dataset.downsample", ignore_nulls=True))
     binary = [known.name for known in tasks if known.kind == "binary"]
-    if task not in binary:
+    if rule.task not in binary:
         raise InputError(
-            f"dataset.downsample.task should name a binary task. Received: {task}.{did_you_mean(task, binary)}"
+            f"dataset.downsample.task should name a binary task. Received: {rule.task}."
+            + did_you_mean(rule.task, binary)
         )
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate) or not 0 < rate <= 1:
-        raise InputError(f"dataset.downsample.rate should be above 0 and at most 1. Received: {rate}.")
-    return None if rate == 1 else Downsample(task=str(task), rate=float(rate))
+    return None if rule.rate == 1 else rule

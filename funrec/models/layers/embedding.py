@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from funrec.models.layers.randomness import uniform_initializer
 from funrec.models.structure import Field
-from funrec.schema import Feature
+from funrec.schema import Feature, SequenceFeature
 
 #: A penalty's weight, and what makes the weights that are kept those that it is on.
 Penalty = tuple[float, Callable[[tf.Tensor], tf.Tensor] | None]
@@ -57,7 +57,7 @@ class _Table:
     first_row_of: Mapping[str, int]  # the out-of-vocabulary row of every feature that owns rows
     id_columns: np.ndarray  # int32 (features,)
     id_offsets: np.ndarray  # int32 (features,)
-    sequences: tuple[tuple[Feature, int], ...]  # with the offset of each
+    sequences: tuple[tuple[SequenceFeature, int], ...]  # with the offset of each
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -235,14 +235,14 @@ def _plan(
         with_ids = [feature for feature in members if feature.name in id_features]
         tables.append(
             _Table(
-                names=tuple(f.name for f in (*with_ids, *(f for f in members if f.kind == "sequence"))),
+                names=tuple(f.name for f in (*with_ids, *(f for f in members if isinstance(f, SequenceFeature)))),
                 dim=table_dim,
                 width=copies * table_dim + linear_units,
                 rows=rows,
                 first_row_of=offsets,
                 id_columns=np.asarray([id_features.index(feature.name) for feature in with_ids], np.int32),
                 id_offsets=np.asarray([start[feature.name] for feature in with_ids], np.int32),
-                sequences=tuple((f, start[f.name]) for f in members if f.kind == "sequence"),
+                sequences=tuple((f, start[f.name]) for f in members if isinstance(f, SequenceFeature)),
             )
         )
     return tables

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -95,19 +94,6 @@ def test_lists_in_parquet_are_sequences_and_a_categorical_takes_the_first(tmp_pa
     written_out = table.with_columns(tags=pl.col("tags").cast(pl.List(pl.String)).list.join(","))
     encoded = data.encode(written_out)
     assert (encoded.ids[split.rows] == split.ids).all()
-
-
-@pytest.mark.parametrize("name", ["tabular", "adult", "ali_ccp", "kuairand_pure", "kuairand_1k", "kuairand_27k"])
-def test_every_feature_and_task_spells_every_key(name: str) -> None:
-    from dataclasses import fields
-
-    from funrec.schema import Feature, Task
-
-    with initialize_config_dir(CONF, version_base="1.3"):
-        config: Any = compose("config", overrides=[f"dataset={name}"]).dataset
-    for group, kind in ((config.features, Feature), (config.tasks, Task)):
-        for keys in group.values():
-            assert list(keys) == [field.name for field in fields(kind) if field.name != "name"]
 
 
 def test_overriding_one_feature_leaves_the_others_alone() -> None:

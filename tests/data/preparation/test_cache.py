@@ -44,7 +44,7 @@ def test_a_second_run_prepares_nothing(tmp_path: Path, builds: list[Path]) -> No
 @pytest.mark.parametrize(
     "changes",
     [
-        {"features": {"user": {"embedding_dim": 32, "pooling": "sum"}, "item": {}}},
+        {"features": {"user": {"embedding_dim": 32}, "item": {}}},
         {"tasks": {"click": {"weight": 3.0}}},
         {"allow_leaky": True, "leaky": {"price": "why not"}},
     ],
