@@ -372,6 +372,7 @@ run("prepare", "hydra.run.dir=unprepared")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "phases"), [(DISKS, ["weights", "predictions", "record", "prepare"]), (LIMITS, ["weights", "prepare"])]
 )

@@ -24,7 +24,7 @@ from drills.processes import Funrec, Running
 from drills.runs import WRITING, is_writing
 from drills.sweeps import workers_that_train
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches processes through /proc")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="watches processes through /proc")]
 
 TRAINING = [
     "dataset.rows=2000",

@@ -43,12 +43,14 @@ def test_what_a_command_asks_for_is_there(command: str, funrec: Command, workdir
     assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 def test_the_python_code_runs(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = blocks("python")
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - the text is ours
     assert "auc_is_click" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_table_of_ones_own_runs_as_described(funrec: Command, workdir: Path) -> None:
     text = next(block for block in blocks("yaml") if "mine/dataset/shop.yaml" in block)
     (workdir / "mine" / "dataset").mkdir(parents=True)

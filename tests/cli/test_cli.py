@@ -223,6 +223,7 @@ def test_a_data_set_of_ones_own_is_described(workdir: Path, funrec: Command) -> 
 # Processes of their own
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_gets_a_row_per_task_and_live_progress(workdir: Path) -> None:
     """A real terminal on both ends, 70 columns wide."""
     table, told = pty.openpty(), pty.openpty()
@@ -253,6 +254,7 @@ def _read(end: int) -> str:
     return content.decode()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_130_and_says_how_to_go_on(workdir: Path) -> None:
     command = [*FUNREC, "run", "model=logistic", "dataset.rows=3000", "trainer.epochs=100000", "trainer.patience=null"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:

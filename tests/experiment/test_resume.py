@@ -25,6 +25,8 @@ from funrec.utils.errors import InputError, Pruned
 from funrec.utils.files import read_arrays, read_notes, write_arrays
 from funrec.utils.signals import Interrupted
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("dataset.rows=2000", "trainer=smoke", "trainer.epochs=3", "trainer.steps_per_call=2")
 CHECKPOINT = "checkpoint.npz"
 

@@ -15,6 +15,8 @@ from funrec.metrics import auc
 from funrec.metrics.base import sigmoid
 from funrec.runs.record import read_predictions
 
+pytestmark = pytest.mark.slow
+
 OVERRIDES = (
     "dataset.drop=[long_view]",
     "+dataset.tasks.is_follow={label: is_follow, after: is_click}",

@@ -9,6 +9,8 @@ from commands import Command
 
 from funrec.runs.folder import status
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
 
 

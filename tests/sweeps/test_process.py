@@ -14,6 +14,8 @@ from commands import Command
 
 from funrec.runs.folder import status
 
+pytestmark = pytest.mark.slow
+
 SHARED_BOTTOM = "funrec.models.backbones.shared_bottom.SharedBottom"
 SMALL = ("dataset.rows=3000", "trainer=smoke")
 PROCESS = ("run", "-m", "hydra/launcher=process", "hydra.launcher.workers=2")

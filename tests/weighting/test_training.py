@@ -56,6 +56,7 @@ def train(name: str, rows: Rows, epochs: int = 3, backbone: Any = None) -> dict[
     return {key: np.concatenate([report[key] for report in reports]) for key in reports[0]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_training_lowers_the_losses_though_batches_miss_a_task(name: str) -> None:
     report = train(name, masked_rows())
