@@ -26,14 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
-from funrec.comparison.influence import Rows, Target, build_statistics
-from funrec.comparison.measuring import Meter
+from funrec.comparison.measuring import Meter, Rows, build_statistics
 from funrec.comparison.significance import LEVEL, Accumulator, Estimate, Measured, estimate, holm
 from funrec.comparison.variants import find
+from funrec.metrics import standard_metrics
 
 FEATURES = 32
 SLOPE, INTERCEPT = 1.2, -1.5
-TARGETS = {"click": Target("click", None, ("click",))}
 #: What the true weights are off by, from seeds that differ in nothing but their jitter to seeds that differ a lot.
 NOISES = (0.0, 0.15, 0.35, 0.8)
 JITTER = 0.3
@@ -49,7 +48,7 @@ def draw_rows(random: np.random.Generator, users: int, shared: float) -> tuple[N
     features += np.sqrt(1 - shared) * random.normal(size=features.shape)
     logits = SLOPE * features.sum(axis=1) / np.sqrt(FEATURES) + INTERCEPT
     labels = (random.random(codes.size) < expit(logits)).astype(np.float32)
-    return features, Rows(codes, {"click": labels}, "impressions")
+    return features, Rows(codes, {"click": labels})
 
 
 class Model(NamedTuple):
@@ -91,12 +90,12 @@ def true_auc(models: Sequence[Model]) -> NDArray:
 
 def measure_models(features: NDArray, rows: Rows, models: Sequence[Model]) -> Measured:
     """Measure the seeds of a variant as `funrec compare` does."""
-    statistics = build_statistics(rows, TARGETS, set(METRICS))
-    sums = Accumulator(np.array([statistic.count for statistic in statistics.values()]))
+    statistics = [found.statistic for found in build_statistics(rows, standard_metrics(), set(METRICS)).values()]
+    sums = Accumulator(np.array([statistic.count for statistic in statistics]))
     for model in models:
         noise = np.random.default_rng(model.seed).normal(size=len(features))
         scores = (features @ model.weights + model.jitter * noise).astype(np.float32)
-        found = [statistic.measure(scores) for statistic in statistics.values()]
+        found = [statistic.measure(scores) for statistic in statistics]
         sums.add(np.array([value for value, _ in found]), np.stack([vector for _, vector in found]))
     return sums.result()
 

@@ -93,8 +93,7 @@ class _Single:
 
 def show(runs: Sequence[Any]) -> None:
     """Print a run and its baselines in one table, and what its configuration asks for beside."""
-    from funrec.runs.diagnosis_text import selection_note
-    from funrec.runs.tables import render, rows_from_records
+    from funrec.runs.tables import render, rows_from_records, selection_note
 
     print(render(rows_from_records(done.record for done in runs), width=width()), flush=True)
     wanted = runs[0].record["config"]["report"]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from funrec.comparison.influence import Prepared, Rows, Target, build_statistics
 from funrec.comparison.significance import Accumulator, Measured
 from funrec.comparison.variants import RunRecord
-from funrec.metrics import build_metrics
-from funrec.metrics.intervals import RESAMPLES, Resamples
+from funrec.metrics import Metric, build_metrics
+from funrec.metrics.base import Sample
+from funrec.metrics.intervals import RESAMPLES, Resamples, Statistic
 from funrec.metrics.sorting import Array
 from funrec.runs.record import PREDICTIONS
 from funrec.runs.tables import MACRO
@@ -35,6 +36,41 @@ def split_of(metric: str) -> str:
 def marked(metric: str, split: str) -> str:
     """Return a metric's name on a split."""
     return metric if split == VALID else f"{metric}@{split}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What all compared runs share: the rows of one split, without their scores.
+
+    Attributes:
+        users: A code from 0 per row's user, `int64 (rows,)`; None where the data has no group column.
+        labels: By task, `float32 (rows,)`, NaN where the row is not in the task's sample space.
+    """
+
+    users: Array | None
+    labels: Mapping[str, Array]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.labels.values())))
+
+    @property
+    def units(self) -> int:
+        """Number of sampling units: users, or rows where there is no group column."""
+        return len(self) if self.users is None else int(self.users.max(initial=-1)) + 1
+
+    def sample(self, labels: Array) -> Sample:
+        """Return the rows where labels are not NaN."""
+        places = np.flatnonzero(~np.isnan(labels))
+        units = places if self.users is None else self.users[places]
+        index = None if places.size == labels.size else places
+        return Sample(labels[places], units, self.units, self.users is not None, index)
+
+
+class Prepared(NamedTuple):
+    """A metric's statistic, and the heads whose scores it reads: the first of them that a run has."""
+
+    statistic: Statistic
+    heads: tuple[str, ...]
 
 
 class Meter:
@@ -74,7 +110,7 @@ class Meter:
             rows = load_rows(runs, split)
             self.has_users = rows.users is not None
             names = {metric.partition("@")[0] for metric in wanted if split_of(metric) == split}
-            found = build_statistics(rows, self._targets(), self._measured, names)
+            found = build_statistics(rows, self._measured, names)
             self._statistics |= {marked(name, split): prepared for name, prepared in found.items()}
             self._rows[split] = len(rows)
             if bootstrap is not None:
@@ -104,7 +140,7 @@ class Meter:
         """Measure the runs of a variant one after the other, keeping no more than their mean.
 
         Returns:
-            The runs whose predictions can be read, and what they give: none if there are none. `damaged` says why.
+            The runs whose predictions can be read, and what they give: None if there is none. `damaged` says why.
         """
         sound, measured = [], Accumulator(self.counts)
         for run in runs:
@@ -149,12 +185,32 @@ class Meter:
                 return [marked(column, split) for column in columns if column in self._recorded]
         return [column]
 
-    def _targets(self) -> dict[str, Target]:
-        targets = {task: Target(task, None, (task,)) for task in self.tasks}
-        for task in self.tasks:
-            for parent in self.tasks:
-                targets.setdefault(f"{task}_given_{parent}", Target(task, parent, (f"{task}_given_{parent}", task)))
-        return targets
+
+def build_statistics(rows: Rows, metrics: Sequence[Metric], names: set[str]) -> dict[str, Prepared]:
+    """Return those of the named metrics that are better in one direction and are defined on these rows.
+
+    Args:
+        rows: The split.
+        metrics: What the runs measured.
+        names: Metrics, without the mark of their split: `auc_is_like`, `auc_is_like_given_is_click`.
+    """
+    targets: dict[str, tuple[Array, tuple[str, ...]]] = {task: (rows.labels[task], (task,)) for task in rows.labels}
+    for task, labels in rows.labels.items():
+        for parent, given in rows.labels.items():
+            name = f"{task}_given_{parent}"
+            if any(wanted.endswith(f"_{name}") for wanted in names):
+                targets.setdefault(name, (np.where(given == 1, labels, np.float32(np.nan)), (name, task)))
+    built = {}
+    for name, (labels, heads) in targets.items():
+        sample = rows.sample(labels)
+        for metric in metrics:
+            column = f"{metric.name}_{name}"
+            if column not in names or metric.higher_is_better is None or (metric.needs_groups and rows.users is None):
+                continue
+            statistic = metric.statistic(sample)
+            if statistic.is_defined:
+                built[column] = Prepared(statistic, heads)
+    return built
 
 
 def load_rows(runs: Sequence[RunRecord], split: str) -> Rows:

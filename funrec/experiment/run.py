@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from funrec.runs import record as records
-from funrec.runs.diagnosis_text import render_diagnosis, render_slices
-from funrec.runs.tables import HTML, render, render_gates, rows_from_record
+from funrec.runs.tables import HTML, render, render_diagnosis, render_gates, render_slices, rows_from_record
 from funrec.utils.logging import load_tensorflow
 from funrec.utils.signals import Interruption
 

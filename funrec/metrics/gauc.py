@@ -76,7 +76,7 @@ def group_auc(groups: ArrayLike, labels: ArrayLike, scores: ArrayLike, weight: s
 
 
 def per_group_auc(groups: ArrayLike, labels: ArrayLike, scores: ArrayLike) -> PerGroupAUC:
-    """Return the exact AUC of every group with both labels, from one sort of all rows; none if there is no such group.
+    """Return the exact AUC of every group with both labels, from one sort of all rows.
 
     Args and errors are those of `group_auc`, save that no group with both labels is not an error.
     """

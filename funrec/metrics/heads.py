@@ -69,7 +69,7 @@ class Rows:
         tasks: The tasks, in the order of the columns.
         labels: `float32 (rows, tasks)`.
         scores: Logits of binary tasks, values of others, `(rows, tasks)`.
-        masks: Whether a row is in a task's sample space, `bool (rows, tasks)`; none if every row is in each.
+        masks: Whether a row is in a task's sample space, `bool (rows, tasks)`; None if every row is in each.
         holders: Codes from 0 of every row's `user` and `item`, `(rows,)`, where the data has them.
         names: The raw value of every such code.
     """

@@ -65,7 +65,7 @@ def sort_runs(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = N
     Args:
         labels: 0/1 labels of any numeric or boolean type, `(rows,)`.
         scores: Scores, the higher the likelier, `(rows,)`; infinite ones are ordered like any other.
-        groups: Values of any type that sorts, `(rows,)`; none for a single group.
+        groups: Values of any type that sorts, `(rows,)`; None for a single group.
 
     Raises:
         ValueError: If lengths differ, a score or group is NaN, or a label is neither 0 nor 1.
@@ -106,7 +106,7 @@ def check_rows(labels: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
 
 
 def undefined_reason(positives: int, negatives: int) -> str | None:
-    """Say why an AUC over so many rows of each label is undefined; none if it is defined."""
+    """Say why an AUC over so many rows of each label is undefined; None if it is defined."""
     if not positives and not negatives:
         return "there is no row"
     if not negatives:
@@ -162,7 +162,7 @@ def _pack(positive: Array, scores: Array, group_codes: Array | None) -> tuple[Ar
 
 
 def _as_float32(scores: Array) -> Array | None:
-    """Return the scores as `float32`, or none if that would change any of them."""
+    """Return the scores as `float32`, or None if that would change any of them."""
     if scores.dtype == np.float32:
         return scores
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""Records to rows, and rows to a printed table."""
+"""From records to rows, and from rows to a printed table; a record's diagnosis, slices and gates as tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from funrec.metrics import is_table_metric, split_column, table_columns
+from funrec.metrics import is_count, is_table_metric, split_column, table_columns
 from funrec.utils.errors import InputError, did_you_mean
 
 FORMATS = ("grid", "github", "latex", "csv")
@@ -19,6 +19,7 @@ FORMATS = ("grid", "github", "latex", "csv")
 HTML = "html"
 
 MACRO = "macro"
+NOT_RECORDED = "This run's record has none: it was made before runs were diagnosed."
 
 Row = Mapping[str, Any]
 
@@ -30,8 +31,8 @@ LABELS_SHOW_WIDE = False
 def label(backbone: str, funnel: str, interaction: str = "none", wide: str = "none") -> str:
     """Return what a table calls a model, derived from the parts that ran.
 
-    The independent funnel goes without saying, and so does the embedding-only backbone, on which the ESMM paper
-    builds its funnel: `mmoe`, `esmm`, `ple+esmm`. An interaction stands in front, a wide part behind:
+    The independent funnel is left out, and so is the embedding-only backbone, on which the ESMM paper builds its
+    funnel: `mmoe`, `esmm`, `ple+esmm`. An interaction stands in front, a wide part behind:
     `dcn_v2-mmoe`, `mmoe + linear`.
     """
     name = backbone if interaction == "none" else f"{interaction}-{backbone}"
@@ -65,7 +66,7 @@ def render(
 ) -> str:
     """Return the rows as text, without a line break at its end.
 
-    Metrics have four decimals, whole numbers none, a missing value is blank. CSV keeps every digit.
+    Metrics have four decimals, whole numbers no decimals, a missing value is blank. CSV keeps every digit.
 
     Args:
         rows: Values by column name.
@@ -227,3 +228,65 @@ def render_gates(gates: Sequence[Mapping[str, Any]]) -> str:
         rows, headers = [[row[0], *row[2:]] for row in rows], [headers[0], *headers[2:]]
     align = ["left" if name in ("gate of", "place", "expert") else "right" for name in headers]
     return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)
+
+
+def render_diagnosis(record: Mapping[str, Any]) -> str:
+    """Return the head-by-label matrix, the warnings, and random beside standard exposure if there is any."""
+    diagnosis = record.get("diagnosis")
+    if not diagnosis:
+        return NOT_RECORDED
+    tasks = list(diagnosis["tasks"])
+    rows = [
+        [task, *("" if value is None else f"{value:.4f}" for value in values)]
+        for task, values in zip(tasks, diagnosis["auc"], strict=True)
+    ]
+    parts = ["AUC of every head (row) on every task's labels (column)", _grid(["head", *tasks], rows)] if tasks else []
+    findings = diagnosis["findings"]
+    parts += [f"Warning: {finding['message']}" for finding in findings] or ["No warnings."]
+    return "\n".join([*parts, *_exposures(record["metrics"])])
+
+
+def selection_note(record: Mapping[str, Any]) -> str:
+    """Return a line on the rows that chose what they report, and on those that did not; empty if nothing was chosen."""
+    split = record.get("selected_on")
+    if not split:
+        return ""
+    others = [name for name in record["row_fingerprint"] if name != split]
+    if others:
+        untouched = " and ".join(others)
+        return f"Selected on {split}, whose metrics are therefore optimistic; nothing was chosen on {untouched}."
+    return (
+        f"Selected on {split}, the rows reported, so that the metrics are optimistic: dataset.split.test_from or "
+        "dataset.split.test holds other rows back."
+    )
+
+
+def render_slices(record: Mapping[str, Any]) -> str:
+    """Return the default table's metrics by slice, without the macros; blank where a slice has none."""
+    slices = record.get("slices")
+    if slices is None:
+        return NOT_RECORDED
+    leading = ["slice", "value", "rows"] if slices else []
+    if len({part["split"] for part in slices}) > 1:
+        leading = ["split", *leading]
+    rows = [{name: part[name] for name in leading} | part["metrics"] for part in slices]
+    metrics = [name for name in table_columns({name for row in rows for name in row}) if not is_count(name)]
+    return render(rows, columns=[*leading, *metrics])
+
+
+def _exposures(metrics: Mapping[str, float]) -> list[str]:
+    """Return the table's metrics on randomly exposed rows beside those on standard ones, and their difference."""
+    pairs = [(name, f"{name}@random") for name in table_columns(metrics) if f"{name}@random" in metrics]
+    rows = [
+        [name, f"{metrics[name]:.4f}", f"{metrics[other]:.4f}", f"{metrics[other] - metrics[name]:+.4f}"]
+        for name, other in pairs
+        if not is_count(name)
+    ]
+    if not rows:
+        return []
+    return ["Standard exposure and random exposure", _grid(["metric", "standard", "random", "difference"], rows)]
+
+
+def _grid(headers: list[str], rows: list[list[str]]) -> str:
+    align = ["left", *["right"] * (len(headers) - 1)]
+    return tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True, colalign=align)

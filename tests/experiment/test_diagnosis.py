@@ -15,7 +15,7 @@ from tables import write_kuairand
 import funrec as package
 from funrec.experiment.run import Run
 from funrec.metrics import auc
-from funrec.runs.diagnosis_text import selection_note
+from funrec.runs.tables import selection_note
 
 SMALL = ("dataset.rows=6000", "trainer=smoke")
 TASKS = {"click": {"label": "click"}, "save": {"label": "save"}}
@@ -245,10 +245,12 @@ def test_a_table_of_rows_that_chose_the_epoch_says_so() -> None:
     rows = {"valid": "a"}
     assert selection_note({"selected_on": None, "row_fingerprint": rows}) == ""
     alone = selection_note({"selected_on": "valid", "row_fingerprint": rows})
-    assert alone.startswith("Selected on valid, the rows reported, and so a little flattered:")
+    assert alone.startswith("Selected on valid, the rows reported, so that the metrics are optimistic:")
     assert "dataset.split.test_from" in alone
     held_back = selection_note({"selected_on": "valid", "row_fingerprint": rows | {"test": "b", "random": "c"}})
-    assert held_back == "Selected on valid, which is a little flattered; nothing was chosen on test and random."
+    assert (
+        held_back == "Selected on valid, whose metrics are therefore optimistic; nothing was chosen on test and random."
+    )
 
 
 # The command line

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from runs import planted
 
-from funrec.comparison.influence import Rows, Target, build_statistics
+from funrec.comparison.measuring import Rows, build_statistics
 from funrec.metrics import TaskRows, auc, group_auc, standard_metrics
 from funrec.metrics.auc import AUC, PRAUC
 from funrec.metrics.errors import MAE, RMSE, LogLoss
@@ -149,21 +149,19 @@ def test_a_conditional_auc_is_that_of_the_rows_where_the_parent_is_1():
     scores = rows["signal"][:, 1].astype(np.float32)
     split = Rows(rows["group"], {"click": click, "like": like})
     name = "auc_like_given_click"
-    targets = {"like_given_click": Target("like", "click", ("like",))}
-    built = build_statistics(split, targets, standard_metrics(), {name, "auc_like"})
+    built = build_statistics(split, standard_metrics(), {name})
     assert list(built) == [name]
+    assert built[name].heads == ("like_given_click", "like")
     assert built[name].statistic.measure(scores)[0] == auc(like[click == 1], scores[click == 1])
 
 
 def test_a_metric_of_one_class_has_no_statistic():
     labels = np.ones(5, np.float32)
-    targets = {"click": Target("click", None, ("click",))}
-    assert build_statistics(rows_of(labels), targets, standard_metrics(), {"auc_click"}) == {}
+    assert build_statistics(rows_of(labels), standard_metrics(), {"auc_click"}) == {}
 
 
 def test_a_metric_without_a_direction_has_no_statistic():
     rows = planted()
     split = Rows(rows["group"], {"click": rows["labels"][:, 0]})
-    targets = {"click": Target("click", None, ("click",))}
     names = {"val_user_click", "ratio_click", "ece_click"}
-    assert list(build_statistics(split, targets, standard_metrics(), names)) == ["ece_click"]
+    assert list(build_statistics(split, standard_metrics(), names)) == ["ece_click"]
