@@ -66,7 +66,7 @@ def test_a_wheel_holds_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"funrec"}
     suffixes = {Path(name).suffix for name in names if ".dist-info/" not in name}
-    assert suffixes == {".py", ".yaml", ".css", ".js", ".typed"}
+    assert suffixes == {".py", ".yaml", ".html", ".css", ".js", ".typed"}
 
 
 def test_an_installed_wheel_brings_its_own_configuration(installed, tmp_path):

@@ -218,7 +218,9 @@ def slice_dots(comparison: Comparison, shown: Shown, split: str) -> Figure | Non
         values = [part["metrics"][metric] for part in known]
         reaches = [NORMAL_95 * error * math.sqrt(whole / part["rows"]) for part in known]
         intervals = [(max(v - r, 0.0), min(v + r, highest)) for v, r in zip(values, reaches, strict=True)]
-        ends += [end for part, pair in zip(known, intervals, strict=True) if part["rows"] >= FEW_ROWS for end in pair]
+        # The bars of small slices may leave the figure, their points may not.
+        large = [pair for part, pair in zip(known, intervals, strict=True) if part["rows"] >= FEW_ROWS]
+        ends += [*values, *(end for pair in large for end in pair)]
         # One below the other, so that the bars of the tasks do not hide each other.
         places = [parts.index(part) + 0.2 * (place - (len(shown.run.tasks) - 1) / 2) for part in known]
         words = [f"{plain(_slice_name(part))}<br>{plain(metric)}" for part in known]

@@ -268,6 +268,21 @@ def test_slices_of_few_rows_are_grey_and_have_wider_bars(tmp_path: Path) -> None
     assert cold >= known
 
 
+def test_the_axis_of_slices_holds_every_point_and_the_bars_of_large_slices(tmp_path: Path) -> None:
+    parts = [
+        {"split": "valid", "slice": "user", "value": value, "rows": rows, "metrics": {"auc_click": auc}}
+        for value, rows, auc in (("known", 10_000, 0.7), ("cold", 20, 0.9))
+    ]
+    rows = planted()
+    run = write_full_run(tmp_path / "run", rows, 0, slices=parts)
+    write_report([run], tmp_path / "report.html")
+    figure = figures_of(tmp_path / "report.html", "run")["Slices"]
+    low, high = figure["layout"]["xaxis"]["range"]
+    (below, _), (above, beyond) = (figure["data"][0]["error_x"][side] for side in ("arrayminus", "array"))
+    assert low < 0.7 - below < 0.7 + above < high
+    assert 0.9 < high < 0.9 + beyond
+
+
 def test_bars_have_a_scale_that_holds_their_intervals(page: Path, runs: Path) -> None:
     scales = re.findall(r'<span class="scale"><span>(.*?)</span><span>(.*?)</span></span>', page.read_text())
     found = [estimate for (_, name), estimate in compare_runs([runs]).measured.items() if name == "auc_click"]
