@@ -20,12 +20,15 @@ class Feature:
         name: The feature's name, unique in a dataset.
         column: The raw column it is read from; empty for the column of the feature's own name.
         embedding_dim: Width of its embedding. Has no meaning for an unbucketed numeric feature.
+        known_before: Why its value is known before the labels are, although it is marked as leaky or a label is
+            computed from it; the reason goes into the record.
     """
 
     kind: ClassVar[str]
     name: str
     column: Name = ""
     embedding_dim: PositiveInt = 8
+    known_before: str | None = None
     #: Another feature whose vocabulary and embedding rows this one uses.
     share_with: ClassVar[str | None] = None
     #: Whether a number becomes one of several buckets.

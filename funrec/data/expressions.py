@@ -18,6 +18,11 @@ class Expression:
     expr: pl.Expr
     columns: tuple[str, ...]
 
+    @property
+    def is_column(self) -> bool:
+        """Whether it is a column as it stands."""
+        return self.expr.meta.eq(pl.col(self.columns[0]))
+
 
 def parse_expression(key: str, text: str, available: Sequence[str] | None) -> Expression:
     """Parse a column's name or an SQL expression (by Polars' SQL parser; nothing is ever evaluated as Python).

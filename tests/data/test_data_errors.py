@@ -62,7 +62,10 @@ def refused(folder: Path, message: str, table: pl.DataFrame | None = None, **cha
         ),
         ({"tasks": {"click": {"where": "price > 999"}}}, r"^dataset.tasks.click: no row of the train split is in its"),
         ({"features": {"item": {"kind": "numeric"}}}, r"should be a finite number in every row of column item. .*'i\d"),
-        ({"features": {"day": {}}}, r"^dataset.features.day: not one of the \d+ values in the valid split was seen in"),
+        (
+            {"features": {"day": {}}},
+            r"^dataset.features.day: no value in the 1\d\d rows of the valid split was",
+        ),
         (
             {"features": {"price": {"min_count": 9}}},
             r"^dataset.features.price should have a value that at least min_count=9",

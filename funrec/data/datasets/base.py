@@ -32,6 +32,7 @@ class Dataset(ABC):
         where: SQL condition that a row must meet to be used at all.
         row_weight: Column or SQL expression of a row's weight in the loss; metrics never read it.
         max_rows: Use the first `max_rows` rows (after `where`) only.
+        max_train_rows: Train on a sample of at most so many rows, drawn by `split.seed` after `downsample`.
         drop: Names of features and tasks to leave out.
         downsample: `{task, rate}`: keep this share of the training rows where the task's label is 0.
 
@@ -56,6 +57,7 @@ class Dataset(ABC):
         where: str | None = None,
         row_weight: str | None = None,
         max_rows: int | None = None,
+        max_train_rows: int | None = None,
         drop: Sequence[str] = (),
         downsample: Mapping[str, Any] | None = None,
     ) -> None:
@@ -77,9 +79,10 @@ class Dataset(ABC):
         self.time = None if time is None else str(time)
         self.where = where
         self.row_weight = row_weight
-        if max_rows is not None and (isinstance(max_rows, bool) or not isinstance(max_rows, int) or max_rows < 1):
-            raise InputError(f"dataset.max_rows should be a positive whole number. Received: {max_rows}.")
-        self.max_rows = max_rows
+        for name, value in (("max_rows", max_rows), ("max_train_rows", max_train_rows)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InputError(f"dataset.{name} should be a positive whole number. Received: {value}.")
+        self.max_rows, self.max_train_rows = max_rows, max_train_rows
         self.downsample: Downsample | None = build_downsample(downsample, self.tasks)
 
     @abstractmethod
@@ -168,30 +171,41 @@ class Dataset(ABC):
         return needed
 
     def check_leaks(self) -> None:
-        """Refuse features that would give a label away.
+        """Refuse features that are labels, or that are marked as leaky and do not say how they are known before.
 
         Raises:
-            InputError: If a feature reads a label's source column, or one that the dataset marks as leaky.
+            InputError: If there is one.
         """
         for feature in self.features:
             where = f"dataset.features.{feature.name}"
             for task in self.tasks:
-                if feature.column in self.parse(f"dataset.tasks.{task.name}.label", task.label).columns:
+                label = self.parse(f"dataset.tasks.{task.name}.label", task.label)
+                if label.is_column and label.columns[0] == feature.column:
                     raise InputError(
                         f"{where} should not be a label: task {task.name} is read from column {feature.column}. "
                         f"Drop the feature, dataset.drop=[{feature.name}]."
                     )
-            if feature.column in self.leaky:
+            if feature.column in self.leaky and not feature.known_before:
                 raise InputError(
                     f"{where} should be known before the labels are. Column {feature.column} is not: "
-                    f"{self.leaky[feature.column]}. Drop the feature, or set dataset.allow_leaky=true."
+                    f"{self.leaky[feature.column]}. Drop the feature, set dataset.allow_leaky=true, or say how it is "
+                    f"known, {where}.known_before='...'."
                 )
+
+    def suspected_leaks(self) -> list[tuple[Feature, Task]]:
+        """Return the features that a label's expression reads: whether they give it away, only the rows tell."""
+        return [
+            (feature, task)
+            for feature in self.features
+            for task in self.tasks
+            if feature.column in self.parse(f"dataset.tasks.{task.name}.label", task.label).columns
+        ]
 
 
 _BASE_KEYS = frozenset(
     (
-        *("features", "tasks", "split", "group", "item", "time", "where", "row_weight", "max_rows", "downsample"),
-        *("leaky", "oracle", "allow_leaky"),
+        *("features", "tasks", "split", "group", "item", "time", "where", "row_weight", "max_rows", "max_train_rows"),
+        *("downsample", "leaky", "oracle", "allow_leaky"),
     )
 )
 

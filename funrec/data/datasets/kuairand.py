@@ -104,6 +104,7 @@ class KuaiRand(Dataset):
         where: str | None = None,
         row_weight: str | None = None,
         max_rows: int | None = None,
+        max_train_rows: int | None = None,
         drop: Sequence[str] = (),
         downsample: Mapping[str, Any] | None = None,
     ) -> None:
@@ -117,6 +118,7 @@ class KuaiRand(Dataset):
             where=where,
             row_weight=row_weight,
             max_rows=max_rows,
+            max_train_rows=max_train_rows,
             drop=drop,
             downsample=downsample,
         )

@@ -97,6 +97,7 @@ class Synthetic(Dataset):
         where: str | None = None,
         row_weight: str | None = None,
         max_rows: int | None = None,
+        max_train_rows: int | None = None,
         drop: Sequence[str] = (),
         downsample: Mapping[str, Any] | None = None,
         rows: int = 400_000,
@@ -160,6 +161,7 @@ class Synthetic(Dataset):
             where=where,
             row_weight=row_weight,
             max_rows=max_rows,
+            max_train_rows=max_train_rows,
             drop=drop,
             downsample=downsample,
         )

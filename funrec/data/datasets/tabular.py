@@ -71,22 +71,10 @@ class Tabular(Dataset):
         where: str | None = None,
         row_weight: str | None = None,
         max_rows: int | None = None,
+        max_train_rows: int | None = None,
         drop: Sequence[str] = (),
         downsample: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(
-            features=features,
-            tasks=tasks,
-            split=split,
-            group=group,
-            item=item,
-            time=time,
-            where=where,
-            row_weight=row_weight,
-            max_rows=max_rows,
-            drop=drop,
-            downsample=downsample,
-        )
         explicit = {"train": train, "valid": valid, "test": test}
         given = [name for name, value in (("path", path), ("source", source)) if value is not None]
         if len(given) == 2:
@@ -110,6 +98,22 @@ class Tabular(Dataset):
                 )
         self.null_values = [null_values] if isinstance(null_values, str) else list(null_values or ())
         self.leaky = {} if allow_leaky else dict(leaky or {})
+        if not features or not tasks:  # a missing file is what to hear of first
+            self.sources()
+        super().__init__(
+            features=features,
+            tasks=tasks,
+            split=split,
+            group=group,
+            item=item,
+            time=time,
+            where=where,
+            row_weight=row_weight,
+            max_rows=max_rows,
+            max_train_rows=max_train_rows,
+            drop=drop,
+            downsample=downsample,
+        )
 
     @cached_property
     def _sources(self) -> dict[str, Source]:

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 #: Raise it whenever the same configuration would yield other files.
 DATA_FORMAT = 1
 MANIFEST, VERIFIED = "manifest.json", "verified.json"
-_FEATURE_KEYS_OF_THE_MODEL = {"embedding_dim", "pooling"}
+#: What leaves the arrays as they are.
+_OTHER_FEATURE_KEYS = {"embedding_dim", "pooling", "known_before"}
 _TASK_KEYS_OF_THE_MODEL = {"weight", "loss"}
 
 
@@ -44,7 +45,7 @@ def fingerprint(dataset: Dataset) -> str:
         "format": DATA_FORMAT,
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "settings": dataset.settings(),
-        "features": [_without(feature.to_plain(), _FEATURE_KEYS_OF_THE_MODEL) for feature in dataset.features],
+        "features": [_without(feature.to_plain(), _OTHER_FEATURE_KEYS) for feature in dataset.features],
         "tasks": [_without(asdict(task), _TASK_KEYS_OF_THE_MODEL) for task in dataset.tasks],
         "split": asdict(dataset.split),
         "downsample": None if dataset.downsample is None else asdict(dataset.downsample),
@@ -52,6 +53,11 @@ def fingerprint(dataset: Dataset) -> str:
         **{key: getattr(dataset, key) for key in ("group", "item", "time", "where", "row_weight", "max_rows")},
         "sources": [part for source in dataset.sources() for part in source.identity()],
     }
+    # What came later, where it has no effect, leaves fingerprints as they were.
+    if dataset.max_train_rows is not None:
+        state["max_train_rows"] = dataset.max_train_rows
+    if dataset.split.by == "group":
+        state["group_split"] = "exact"
     return hashlib.sha256(json.dumps(state, default=str).encode()).hexdigest()[:32]
 
 

@@ -1,12 +1,14 @@
-"""What is checked about prepared rows: that a funnel's labels nest, and that validation rows are not training rows."""
+"""What is checked about rows: features that give labels away, labels that do not nest, rows that are in two splits."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from funrec.data.arrays import PreparedData, SplitArrays
@@ -15,10 +17,71 @@ from funrec.data.hashing import mix
 from funrec.schema import Task
 from funrec.utils.errors import InputError
 
+#: Share of the errors that a feature which determines a label removes; a thousandth may straddle a threshold.
+DETERMINES = 0.95
+_BUCKETS, _ROWS_PER_BUCKET = 1000, 50
 #: Rows looked at, spread evenly over the split: a share of 2% is then known to a tenth of itself.
 MOST_ROWS = 100_000
 ROWS_PER_BATCH = 1 << 17
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+
+
+def measure_agreement(dataset: Dataset, train: pl.LazyFrame) -> dict[str, dict[str, list[float]]]:
+    """Measure how far each feature that a label's expression reads determines that label.
+
+    The label is predicted from the feature's value alone (of a number, from its quantile), by the mean over every
+    other training row, and compared with the rows between.
+
+    Args:
+        dataset: Which features and tasks there are.
+        train: Staged training rows.
+
+    Returns:
+        By feature and task: the share of a constant's errors (of a regression, of the variance) that the feature
+        removes, and the share of labels that it gives.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for feature, task in dataset.suspected_leaks():
+        rows = train.filter(pl.col(f"where/{task.name}")) if task.where is not None else train
+        table = rows.select(value=f"feature/{feature.name}", label=f"label/{task.name}").drop_nulls("label")
+        found.setdefault(feature.name, {})[task.name] = _agreement(table.collect(engine="streaming"), task)
+    return found
+
+
+def _agreement(table: pl.DataFrame, task: Task) -> list[float]:
+    value = pl.col("value")
+    buckets = min(_BUCKETS, table.height // _ROWS_PER_BUCKET + 1)
+    if table["value"].dtype.is_numeric() and table["value"].n_unique() > buckets:
+        value = value.rank("ordinal").cast(pl.Int64) * buckets // table.height
+    table = table.with_columns(value.alias("value")).with_row_index("place").with_columns(pl.col("label").cast(float))
+    known = table.filter(pl.col("place") % 2 == 0)
+    means = known.group_by("value").agg(mean=pl.col("label").mean())
+    compared = table.filter(pl.col("place") % 2 == 1).join(means, on="value", how="left", nulls_equal=True)
+    label = compared["label"].to_numpy()
+    mean = compared["mean"].fill_null(known["label"].mean()).to_numpy()
+    if task.kind == "binary":
+        errors, baseline = float(np.mean((mean > 0.5) != (label > 0.5))), float(min(label.mean(), 1 - label.mean()))
+    else:
+        errors, baseline = float(np.mean((label - mean) ** 2)), float(label.var())
+    removed = 1 - errors / baseline if baseline > 0 else 0.0
+    return [removed, 1 - errors if task.kind == "binary" else removed]
+
+
+def check_agreement(dataset: Dataset, agreement: Mapping[str, Mapping[str, list[float]]]) -> None:
+    """Refuse features that determine a label, by what `measure_agreement` found, unless they say how they are known.
+
+    Raises:
+        InputError: If there is one.
+    """
+    for feature in dataset.features:
+        for task, (removed, share) in agreement.get(feature.name, {}).items():
+            if removed >= DETERMINES and not feature.known_before:
+                where = f"dataset.features.{feature.name}"
+                raise InputError(
+                    f"{where} should not be a label: task {task} is read from column {feature.column}, which alone "
+                    f"gives {share:.1%} of it. Drop the feature, dataset.drop=[{feature.name}], or say how it is known "
+                    f"beforehand, {where}.known_before='...'."
+                )
 
 
 def check_nesting(dataset: Dataset, data: PreparedData, funnel: str) -> None:

@@ -22,7 +22,9 @@ from funrec.data.features.encoding import Encoder, encode_features, fit_encoders
 from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
 from funrec.data.hashing import common_key_dtype, key_dtype, stable_hash
 from funrec.data.preparation.cache import fingerprint, obtain
+from funrec.data.preparation.checks import check_agreement, measure_agreement
 from funrec.data.preparation.labels import read_labels
+from funrec.data.preparation.splitting import split_column
 from funrec.data.preparation.staging import ROW, SPLIT, WEIGHT, StagedFrame, check_columns, stage
 from funrec.data.preparation.statistics import SplitStatistics
 from funrec.data.preparation.writing import SplitWriter
@@ -64,7 +66,29 @@ def prepare(dataset: Dataset, cache: Path) -> PreparedData:
         seconds = time.perf_counter() - started
         log.info("prepared %s rows in %.1f s (%s rows/s)", f"{rows:,}", seconds, f"{rows / seconds:,.0f}")
 
-    return open_prepared(dataset, obtain(Path(cache), name, build))
+    data = open_prepared(dataset, obtain(Path(cache), name, build))
+    check_agreement(dataset, data.statistics.get("agreement", {}))
+    _warn_of_cold_groups(dataset, data)
+    return data
+
+
+def _warn_of_cold_groups(dataset: Dataset, data: PreparedData) -> None:
+    for feature in _group_features(dataset):
+        for name, split in data.statistics["splits"].items():
+            if name != "train" and split["oov_rate"].get(feature) == 1:
+                count = f"all {split['users']:,}" if dataset.group == split_column(dataset) else "all"
+                log.warning(
+                    "dataset.features.%s: %s groups of the %s split are new to the model, as split.by=group has it: "
+                    "their embedding is that of an unknown id.",
+                    *(feature, count, name),
+                )
+
+
+def _group_features(dataset: Dataset) -> list[str]:
+    """Return the features that no evaluation row can have in common with training."""
+    if dataset.split.by != "group":
+        return []
+    return [feature.name for feature in dataset.features if feature.column == split_column(dataset)]
 
 
 def open_prepared(dataset: Dataset, entry: Path) -> PreparedData:
@@ -122,6 +146,8 @@ def _build(dataset: Dataset, folder: Path) -> int:
     work.mkdir()
     frames = stage(dataset, work)
     train = _training_frame(frames)
+    agreement = measure_agreement(dataset, train.rows_of("train"))
+    check_agreement(dataset, agreement)
     encoders, vocabularies = fit_encoders(dataset.features, train.rows_of("train"), train.schema, train.lists)
     codes = {role: _number_values(role, frames) for role in ("group", "item") if getattr(dataset, role) is not None}
     statistics, row_fingerprints = _write_splits(dataset, folder, frames, encoders, vocabularies, codes)
@@ -138,6 +164,7 @@ def _build(dataset: Dataset, folder: Path) -> int:
             "items": len(codes["item"]) - 1 if "item" in codes else None,
             "vocabulary_size": {name: len(vocabulary) for name, vocabulary in vocabularies.items()},
             "splits": statistics,
+            "agreement": agreement,
             "sources": [part for source in dataset.sources() for part in source.parts],
         },
         "row_fingerprints": row_fingerprints,
@@ -211,7 +238,7 @@ def _write_splits(
         row_fingerprints.update({name: writer.row_fingerprint for name, writer in writers.items()})
     for name, split in statistics.items():
         if name in ("train", "valid") or not split.rows:
-            split.check()
+            split.check(_group_features(dataset))
     return {name: split.to_json() for name, split in statistics.items()}, row_fingerprints
 
 

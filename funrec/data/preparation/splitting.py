@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,11 +47,12 @@ def split_column(dataset: Dataset) -> str | None:
     return column
 
 
-def split_code(dataset: Dataset, schema: pl.Schema, row: str) -> pl.Expr:
+def split_code(dataset: Dataset, rows: pl.LazyFrame, schema: pl.Schema, row: str) -> pl.Expr:
     """Return each row's split as its place in `SPLIT_NAMES`, or `MISSING_VALUE`, or `ODD_VALUE`.
 
     Args:
         dataset: Whose rule it is.
+        rows: The rows to divide.
         schema: The raw rows' dtypes.
         row: Name of the column of row numbers.
 
@@ -68,23 +71,34 @@ def split_code(dataset: Dataset, schema: pl.Schema, row: str) -> pl.Expr:
         raise InputError(
             f"dataset.split.valid should be a share between 0 and 1 to split by {rule.by}. Received: none."
         )
-    valid, test = rule.valid, rule.test or 0.0
-
-    def code_of(share: NDArray[np.float64]) -> pl.Series:
-        return pl.Series(np.where(share < valid, 1, np.where(share < valid + test, 2, 0)).astype(np.int8))
-
+    draw: Callable[..., NDArray[np.float64]]
     if rule.by == "random":
-        return pl.col(row).map_batches(
-            lambda rows: code_of(uniform(rows.cast(pl.UInt64).to_numpy(), rule.seed, "split")),
-            return_dtype=pl.Int8,
-            is_elementwise=True,
-        )
-    key = key_dtype("dataset.split.column", schema[column])
-    return pl.col(column).map_batches(
-        lambda values: code_of(uniform(stable_hash(values, key), rule.seed, "split")),
-        return_dtype=pl.Int8,
-        is_elementwise=True,
-    )
+        draw, bounds = _draw_rows, (rule.valid, rule.valid + (rule.test or 0.0))
+    else:
+        draw = partial(_draw_groups, key=key_dtype("dataset.split.column", schema[column]))
+        draws = draw(rows.select(pl.col(column).unique()).collect(engine="streaming")[column], seed=rule.seed)
+        bounds = _bounds(np.sort(draws), rule.valid, rule.test or 0.0)
+
+    def code_of(values: pl.Series) -> pl.Series:
+        share = draw(values, seed=rule.seed)
+        return pl.Series(np.where(share < bounds[0], 1, np.where(share < bounds[1], 2, 0)).astype(np.int8))
+
+    return pl.col(column).map_batches(code_of, return_dtype=pl.Int8, is_elementwise=True)
+
+
+def _draw_rows(values: pl.Series, seed: int) -> NDArray[np.float64]:
+    return uniform(values.cast(pl.UInt64).to_numpy(), seed, "split")
+
+
+def _draw_groups(values: pl.Series, seed: int, key: str) -> NDArray[np.float64]:
+    return uniform(stable_hash(values, key), seed, "split")
+
+
+def _bounds(draws: NDArray[np.float64], valid: float, test: float) -> tuple[float, float]:
+    """Return the draws below which a group is in the validation split, and in the test split: their exact shares."""
+    ends = np.append(draws, 1.0)
+    first = round(valid * len(draws))
+    return float(ends[first]), float(ends[min(first + round(test * len(draws)), len(draws))])
 
 
 def _code_by_time(dataset: Dataset, column: str, dtype: pl.DataType) -> pl.Expr:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from funrec.data.datasets.base import Dataset
 from funrec.data.datasets.files import reading_errors
@@ -86,6 +88,8 @@ def stage(dataset: Dataset, folder: Path) -> list[StagedFrame]:
             codes = dict(enumerate(SPLIT_NAMES)) if name == "all" else {0: name}
             plan = _plan(dataset, name, frame, schemas[name], lists)
             plan.sink_ipc(path, compression="uncompressed")
+            if dataset.max_train_rows is not None and codes[0] == "train":
+                path = _sample_training_rows(path, dataset.max_train_rows, dataset.split.seed)
             counts = pl.scan_ipc(path).group_by(SPLIT).agg(pl.len(), pl.col(ROW).first()).collect(engine="streaming")
         rows = dict(zip(counts[SPLIT].to_list(), counts["len"].to_list(), strict=True))
         _check_split(dataset, counts)
@@ -120,7 +124,7 @@ def _plan(dataset: Dataset, name: str, frame: pl.LazyFrame, schema: pl.Schema, l
     if dataset.max_rows is not None:
         frame = frame.head(dataset.max_rows)
     columns = [pl.col(row).cast(pl.Int64).alias(ROW)]
-    code = split_code(dataset, schema, row) if name == "all" else pl.lit(0, pl.Int8)
+    code = split_code(dataset, frame, schema, row) if name == "all" else pl.lit(0, pl.Int8)
     columns.append(code.alias(SPLIT))
     for task in dataset.tasks:
         columns.append(_label(dataset, task, schema))
@@ -194,6 +198,30 @@ def _is_kept(dataset: Dataset, schema: pl.Schema) -> pl.Expr:
 
     drawn = pl.col(ROW).map_batches(is_drawn, return_dtype=pl.Boolean, is_elementwise=True)
     return negative.fill_null(False).not_() | drawn
+
+
+def _sample_training_rows(path: Path, most: int, seed: int) -> Path:
+    """Keep `most` training rows, those of the smallest draws, and return the file that has them."""
+    rows = pl.scan_ipc(path)
+    smallest = np.zeros(0)
+    for start in range(0, rows.select(pl.len()).collect().item(), ROWS_PER_BATCH):
+        batch = rows.slice(start, ROWS_PER_BATCH).filter(pl.col(SPLIT) == 0).select(ROW).collect()[ROW]
+        smallest = np.concatenate((smallest, _draw(batch, seed)))
+        if len(smallest) > most:
+            smallest = np.partition(smallest, most)[: most + 1]
+    if len(smallest) <= most:
+        return path
+    bound = smallest.max()
+    is_kept = pl.col(ROW).map_batches(
+        lambda batch: pl.Series(_draw(batch, seed) < bound), return_dtype=pl.Boolean, is_elementwise=True
+    )
+    sampled = path.with_suffix(".sampled.arrow")
+    rows.filter((pl.col(SPLIT) != 0) | is_kept).sink_ipc(sampled, compression="uncompressed")
+    return sampled
+
+
+def _draw(rows: pl.Series, seed: int) -> NDArray[np.float64]:
+    return uniform(rows.cast(pl.UInt64).to_numpy(), seed, "max_train_rows")
 
 
 def _unused(name: str, schema: pl.Schema) -> str:

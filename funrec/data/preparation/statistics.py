@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,8 +94,11 @@ class SplitStatistics:
             self._first_time = first if self._first_time is None else min(self._first_time, first)
             self._last_time = last if self._last_time is None else max(self._last_time, last)
 
-    def check(self) -> None:
+    def check(self, may_be_unknown: Collection[str] = ()) -> None:
         """Refuse a training or validation split that nothing can be learned or said from.
+
+        Args:
+            may_be_unknown: Features all of whose values may be new to the split.
 
         Raises:
             InputError: If it has no rows, a binary task has one class, or no id of a feature is known from training.
@@ -116,9 +119,10 @@ class SplitStatistics:
                     "Widen dataset.split or drop the task."
                 )
         for name, values in self._values.items():
-            if values and self._unseen[name] == values and name in self._has_vocabulary:
+            is_unknown = values and self._unseen[name] == values and name in self._has_vocabulary
+            if is_unknown and name not in may_be_unknown:
                 raise InputError(
-                    f"dataset.features.{name}: not one of the {values:,} values in the {self.name} split was seen in "
+                    f"dataset.features.{name}: no value in the {self.rows:,} rows of the {self.name} split was seen in "
                     f"training, so it says nothing. Check the column, or drop it with dataset.drop=[{name}]."
                 )
 

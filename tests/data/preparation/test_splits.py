@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,40 @@ def test_a_null_in_the_time_column_is_refused(tmp_path: Path) -> None:
     table = log_table().with_columns(day=pl.when(pl.int_range(400) == 17).then(None).otherwise("day"))
     with pytest.raises(InputError, match=r"In 1 rows it is null, the first of which is row 17 \(from 0\)"):
         prepare_table(tmp_path, table)
+
+
+@pytest.mark.parametrize(("valid", "test"), [(0.2, None), (0.25, 0.1)])
+def test_a_split_by_group_has_exactly_its_share_of_groups(tmp_path: Path, valid: float, test: float | None) -> None:
+    table = log_table(3000).with_columns(user=pl.Series(np.random.default_rng(3).integers(0, 171, 3000)))
+    split = {"by": "group", "valid": valid, "test": test, "seed": 4}
+    found = prepare_table(tmp_path, table, group="user", split=split, features={"item": {}}).statistics["splits"]
+    assert found["valid"]["users"] == round(valid * 171)
+    assert found["test"]["users"] == round((test or 0) * 171) if test else "test" not in found
+
+
+def test_new_groups_are_what_a_split_by_group_has_and_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = {"by": "group", "valid": 0.25}
+    for _ in ("prepared", "from the cache"):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="funrec"):
+            prepare_table(tmp_path, group="user", split=split)
+        (said,) = [record.getMessage() for record in caplog.records]
+        assert said.startswith("dataset.features.user: all 5 groups of the valid split are new to the model")
+    with pytest.raises(InputError, match=r"no value in the \d+ rows of the valid split was seen"):
+        prepare_table(tmp_path, log_table().with_columns(copy="user"), group="user", split=split, features={"copy": {}})
+
+
+def test_training_rows_are_sampled_by_the_seed_and_the_other_splits_are_whole(tmp_path: Path) -> None:
+    whole = prepare_table(tmp_path)
+    samples = []
+    for seed in (0, 0, 1):
+        split = {"by": "time", "column": "day", "valid_from": 20220508, "seed": seed}
+        data = prepare_table(tmp_path, max_train_rows=100, split=split)
+        assert data.row_fingerprints["valid"] == whole.row_fingerprints["valid"]
+        samples.append(np.asarray(data.splits["train"].rows))
+        assert len(samples[-1]) == 100 and (np.diff(samples[-1]) > 0).all()
+    assert (samples[0] == samples[1]).all() and (samples[0] != samples[2]).any()
+    everything = prepare_table(tmp_path, max_train_rows=10_000)
+    assert everything.row_fingerprints == whole.row_fingerprints
