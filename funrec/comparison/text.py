@@ -129,7 +129,9 @@ def _oracles(comparison: Comparison) -> list[dict[str, Any]]:
 def _mean(comparison: Comparison, variant: Any, metric: str) -> str | int | None:
     values = comparison.values(variant, metric)
     if not values.size:
-        return None
+        # Not recorded by these runs, but perhaps measured from their saved scores.
+        found = comparison.measured.get((id(variant), metric))
+        return None if found is None else f"{found.value:.4f}"
     if is_count(metric):
         return int(values[0])
     return mean_and_deviation(values)

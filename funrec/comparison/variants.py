@@ -227,7 +227,9 @@ def _tell_apart(variants: Sequence[Variant]) -> None:
     keys = [
         key
         for key in dict.fromkeys(key for overrides in asked for key in overrides)
-        if key not in skipped and key.partition(".")[0] not in NOT_THE_VARIANT
+        if key not in skipped
+        and key.partition(".")[0] not in NOT_THE_VARIANT
+        and not key.startswith(("metrics/extra", "metrics.extra."))
     ]
     for key in keys:
         values = [

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import subprocess
 import sys
 
@@ -15,10 +16,11 @@ from funrec.comparison.compare import compare, compare_runs
 from funrec.comparison.differences import Difference
 from funrec.comparison.notes import verdicts
 from funrec.comparison.significance import Estimate, mark
-from funrec.comparison.text import exposures
+from funrec.comparison.text import comparison_tables, exposures
 from funrec.comparison.variants import Variant
 from funrec.experiment.run import Run
-from funrec.metrics import auc
+from funrec.metrics import TaskRows, auc, evaluate
+from funrec.metrics.ranking import NDCGAtK
 from funrec.utils.errors import InputError
 
 ROWS = planted(users=400)
@@ -94,6 +96,29 @@ def test_a_metric_without_influence_values_is_bootstrapped(sweep):
     assert row["pr_auc_click_low"] < row["pr_auc_click_difference"] < row["pr_auc_click_high"]
     by_auc = of(funrec.compare(sweep, baseline="ple", columns=["auc_click"]), "logistic")
     assert row["pr_auc_click_mark"] == by_auc["auc_click_mark"] == "better"
+
+
+def test_a_metric_that_some_runs_did_not_record_is_measured_from_their_scores(tmp_path):
+    extra = {"ndcg_at_k": {"_target_": "funrec.metrics.ranking.NDCGAtK", "k": 3, "users": "both_labels"}}
+    asked = {"gauc_weight": "impressions", "extra": extra}
+    scores = [noisy(ROWS, noise, 0) for noise in (0.3, 2.0)]
+    ndcg = [NDCGAtK(3).value(TaskRows(ROWS["labels"][:, 0], each[:, 0], ROWS["group"])) for each in scores]
+    plain = write_run(tmp_path / "plain", ROWS, scores[1], "ple")
+    recorded = json.loads((plain / "record.json").read_text())
+    write_run(
+        tmp_path / "asked",
+        ROWS,
+        scores[0],
+        overrides=["model=mmoe", "metrics/extra=[ndcg_at_k]", "metrics.extra.ndcg_at_k.k=3"],
+        config=recorded["config"] | {"model": {"name": "mmoe"}, "metrics": asked},
+        metrics=recorded["metrics"]
+        | evaluate(TASKS, ROWS["labels"], scores[0], groups=ROWS["group"]).metrics
+        | {"ndcg_at_3_click": ndcg[0]},
+    )
+    text = comparison_tables(compare_runs([tmp_path], baseline="ple", columns=["ndcg_at_3_click"]))
+    assert f"{ndcg[0]:.4f}" in text and f"{ndcg[1]:.4f}" in text
+    assert f"{ndcg[0] - ndcg[1]:+.4f}" in text
+    assert "metrics" not in text.splitlines()[1]
 
 
 def test_patterns_leave_out_other_splits_and_unknown_ones_name_the_nearest(sweep):
