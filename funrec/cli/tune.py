@@ -29,16 +29,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of a run, and search=NAME, search.trials=50")
     parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own configurations")
     parser.add_argument("--join", type=Path, metavar="STUDY", help="work on a study that was begun here or elsewhere")
-    parser.add_argument("--force", action="store_true", help="go on although code or configuration files have changed")
-    parser.add_argument("--worker", type=int, metavar="OF", help=argparse.SUPPRESS)
+    parser.add_argument("--force", action="store_true", help="resume although code or configuration files have changed")
     options = parser.parse_intermixed_args(take_allowed(arguments))
     _check_optuna()
     if options.join is not None:
-        if options.worker:
-            return _work(options.join, options.force, options.worker)
         return resume(options.join, options.force, options.overrides)
     from funrec.config.compose import check_folder
-    from funrec.tuning.tuner import begin
+    from funrec.tuning.api import begin
 
     for folder in config_folders(arguments):
         if not folder.is_dir():
@@ -48,19 +45,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def resume(path: str | Path, force: bool = False, overrides: Sequence[str] = ()) -> int:
-    """Go on with a study, beside whoever else works on it; return the exit code of `funrec tune`.
+    """Join a study, beside other processes that work on it; return the exit code of `funrec tune`.
 
     Args:
         path: The study's folder.
-        force: Whether to go on although code, data or configuration files have changed.
+        force: Whether to resume although code, data or configuration files have changed.
         overrides: `search.trials`, `.workers`, `.timeout` and `.confirm` may be others than before.
 
     Raises:
         InputError: If there is no study, or it was begun otherwise.
     """
     _check_optuna()
+    from funrec.tuning.api import join
     from funrec.tuning.plan import read_plan
-    from funrec.tuning.tuner import join
 
     allow(read_plan(Path(path)).allow.split(","))
     return _carry_out(lambda: join(Path(path), list(overrides), force), force)
@@ -68,7 +65,7 @@ def resume(path: str | Path, force: bool = False, overrides: Sequence[str] = ())
 
 def _carry_out(found: Callable[[], StudyFolder], force: bool) -> int:
     from funrec.tuning.summary import conclude
-    from funrec.tuning.tuner import run_study
+    from funrec.tuning.trial import run_study
 
     study = found()
     for note in study.plan.notes:
@@ -86,23 +83,6 @@ def _carry_out(found: Callable[[], StudyFolder], force: bool) -> int:
         raise
     print(text, flush=True)
     print(study.path, file=sys.stderr)
-    return 0
-
-
-def _work(path: Path, force: bool, workers: int) -> int:
-    """Be one of several processes of a study, for as long as the one who started them lives."""
-    from funrec.sweeps.resources import SMALLEST_MEMORY, limit_memory, memory
-    from funrec.tuning.study import StudyFolder
-    from funrec.tuning.tuner import work_on
-    from funrec.tuning.workers import stopping_with_parent
-
-    if (share := memory() // workers) > SMALLEST_MEMORY:
-        limit_memory(share)  # a trial that wants more fails by itself, before the system ends whichever it likes
-    try:
-        with stopping_with_parent():
-            work_on(StudyFolder(path), force=force)
-    except KeyboardInterrupt:
-        return EXIT_CODE
     return 0
 
 

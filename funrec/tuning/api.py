@@ -1,18 +1,30 @@
-"""Tuning from Python."""
+"""Tuning from Python: begin a study or join one, run it, and read its results."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from funrec.config.build import build
+from funrec.data.datasets.base import Dataset
+from funrec.experiment.baselines import is_popularity
 from funrec.experiment.experiment import load_run
 from funrec.experiment.run import Run
-from funrec.runs.folder import is_run
+from funrec.experiment.settings import check_settings
+from funrec.runs.folder import is_run, new_run_folder
+from funrec.tuning.plan import Plan, differences, make_plan, read_plan
 from funrec.utils.errors import InputError
+from funrec.utils.logging import load_tensorflow
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from funrec.tuning.study import StudyFolder
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class Study:
         from funrec.tuning.study import StudyFolder
 
         study = StudyFolder(self.path)
-        return load_run(study.folder(ranked(outcomes(study), study.plan.settings.signs)[0].number))
+        return load_run(study.folder(ranked(study, outcomes(study))[0].number))
 
     @property
     def start(self) -> Run:
@@ -54,7 +66,7 @@ class Study:
             {
                 "trial": outcome.number,
                 "state": outcome.state,
-                **dict(zip(names, outcome.values, strict=False)),  # none unless it finished
+                **dict(zip(names, outcome.values, strict=False)),  # empty unless it finished
                 **outcome.params,
                 "epochs": outcome.epochs,
                 "seconds": outcome.seconds,
@@ -71,15 +83,15 @@ def tune(model: str | None = None, *overrides: str) -> Study:
     """Search a space of configurations, and return the study when its trials are done.
 
     Args:
-        model: A model's name, such as `mmoe`; or the first override. The folder of a study goes on with that.
-        overrides: Hydra overrides that all trials share, and those of the search, such as `search.trials=50`.
+        model: A model's name, such as `mmoe`; or the first override. The folder of a study joins that study.
+        overrides: Hydra overrides for all trials, and those of the search, such as `search.trials=50`.
 
     Raises:
         InputError: If Optuna is missing, a key or a value is not what it should be, or no trial finished.
     """
     try:
         from funrec.tuning.summary import conclude
-        from funrec.tuning.tuner import begin, join, run_study
+        from funrec.tuning.trial import run_study
     except ModuleNotFoundError as error:
         if error.name != "optuna":
             raise
@@ -91,3 +103,97 @@ def tune(model: str | None = None, *overrides: str) -> Study:
         study = begin([*chosen, *overrides])
     run_study(study)
     return Study(study.path, conclude(study))
+
+
+def begin(
+    overrides: Sequence[str], folders: Sequence[Path] = (), parent: Path = Path("outputs", "studies")
+) -> StudyFolder:
+    """Begin a study.
+
+    Args:
+        overrides: Those of a run, for all trials, and those that begin with `search`.
+        folders: Folders of one's own configuration files.
+        parent: Where the study's folder goes.
+
+    Raises:
+        InputError: If a key or a value is not what it should be.
+    """
+    from funrec.tuning.study import StudyFolder
+
+    plan = make_plan(overrides, folders)
+    check_plan(plan)
+    path = new_run_folder(parent, f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    return StudyFolder.create(path, plan)
+
+
+def join(path: Path, overrides: Sequence[str] = (), force: bool = False) -> StudyFolder:
+    """Join a study that was begun here or elsewhere, running or not.
+
+    Args:
+        path: Its folder.
+        overrides: `search.trials`, `.workers`, `.timeout` and `.confirm` may be others than before.
+        force: Whether to join although the configuration files have changed.
+
+    Raises:
+        InputError: If there is no study, or its space, its objectives or its configuration changed since.
+    """
+    from funrec.tuning.study import StudyFolder
+
+    path = path.resolve()
+    stored = read_plan(path)
+    if os.path.isdir(stored.started_in):
+        os.chdir(stored.started_in)
+    folders = [Path(folder) for folder in stored.folders]
+    given = [override.partition("=")[0].lstrip("+") for override in overrides]
+    kept = [asked for asked in stored.asked if asked.partition("=")[0].lstrip("+") not in given]
+    now = make_plan([*stored.fixed, *kept, *overrides], folders)
+    if (found := differences(stored, now)) and not force:
+        shown = "; ".join(found[:4]) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
+        raise InputError(f"{path} should be resumed as it was begun: {shown}. Put it back, or begin a new study.")
+    if overrides and not found:
+        now = replace(now, name=stored.name)
+        now.write(path)
+        return StudyFolder(path, now)
+    return StudyFolder(path, stored)
+
+
+def check_plan(plan: Plan) -> None:
+    """Check that the configuration as it is can be trained, and with each end of each range and each choice.
+
+    Raises:
+        InputError: If it cannot; a combination of values may still fail, and its trial then does.
+    """
+    if is_popularity(plan.config):
+        raise InputError("model should have something to tune. Received: popularity, which is not trained.")
+    _check_config(plan.config)
+    for key, entry in plan.space.items():
+        for value in entry.ends:
+            try:
+                _check_config(_with(plan, key, value))
+            except InputError as error:
+                raise InputError(f"search.space.{key} should hold values that can be trained with: {error}") from error
+
+
+def _with(plan: Plan, key: str, value: Any) -> dict[str, Any]:
+    """Return the configuration with one other value; one of a whole group is composed."""
+    if plan.start[key] == value:
+        return plan.config
+    *path, last = key.split(".")
+    config = copy.deepcopy(plan.config)
+    node: Any = config
+    for part in path:
+        node = node[part]
+    if "/" in key or (isinstance(node.get(last), Mapping) and isinstance(value, str)):
+        return plan.compose(plan.overrides({key: value}))
+    node[last] = value
+    return config
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    check_settings(config)
+    dataset = build(config["dataset"], Dataset, "dataset")
+    dataset.sources()
+    load_tensorflow()
+    from funrec.experiment import fitting
+
+    fitting.check_parts(config, dataset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
@@ -17,7 +18,6 @@ from funrec.data.datasets.base import Dataset
 from funrec.metrics import build_metrics
 from funrec.tuning.settings import Settings, check_objectives, epoch_metrics, read_settings
 from funrec.tuning.space import (
-    NOT_TO_SEARCH,
     RANGE_KEYS,
     Choices,
     Space,
@@ -30,9 +30,13 @@ from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.files import read_json, write_json
 
 STUDY = "study.json"
+FORMAT = 2
 SPACE = "search.space."
 
-#: Written into a run whose values a tuner chose, so that every table says what they were chosen on.
+#: Keys that change what is measured, or how lucky it is, and so are nothing to choose by a metric.
+NOT_TO_SEARCH = ("seed", "baselines", "report", "metrics", "tuned_on", "dataset.split", "dataset.rows")
+
+#: Recorded in a run whose values a tuner chose, so that every table says what they were chosen on.
 TUNED = "tuned_on=valid"
 
 
@@ -44,13 +48,14 @@ class Plan:
         search: Name of the file under `conf/search/`.
         settings: How to search.
         space: Where.
-        fixed: Overrides that all trials share.
+        fixed: Overrides that all trials have in common.
         asked: Overrides of the search.
         folders: Folders of one's own configuration files.
-        start: The value that every key of the space has without the tuner.
-        config: The configuration as it is without the tuner: that of trial 0.
+        start: The value that every key of the space has in the configuration as it is.
+        config: The configuration as it is, without the tuner: that of trial 0.
         allow: Packages that configurations may name classes from.
-        started_in: The folder that relative paths begin in.
+        started_in: The folder that relative paths start from.
+        name: The study's name in its storage, which other studies may share.
         notes: What the user should know, a line each.
     """
 
@@ -64,10 +69,11 @@ class Plan:
     config: dict[str, Any]
     allow: str = ""
     started_in: str = ""
+    name: str = field(default_factory=lambda: f"funrec-{secrets.token_hex(8)}", compare=False)
     notes: list[str] = field(default_factory=list, compare=False)
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """Return the overrides of the ordinary run that has these values; none of them for the starting point."""
+        """Return the overrides of the run that has these values; no values stand for the configuration as it is."""
         if not values:
             return list(self.fixed)
         return [*self.fixed, *(to_override(key, value) for key, value in values.items()), TUNED]
@@ -78,7 +84,7 @@ class Plan:
 
     def write(self, folder: Path) -> None:
         """Write `study.json`, whole or not at all."""
-        plain = asdict(self) | {"space": write_space(self.space), "format": 1}
+        plain = asdict(self) | {"space": write_space(self.space), "format": FORMAT}
         write_json(folder / STUDY, {key: value for key, value in plain.items() if key != "notes"})
 
 
@@ -90,12 +96,17 @@ def read_plan(folder: Path) -> Plan:
     """
     try:
         stored = read_json(folder / STUDY)
+        if stored["format"] != FORMAT:
+            raise InputError(
+                f"{folder} should be a study of this version of funrec. Received: one of version 0.1, whose runs can "
+                "be compared and reported. Begin a new study."
+            )
         return Plan(
             settings=Settings(**stored["settings"]),
             space=read_space(stored["space"]),
             **{
                 key: stored[key]
-                for key in ("search", "fixed", "asked", "folders", "start", "config", "allow", "started_in")
+                for key in ("search", "fixed", "asked", "folders", "start", "config", "allow", "started_in", "name")
             },
         )
     except (FileNotFoundError, NotADirectoryError):
@@ -108,7 +119,7 @@ def make_plan(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Plan:
     """Return the plan that a command asks for.
 
     Args:
-        overrides: Those of a run, which all trials share, and those that begin with `search`.
+        overrides: Those of a run, for all trials, and those that begin with `search`.
         folders: Folders of one's own configuration files.
 
     Raises:
@@ -154,7 +165,7 @@ def make_plan(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Plan:
     settings = _check_objectives(settings, config, notes)
     places = [str(folder.resolve()) for folder in folders]
     allow, here = os.environ.get(ALLOW_VARIABLE, ""), str(Path.cwd())
-    return Plan(name, settings, space, fixed, asked, places, start, config, allow, here, notes)
+    return Plan(name, settings, space, fixed, asked, places, start, config, allow, here, notes=notes)
 
 
 def differences(stored: Plan, now: Plan) -> list[str]:

@@ -32,7 +32,9 @@ class Settings:
         pruner: One of `PRUNERS`.
         workers: Processes at a time on this machine.
         seed: Of the sampler.
-        timeout: Seconds after which no new trial starts; none for no limit.
+        storage: Where Optuna keeps the trials: None for a SQLite file in the study's folder, `journal` for a file that
+            several machines can write on a shared disk, or a database's URL.
+        timeout: Seconds after which no new trial starts; None for no limit.
         confirm: Fresh seeds of the winner and of the configuration as it was.
     """
 
@@ -42,6 +44,7 @@ class Settings:
     pruner: str = "none"
     workers: int = 1
     seed: int = 0
+    storage: str | None = None
     timeout: float | None = None
     confirm: int = 0
 
@@ -53,7 +56,8 @@ class Settings:
     @property
     def identity(self) -> dict[str, Any]:
         """What may not change within a study."""
-        return {key: value for key, value in asdict(self).items() if key in ("objectives", "sampler", "pruner", "seed")}
+        fixed = ("objectives", "sampler", "pruner", "seed", "storage")
+        return {key: value for key, value in asdict(self).items() if key in fixed}
 
 
 def read_settings(values: Mapping[str, Any]) -> Settings:
@@ -77,6 +81,12 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
                 f"search.{key} should be one of {', '.join(choices)}. Received: {given[key]}."
                 + did_you_mean(given[key], choices)
             )
+    storage = given.get("storage")
+    if storage not in (None, "journal") and not (isinstance(storage, str) and "://" in storage):
+        raise InputError(
+            f"search.storage should be null, journal or a database's URL, such as postgresql://host/name. Received: "
+            f"{storage}."
+        )
     timeout = given.get("timeout")
     is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool) and math.isfinite(timeout)
     if timeout is not None and (not is_number or timeout <= 0):

@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 RANGE_KEYS = ("low", "high", "step", "log")
 CHOICES_KEY = "choices"
 
-#: Significant digits of a value from a continuous range.
+#: Significant digits of a value from a continuous range: few enough to read and type.
 DIGITS = 4
-
-#: Keys that change what is measured, or how lucky it is, and so are nothing to choose by a metric.
-NOT_TO_SEARCH = ("seed", "baselines", "report", "metrics", "tuned_on", "dataset.split", "dataset.rows")
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Range:
     Attributes:
         low: The smallest.
         high: The largest.
-        step: What lies between neighbours; none for any number (any whole number).
+        step: The distance between neighbours; None for any number (any whole number).
         log: Whether to draw the logarithm evenly.
     """
 
@@ -53,7 +50,7 @@ class Range:
 
     @property
     def grid(self) -> Sequence[Any] | None:
-        """All values; none if they cannot be listed."""
+        """All values; None if they cannot be listed."""
         if self.is_whole:
             return range(int(self.low), int(self.high) + 1, int(self.step or 1))
         if self.step is None:
@@ -66,19 +63,19 @@ class Range:
         return _is_number(value) and self.low <= value <= self.high
 
     def encode(self, value: Any) -> Any:
-        """Return what Optuna calls a value."""
+        """Return Optuna's form of a value."""
         return value
 
     def decode(self, value: Any) -> Any:
-        """Return the value that a run gets: of a continuous range a few digits, which a person can read and type."""
+        """Return the value that a run gets."""
         if self.is_whole or self.step is not None:
             return value
         return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
     def suggest(self, trial: Trial, key: str) -> Any:
-        """Return what Optuna suggests for a trial."""
+        """Return Optuna's suggestion for a trial."""
         grid = self.grid
-        high = grid[-1] if grid else self.high  # else Optuna warns of a range that its step does not divide
+        high = grid[-1] if grid else self.high  # Optuna warns of a range that its step does not divide
         if self.is_whole:
             return trial.suggest_int(key, int(self.low), int(high), step=int(self.step or 1), log=self.log)
         return trial.suggest_float(key, float(self.low), float(high), step=self.step, log=self.log)
@@ -96,11 +93,11 @@ class Choices:
 
     @property
     def ends(self) -> list[Any]:
-        """All values: each may be the one that does not fit."""
+        """All values: each may be the one that cannot be trained with."""
         return list(self.values)
 
     @property
-    def grid(self) -> Sequence[Any] | None:
+    def grid(self) -> Sequence[Any]:
         """All values."""
         return list(self.values)
 
@@ -109,15 +106,15 @@ class Choices:
         return _text(value) in self._by_text
 
     def encode(self, value: Any) -> str:
-        """Return what Optuna calls a value: its journal keeps no lists, and takes `true` for 1."""
+        """Return Optuna's form of a value: its storages keep no lists, and take `true` for 1."""
         return _text(value)
 
     def decode(self, value: Any) -> Any:
-        """Return the value that Optuna calls so."""
+        """Return the value that a run gets."""
         return self._by_text[value]
 
     def suggest(self, trial: Trial, key: str) -> Any:
-        """Return what Optuna suggests for a trial, in its own spelling."""
+        """Return Optuna's suggestion for a trial, in Optuna's form."""
         return trial.suggest_categorical(key, list(self._by_text))
 
     @cached_property
@@ -128,30 +125,29 @@ class Choices:
 Space = dict[str, Range | Choices]
 
 
-def read_space(entries: Any, where: str = "search.space") -> Space:
+def read_space(entries: Any) -> Space:
     """Return the space that a configuration file describes.
 
     Args:
         entries: By key of the configuration, `{low, high}` with `step` or `log`, or `{choices: [...]}`.
-        where: What errors call it.
 
     Raises:
         InputError: If it is empty, or a range or a list of choices contradicts itself.
     """
     if not isinstance(entries, Mapping) or not entries:
         raise InputError(
-            f"{where} should have at least one key to search, as in optimizer.learning_rate: {{low: 1.0e-4, "
+            "search.space should have at least one key to search, as in optimizer.learning_rate: {low: 1.0e-4, "
             f"high: 1.0e-2, log: true}}. Received: {entries or 'nothing'}."
         )
-    return {str(key): _read(entry, f"{where}.{key}") for key, entry in entries.items()}
+    return {str(key): _read(entry, f"search.space.{key}") for key, entry in entries.items()}
 
 
 def write_space(space: Space) -> dict[str, dict[str, Any]]:
-    """Return what `read_space` reads, in one spelling."""
+    """Return what `read_space` reads."""
     return {
         key: {CHOICES_KEY: list(entry.values)}
         if isinstance(entry, Choices)
-        else {"low": entry.low, "high": entry.high, "step": entry.step, "log": entry.log}
+        else {name: getattr(entry, name) for name in RANGE_KEYS}
         for key, entry in space.items()
     }
 
@@ -162,15 +158,13 @@ def grid_size(space: Space) -> int:
     Raises:
         InputError: If a range is continuous.
     """
-    size = 1
     for key, entry in space.items():
         if entry.grid is None:
             raise InputError(
                 f"search.space.{key} should have a step or choices, for a grid. Received: a continuous range from "
                 f"{entry.ends[0]} to {entry.ends[1]}. Give it choices, or choose search.sampler=random."
             )
-        size *= len(entry.grid)
-    return size
+    return math.prod(len(entry.grid or ()) for entry in space.values())
 
 
 def grid_point(space: Space, index: int) -> dict[str, Any]:
@@ -195,12 +189,7 @@ def _read(entry: Any, where: str) -> Range | Choices:
     for key in entry:
         if key not in known:
             raise InputError(f"{where}.{key}: no such key.{did_you_mean(key, known)}")
-    if CHOICES_KEY in entry:
-        return _read_choices(entry, where)
-    for key in ("low", "high"):
-        if not _is_number(entry.get(key)):
-            raise InputError(f"{where}.{key} should be a number. Received: {entry.get(key, 'nothing')}.")
-    return _read_range(entry, where)
+    return _read_choices(entry, where) if CHOICES_KEY in entry else _read_range(entry, where)
 
 
 def _read_choices(entry: Mapping[str, Any], where: str) -> Choices:
@@ -216,6 +205,9 @@ def _read_choices(entry: Mapping[str, Any], where: str) -> Choices:
 
 
 def _read_range(entry: Mapping[str, Any], where: str) -> Range:
+    for key in ("low", "high"):
+        if not _is_number(entry.get(key)):
+            raise InputError(f"{where}.{key} should be a number. Received: {entry.get(key, 'nothing')}.")
     found = Range(entry["low"], entry["high"], entry.get("step"), entry.get("log") or False)
     if found.low > found.high:
         raise InputError(f"{where}: low should be at most high. Received: low {found.low}, high {found.high}.")
@@ -249,9 +241,7 @@ def _spell(value: Any) -> str:
         return "[" + ",".join(_spell(item) for item in value) + "]"
     if isinstance(value, str):
         plain = value.replace("_", "").replace("-", "").isalnum() and value.lower() not in ("null", "true", "false")
-        if plain and not _looks_like_number(value):
-            return value
-        return quoted(value)
+        return value if plain and not _looks_like_number(value) else quoted(value)
     return json.dumps(value)
 
 

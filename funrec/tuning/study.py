@@ -1,74 +1,70 @@
-"""A study's folder: Optuna's journal in it, and who works on which trial.
+"""A study's folder and its Optuna study: which trials there are, and which to run next.
 
-    <study>/study.json      what is searched, and how; written once it can be worked on
-    <study>/journal.log     Optuna's journal: every trial, its values, its state
-    <study>/trials.json     the same in short, for those who read without Optuna
+    <study>/study.json      what is searched, and how
+    <study>/study.db        Optuna's storage, unless search.storage names another
+    <study>/trials.json     the trials, for readers without Optuna
     <study>/0, 1, ...       a run folder per trial; 0 is the configuration as it is
     <study>/best            the winner, as configuration files
-    <study>/.claims         a lock per trial, held by the process that works on it
+    <study>/.locks          a lock per trial, held by the process that runs it, and one held while a trial is drawn
 
-Any number of processes may work on a study, on any machine that shares its disk.
+Any number of processes may work on a study, on all machines that share its disk.
+
+Two parts of Optuna are not used. Its heartbeat finds a dead process a minute late, takes a suspended one for dead,
+misses one that died before its first beat, and exists in databases alone; a kernel lock per trial has none of these
+faults. Its `GridSampler` draws at random once a trial was retried, and fails on an enqueued trial; the points of a grid
+are enqueued instead, in a fixed order, so that more processes do not change it.
 """
 
 from __future__ import annotations
 
-import logging
 import random
 import time
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import filelock
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from funrec.tuning.journal import Journal
 from funrec.tuning.plan import Plan, read_plan
 from funrec.tuning.space import grid_point, grid_size
+from funrec.tuning.storage import open_storage, storage_errors
 from funrec.utils.errors import InputError
-from funrec.utils.locks import locked, take_lock
+from funrec.utils.locks import MOMENT, is_locked, locked, take_lock, wait_for_lock
 
-log = logging.getLogger("funrec")
-
-NAME = "funrec"
-JOURNAL = "journal.log"
+LOCKS = ".locks"
 
 #: How often a trial's process may die before the trial counts as failed.
 MOST_ATTEMPTS = 3
 
-#: Attributes of a trial in the journal.
-ATTEMPTS, REASON, EPOCHS, SECONDS = "attempts", "reason", "epochs", "seconds"
+#: Attributes of a trial in the storage. The last lists the attempts that were stopped through no fault of the trial.
+REASON, EPOCHS, SECONDS, STOPPED = "reason", "epochs", "seconds", "stopped"
 
 #: Trials before the pruners compare: that many curves say what is usual.
 CURVES_TO_COMPARE = 5
 
+#: Most points of a grid that are visited.
+MOST_POINTS = 1 << 16
 
-@dataclass(frozen=True)
-class Work:
-    """A trial that this process has claimed.
+#: Runs a trial, given its number and its values (empty for trial 0), and returns its objectives.
+Objective = Callable[[Trial, int, dict[str, Any]], list[float]]
 
-    Attributes:
-        trial: Optuna's.
-        values: By key of the space; empty for the configuration as it is.
-        claim: Held until the trial is told, or this process ends.
-    """
 
-    trial: Trial
-    values: dict[str, Any]
-    claim: filelock.BaseFileLock
+class TrialFailed(Exception):
+    """A trial has failed, for the reason in its attributes; the study goes on."""
 
 
 class StudyFolder:
     """A study on disk.
+
+    A trial's number counts the trials that were begun. A trial that is retried keeps its number and its folder,
+    although each attempt is a trial of its own to Optuna.
 
     Args:
         path: Its folder.
@@ -82,12 +78,18 @@ class StudyFolder:
 
     @classmethod
     def create(cls, path: Path, plan: Plan) -> StudyFolder:
-        """Begin a study in a new folder."""
+        """Begin a study in a new folder.
+
+        Raises:
+            InputError: If the storage cannot be written.
+        """
         study = cls(path, plan)
         directions = [StudyDirection.MAXIMIZE if sign > 0 else StudyDirection.MINIMIZE for sign in plan.settings.signs]
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        optuna.create_study(study_name=NAME, storage=study._storage, directions=directions)
-        (path / ".claims").mkdir()
+        (path / LOCKS).mkdir()
+        with storage_errors(path):
+            optuna.create_study(study_name=plan.name, storage=study._storage, directions=directions)
+            start = {key: entry for key, entry in plan.space.items() if entry.holds(plan.start[key])}
+            study.optuna.enqueue_trial({key: entry.encode(plan.start[key]) for key, entry in start.items()})
         plan.write(path)
         return study
 
@@ -96,146 +98,150 @@ class StudyFolder:
         """Optuna's study.
 
         Raises:
-            InputError: If the journal is missing or damaged.
+            InputError: If the storage is missing or damaged.
         """
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        try:
-            return optuna.load_study(study_name=NAME, storage=self._storage, pruner=self._pruner())
-        except KeyError:
-            raise InputError(f"{self.path / JOURNAL} should hold the study. Received: nothing. Begin anew.") from None
-
-    @cached_property
-    def _storage(self) -> JournalStorage:
-        return JournalStorage(Journal(self.path / JOURNAL))
+        with storage_errors(self.path):
+            try:
+                return optuna.load_study(study_name=self.plan.name, storage=self._storage, pruner=self._pruner())
+            except KeyError:
+                raise InputError(f"{self.path}: its storage should hold the study. It does not. Begin anew.") from None
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """All trials that were begun, in the order of their numbers."""
-        return [trial for trial in self.optuna.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+        """The last attempt of every trial that was begun; its place is the trial's number."""
+        with storage_errors(self.path):
+            return list(self._attempts().values())
 
     @property
     def total(self) -> int:
         """How many trials there are to be."""
-        settings = read_plan(self.path).settings  # somebody may have asked for more meanwhile
-        return min(settings.trials, self._points) if settings.sampler == "grid" else settings.trials
+        settings = read_plan(self.path).settings  # another process may have asked for more meanwhile
+        return min(settings.trials, len(self._grid) + 1) if settings.sampler == "grid" else settings.trials
 
     @property
-    def is_late(self) -> bool:
-        """Whether the time is up."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+    def running(self) -> int:
+        """How many trials a process is running, here or elsewhere."""
+        return sum(trial.state == TrialState.RUNNING for trial in self.trials)
+
+    @property
+    def best_numbers(self) -> list[int]:
+        """The numbers of Optuna's best trials: the Pareto set if there are several objectives."""
+        with storage_errors(self.path):
+            firsts = list(self._attempts())
+            return sorted(firsts.index(_first(trial)) for trial in self.optuna.best_trials)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let no other process draw a trial meanwhile, or write what it knows of the trials."""
+        with locked(self._lock_path("next")):
+            yield
+
+    def reported(self, trial: Trial) -> list[int]:
+        """Return the epochs whose metric the storage knows already."""
+        return list(self._frozen(trial).intermediate_values)
 
     def folder(self, number: int) -> Path:
         """Return the run folder of a trial."""
         return self.path / str(number)
 
-    def values(self, trial: FrozenTrial) -> dict[str, Any]:
-        """Return the values of the space that a trial has; for trial 0 those that it starts from."""
-        if trial.number == 0:
+    def values(self, number: int, trial: FrozenTrial) -> dict[str, Any]:
+        """Return the values of the space that a trial has; for trial 0 those of the configuration as it is."""
+        if number == 0:
             return dict(self.plan.start)
         space = self.plan.space
         return {key: space[key].decode(value) for key, value in trial.params.items() if key in space}
 
-    def claim(self) -> Work | None:
-        """Take a trial whose process died, or else a new one; none if there is nothing to do.
-
-        A trial that has cost `MOST_ATTEMPTS` processes their lives is told as failed.
-        """
-        with self.alone():
-            for trial in self.trials:
-                if (claim := self._take_abandoned(trial)) is None:
-                    continue
-                self.optuna.sampler = self._sampler(trial.number)
-                work = self._work(Trial(self.optuna, self._id(trial.number)), claim)
-                attempts = int(trial.user_attrs.get(ATTEMPTS, 1))
-                if attempts < MOST_ATTEMPTS:
-                    work.trial.set_user_attr(ATTEMPTS, attempts + 1)
-                    return work
-                why = f"its process was killed {attempts} times: out of memory?"
-                self.tell(work, TrialState.FAIL, {REASON: why})
-            if len(self.trials) >= self.total or self.is_late:
-                return None
-            return self._begin()
-
-    @property
-    def running(self) -> int:
-        """How many trials are with some process, here or elsewhere."""
-        return sum(trial.state == TrialState.RUNNING for trial in self.trials)
-
     def has_work(self) -> bool:
-        """Whether there is a trial to take."""
-        with self.alone():
-            for trial in self.trials:
-                if (claim := self._take_abandoned(trial)) is not None:
-                    claim.release()
-                    return True
-            return len(self.trials) < self.total and not self.is_late
+        """Whether there is a trial to run, of those to come and those whose process died or was stopped."""
+        with storage_errors(self.path), self.alone():
+            return self._has_work(self._retry_stopped())
 
-    def tell(
-        self, work: Work, state: TrialState, attributes: Mapping[str, Any], values: list[float] | None = None
-    ) -> None:
-        """Tell how a trial ended."""
-        for name, value in attributes.items():
-            work.trial.set_user_attr(name, value)
-        self.optuna.tell(work.trial, values, state)
-        work.claim.release()
+    def run_next(self, objective: Objective) -> bool:
+        """Run one trial to its end, whatever that is; return False if there is none to run.
 
-    def give_back(self, work: Work, attributes: Mapping[str, Any]) -> None:
-        """Let somebody else go on with a trial that was stopped, but not by its own fault."""
-        attempts = int(work.trial.user_attrs.get(ATTEMPTS, 1))
-        for name, value in {ATTEMPTS: attempts - 1, **attributes}.items():
-            work.trial.set_user_attr(name, value)
-        work.claim.release()
+        What a trial draws depends on the trials before it and on no process, since only one process draws at a time.
 
-    def reported(self, number: int) -> list[int]:
-        """Return the epochs whose metric the study knows already."""
-        return list(self._storage.get_trial(self._id(number)).intermediate_values)
+        Raises:
+            InputError: If the storage cannot be read or written, or the objective raises it.
+        """
+        held = [wait_for_lock(self._lock_path("next"))]
 
-    def _begin(self) -> Work:
-        number = len(self.trials)
-        self.optuna.sampler = self._sampler(number)
-        waiting = any(trial.state == TrialState.WAITING for trial in self.optuna.get_trials(deepcopy=False))
-        if not waiting and (values := self._given(number)) is not None:
-            self.optuna.enqueue_trial({key: self.plan.space[key].encode(value) for key, value in values.items()})
-        trial = self.optuna.ask()
-        claim = self._take(trial.number)
-        if claim is None:
-            raise RuntimeError(f"Trial {trial.number} is new, and claimed already.")
-        return self._work(trial, claim)
+        def run(trial: Trial) -> list[float]:
+            number = list(self._attempts()).index(_first(self._frozen(trial)))
+            keys = [key for key, entry in self.plan.space.items() if number or entry.holds(self.plan.start[key])]
+            params = {key: self.plan.space[key].suggest(trial, key) for key in keys}
+            if (lock := take_lock(self._lock_path(str(number)), wait=MOMENT)) is None:
+                raise RuntimeError(f"Trial {number} is new, and its lock is held already.")
+            held.append(lock)
+            held[0].release()
+            return objective(
+                trial, number, {key: self.plan.space[key].decode(params[key]) for key in keys} if number else {}
+            )
 
-    def _work(self, trial: Trial, claim: filelock.BaseFileLock) -> Work:
-        """Draw what a trial lacks; a killed process may have left it with some of its values, which it keeps."""
-        space = self.plan.space
-        with quiet():
-            params = {key: entry.suggest(trial, key) for key, entry in space.items()}
-        values = {key: space[key].decode(value) for key, value in params.items()} if trial.number else {}
-        return Work(trial, values, claim)
+        try:
+            with storage_errors(self.path):
+                attempts = self._retry_stopped()
+                if not self._has_work(attempts):
+                    return False
+                self.optuna.sampler = self._sampler(len(attempts))
+                self._enqueue_point(len(attempts))
+                self.optuna.optimize(run, n_trials=1, catch=(TrialFailed,))
+            return True
+        finally:
+            for lock in held:
+                lock.release()
 
-    def _take_abandoned(self, trial: FrozenTrial) -> filelock.BaseFileLock | None:
-        if trial.state != TrialState.RUNNING or (claim := self._take(trial.number)) is None:
-            return None
-        if self._storage.get_trial(self._id(trial.number)).state == TrialState.RUNNING:
-            return claim
-        claim.release()  # it was told between the two looks
-        return None
+    def _attempts(self) -> dict[int, FrozenTrial]:
+        """Return the last attempt of every trial that was begun, by Optuna's number of the first attempt."""
+        trials = self.optuna.get_trials(deepcopy=False)
+        return {_first(trial): trial for trial in trials if trial.state != TrialState.WAITING or _is_retry(trial)}
 
-    def _id(self, number: int) -> int:
-        study = self._storage.get_study_id_from_name(NAME)
-        return self._storage.get_trial_id_from_study_id_trial_number(study, number)
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        return self.optuna.get_trials(deepcopy=False)[trial.number]
 
-    def _take(self, number: int) -> filelock.BaseFileLock | None:
-        return take_lock(self.path / ".claims" / str(number))
+    def _has_work(self, attempts: dict[int, FrozenTrial]) -> bool:
+        if any(trial.state == TrialState.WAITING for trial in attempts.values()):
+            return True
+        is_late = self._deadline is not None and time.monotonic() >= self._deadline
+        return len(attempts) < self.total and not is_late
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """While trials are handed out, no other process hands out any."""
-        with locked(self.path / ".claims" / "all"):
-            yield
+    def _retry_stopped(self) -> dict[int, FrozenTrial]:
+        """Enqueue trials again whose process died or was stopped; return the last attempts. Hold the lock `next`."""
+        for number, trial in enumerate(self._attempts().values()):
+            if trial.state == TrialState.RUNNING and not is_locked(self._lock_path(str(number))):
+                self.optuna.tell(trial.number, state=TrialState.FAIL)
+            elif trial.state != TrialState.FAIL or trial.number not in trial.user_attrs.get(STOPPED, []):
+                continue
+            most = MOST_ATTEMPTS - 1 + len(trial.user_attrs.get(STOPPED, []))
+            RetryHeartbeatStaleTrialCallback(most, inherit_intermediate_values=True)(self.optuna, trial)
+        return self._attempts()
+
+    def _lock_path(self, name: str) -> Path:
+        return self.path / LOCKS / name
+
+    def _enqueue_point(self, number: int) -> None:
+        """Enqueue the point of a grid that a new trial visits; trial 0 was enqueued when the study began."""
+        is_waiting = any(trial.state == TrialState.WAITING for trial in self.optuna.get_trials(deepcopy=False))
+        if self.plan.settings.sampler == "grid" and not is_waiting:
+            point = grid_point(self.plan.space, self._grid[number - 1])
+            self.optuna.enqueue_trial({key: self.plan.space[key].encode(value) for key, value in point.items()})
+
+    @cached_property
+    def _grid(self) -> list[int]:
+        """The places of a grid's points in the order of their trials, without the starting point."""
+        size = grid_size(self.plan.space)
+        order = random.Random(self.plan.settings.seed).sample(range(size), min(size, MOST_POINTS))
+        return [place for place in order if grid_point(self.plan.space, place) != self.plan.start]
 
     def _sampler(self, number: int) -> BaseSampler:
-        """Return the sampler of one trial: what it draws depends on the trials before it, and on no process."""
+        """Return the sampler of one trial."""
         seed = random.Random(f"{self.plan.settings.seed} {number}").randrange(2**31)
         kinds = {"tpe": TPESampler, "gp": GPSampler}
         return kinds.get(self.plan.settings.sampler, RandomSampler)(seed=seed)
+
+    @cached_property
+    def _storage(self) -> BaseStorage:
+        return open_storage(self.path, self.plan.settings.storage)
 
     def _pruner(self) -> BasePruner:
         epochs = int(self.plan.config["trainer"]["epochs"])
@@ -246,29 +252,16 @@ class StudyFolder:
                 return HyperbandPruner(min_resource=1, max_resource=max(epochs, 1), reduction_factor=3)
         return NopPruner()
 
-    def _given(self, number: int) -> dict[str, Any] | None:
-        """Return the values of a trial that no sampler draws: the first, and those of a grid."""
-        if number == 0:
-            return self.plan.start
-        return grid_point(self.plan.space, self._order[number - 1]) if self.plan.settings.sampler == "grid" else None
 
-    @cached_property
-    def _points(self) -> int:
-        """Trials of a whole grid, the first included."""
-        return len(self._order) + 1
-
-    @cached_property
-    def _order(self) -> list[int]:
-        """The places of a grid's points in the order of their trials; the starting point is trial 0."""
-        size = grid_size(self.plan.space)
-        drawn = random.Random(self.plan.settings.seed)
-        order = drawn.sample(range(size), size) if size <= 1 << 16 else drawn.sample(range(size), 1 << 16)
-        return [place for place in order if grid_point(self.plan.space, place) != self.plan.start]
+def _first(trial: FrozenTrial) -> int:
+    """Return Optuna's number of a trial's first attempt."""
+    return int(trial.system_attrs.get("failed_trial", trial.number))
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep to oneself what Optuna warns of, where that is known: a starting value outside of its range, say."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def retries(trial: FrozenTrial) -> int:
+    """Return how many attempts at a trial came before this one."""
+    return len(trial.system_attrs.get("retry_history", []))
+
+
+def _is_retry(trial: FrozenTrial) -> bool:
+    return "failed_trial" in trial.system_attrs

@@ -1,30 +1,46 @@
-"""A study in words: its best trials as a table, what mattered, and the honest comparison with where it began."""
+"""A study in words: its best trials, which keys mattered, and how its winner compares with where it began."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from tabulate import tabulate
 
-from funrec.tuning.progress import duration
+from funrec.comparison.compare import compare_runs
+from funrec.comparison.notes import sentences
+from funrec.comparison.significance import SEEDS_FOR_VARIANTS
+from funrec.comparison.text import comparison_tables
+from funrec.config.compose import parse_override
+from funrec.experiment import experiment
+from funrec.runs import folder as run_folder
+from funrec.runs import record
 from funrec.tuning.results import (
     FAILED,
     FINISHED,
     PRUNED,
     TRIALS_FOR_IMPORTANCE,
     Outcome,
+    duration,
     importance,
     outcomes,
-    pareto,
     ranked,
     write_trials,
 )
 from funrec.tuning.study import StudyFolder
-from funrec.tuning.winner import BEST, cautions, compare_with_start, confirm, write_winner
 from funrec.utils.errors import InputError
+from funrec.utils.files import replacing
+from funrec.utils.locks import locked
+from funrec.utils.logging import logging_to
+
+BEST = "best"
+
+#: Groups that are written whole, so that no default of another model remains in them.
+GROUPS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics")
 
 #: Rows of the table: the best, and the configuration as it was.
 SHOWN = 10
@@ -32,18 +48,23 @@ REASONS_SHOWN = 5
 
 
 def conclude(study: StudyFolder, live: bool = False, force: bool = False) -> str:
-    """Write the winner's configuration and return what there is to say; with `search.confirm` also run fresh seeds.
+    """Write the winner's configuration and return the summary; with `search.confirm` also run fresh seeds.
 
     Raises:
         InputError: If no trial finished.
     """
     write_trials(study)
     found, settings = outcomes(study), study.plan.settings
-    best = ranked(found, settings.signs)
+    best = ranked(study, found)
     if not best:
         reasons = next((outcome.reason for outcome in found if outcome.state == FAILED), "no trial was begun")
         raise InputError(f"{study.path}: no trial finished. The first reason: {reasons}.")
-    winner, front = best[0], pareto(found, settings.signs)
+    winner = best[0]
+    front = (
+        [outcome for outcome in found if outcome.number in study.best_numbers]
+        if len(settings.objectives) > 1
+        else [winner]
+    )
     parts = [_table(study, best), *_others(found)]
     if len(settings.objectives) > 1:
         parts.append(
@@ -104,15 +125,15 @@ def _others(found: Sequence[Outcome]) -> list[str]:
 
 
 def _importance(study: StudyFolder, finished: int) -> list[str]:
-    shares = importance(study)
-    if not shares:
-        return [f"What mattered is anybody's guess with fewer than {TRIALS_FOR_IMPORTANCE} finished trials."]
+    found = importance(study)
+    if not found:
+        return [f"With fewer than {TRIALS_FOR_IMPORTANCE} finished trials, the importance of keys is not estimated."]
     names = dict(zip(study.plan.space, _short_names(list(study.plan.space)), strict=True))
     lines = []
-    for objective, by_key in shares.items():
-        listed = ", ".join(f"{names[key]} {share:.0%}" for key, share in by_key.items())
-        of = f" for {objective}" if len(shares) > 1 else ""
-        lines.append(f"What mattered{of} (PED-ANOVA over {finished} trials): {listed}.")
+    for objective, by_key in found.items():
+        listed = ", ".join(f"{names[key]} {value:.0%}" for key, value in by_key.items())
+        of = f" for {objective}" if len(found) > 1 else ""
+        lines.append(f"Importance of keys{of} (PED-ANOVA over {finished} trials): {listed}.")
     return lines
 
 
@@ -153,3 +174,95 @@ def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def write_winner(study: StudyFolder, outcome: Outcome, name: str = BEST) -> Path:
+    """Write a trial's configuration into `<study>/best` as an experiment; return that folder.
+
+    `funrec run --config-dir <study>/best experiment=best` runs it again.
+    """
+    folder = study.path / BEST
+    config = record.read(study.folder(outcome.number))["config"]
+    names = study.plan.settings.objectives
+    values = ", ".join(f"{metric} {value:.4f}" for metric, value in zip(names, outcome.values, strict=True))
+    title = (
+        f"# Trial {outcome.number} of {study.path.name}, of {study.total} searched by {study.plan.search}: {values}.\n"
+    )
+    for group in GROUPS:
+        _write(folder / group / f"{name}.yaml", title, config[group])
+    rest = {key: value for key, value in config.items() if key not in (*GROUPS, "baselines")}
+    defaults = [*({f"override /{group}": name} for group in GROUPS), "_self_"]
+    _write(folder / "experiment" / f"{name}.yaml", f"# @package _global_\n{title}", {"defaults": defaults, **rest})
+    return folder
+
+
+def compare_with_start(study: StudyFolder, chosen: Sequence[Outcome]) -> str:
+    """Return the comparison of trials with trial 0, as `funrec compare` gives it."""
+    folders = {study.folder(number): str(number) for number in (0, *(outcome.number for outcome in chosen))}
+    return _comparison(folders, study.folder(0), "trial")
+
+
+def confirm(study: StudyFolder, winner: Outcome, live: bool = False, force: bool = False) -> str:
+    """Run the winner and the configuration as it was with fresh seeds, and return their comparison.
+
+    The runs are ordinary ones, in a folder beside the study's: the seed that chose the winner is not among them. Those
+    that are finished are not run again.
+    """
+    count = study.plan.settings.confirm
+    place = study.path.with_name(f"{study.path.name}_confirm")
+    place.mkdir(exist_ok=True)
+    first = int(study.plan.config["seed"]) + 1
+    values = {} if winner.number == 0 else winner.params
+    with locked(place / ".lock_of_study"):
+        for seed in range(first, first + count):
+            for name, chosen in (("start", {}), ("winner", values)):
+                _confirm_once(study, place / f"{name}_seed{seed}", chosen, seed, live, force)
+    names = ("start", "winner")
+    folders = {place / f"{name}_seed{seed}": name for name in names for seed in range(first, first + count)}
+    return _comparison(folders, place / f"start_seed{first}", "values")
+
+
+def cautions(study: StudyFolder, winner: Outcome, finished: int) -> list[str]:
+    """Return what the comparison with trial 0 does not say of itself."""
+    lines = []
+    tested = "test" in record.read(study.folder(0))["row_fingerprint"]
+    if not tested:
+        lines.append(
+            f"Trial {winner.number} is the best of {finished} on these very rows, so that its lead is flattered; "
+            "dataset.split.test_from or dataset.split.test would give rows that nothing was chosen on."
+        )
+    if not study.plan.settings.confirm:
+        lines.append(
+            f"Whether its values are better for other seeds, fresh ones say: funrec tune --join {study.path} "
+            f"search.confirm={SEEDS_FOR_VARIANTS}."
+        )
+    return lines
+
+
+def _confirm_once(
+    study: StudyFolder, folder: Path, values: Mapping[str, Any], seed: int, live: bool, force: bool
+) -> None:
+    folder.mkdir(exist_ok=True)
+    state = run_folder.status(folder).state
+    if state == "finished":
+        return
+    overrides = [override for override in study.plan.overrides(values) if parse_override(override)[0] != "seed"]
+    overrides.append(f"seed={seed}")
+    with logging_to(folder, verbose=False):
+        config = study.plan.compose(overrides) | {"baselines": False}
+        experiment.run(config, folder, overrides, live, resume=state != "absent", force=force)
+
+
+def _comparison(folders: Mapping[Path, str], baseline: Path, column: str) -> str:
+    """Return a comparison in which a column of names stands for all the values that runs differ in."""
+    found = compare_runs(list(folders), baseline)
+    for variant in found.variants:
+        variant.settings = {column: folders[variant.runs[0].path]}
+    return "\n".join([comparison_tables(found), "", *sentences(found)])
+
+
+def _write(path: Path, head: str, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True).replace("${", "\\${")
+    with replacing(path) as temporary:
+        temporary.write_text(head + text, encoding="utf-8")

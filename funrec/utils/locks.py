@@ -21,7 +21,7 @@ def take_lock(path: Path, wait: float = 0.0) -> filelock.BaseFileLock | None:
 
     Args:
         path: The lock's file, made if missing; it stays.
-        wait: Seconds; negative waits for as long as it takes.
+        wait: Seconds.
 
     Raises:
         InputError: If the folder cannot be written, or its file system has no kernel locks.
@@ -40,6 +40,13 @@ def take_lock(path: Path, wait: float = 0.0) -> filelock.BaseFileLock | None:
     return lock
 
 
+def wait_for_lock(path: Path) -> filelock.BaseFileLock:
+    """Return the lock on `path`, once no other process has it. Errors are those of `take_lock`."""
+    while (lock := take_lock(path, wait=60)) is None:
+        pass
+    return lock
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock on `path`, once nobody else does.
@@ -47,12 +54,11 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         InputError: If the folder cannot be written, or its file system has no kernel locks.
     """
-    lock = take_lock(path, wait=-1)
+    lock = wait_for_lock(path)
     try:
         yield
     finally:
-        if lock is not None:
-            lock.release()
+        lock.release()
 
 
 def is_locked(path: Path) -> bool:

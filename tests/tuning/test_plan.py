@@ -13,10 +13,10 @@ from funrec.config.compose import compose
 from funrec.metrics import standard_metrics
 from funrec.metrics.ranking import NDCGAtK
 from funrec.schema import Task
+from funrec.tuning.api import check_plan
 from funrec.tuning.plan import differences, make_plan, read_plan
 from funrec.tuning.settings import read_settings, reported_metrics
 from funrec.tuning.space import Choices, Range
-from funrec.tuning.tuner import check_plan
 from funrec.utils.errors import InputError
 
 RATE = "optimizer.learning_rate"

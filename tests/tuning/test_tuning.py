@@ -22,7 +22,7 @@ from funrec.runs import record
 from funrec.tuning.plan import make_plan
 from funrec.tuning.results import outcomes
 from funrec.tuning.study import StudyFolder
-from funrec.tuning.tuner import work_on
+from funrec.tuning.trial import work_on
 
 SMALL = ("model=shared_bottom", "dataset.rows=2000", "trainer=smoke")
 RATE = "optimizer.learning_rate"
@@ -111,11 +111,11 @@ def test_the_winner_runs_again_to_the_last_digit(
 
 
 def test_a_study_that_is_done_is_summed_up_again(tuned: package.Study, funrec: Command, workdir: Path) -> None:
-    before = (tuned.path / "journal.log").read_bytes()
+    before = tuned.trials()
     done = funrec("tune", "--join", str(tuned.path))
     assert done.code == 0, done.err
     assert "0 (start)" in done.out
-    assert (tuned.path / "journal.log").read_bytes() == before
+    assert tuned.trials().equals(before)
 
 
 @pytest.mark.parametrize(
