@@ -22,7 +22,7 @@ usage: funrec COMMAND ...
   funrec run [OVERRIDE ...]              run one experiment: funrec run model=mmoe trainer.epochs=2
   funrec run -m [OVERRIDE ...]           run every combination: funrec run -m model=shared_bottom,mmoe
   funrec tune [OVERRIDE ...]             search with Optuna: funrec tune model=mmoe search.trials=50
-  funrec resume PATH                     go on with a run, sweep or search that was stopped
+  funrec resume PATH                     resume a run, sweep or search that was stopped
   funrec status PATH...                  what is finished, what runs, what stopped
   funrec clean PATH...                   remove what interrupted and failed runs wrote
   funrec list [models|datasets|...]      what there is to choose from
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if command not in COMMANDS:
             raise InputError(f"funrec {command}: no such command.{did_you_mean(command, COMMANDS)}")
         sys.exit(import_module(f"funrec.cli.{command}").main(arguments[1:]))
-    except BrokenPipeError:  # whoever reads the output, `| head` say, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `| head`, has stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (InputError, OSError) as error:

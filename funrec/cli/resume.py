@@ -1,4 +1,4 @@
-"""`funrec resume`: go on with what was stopped."""
+"""`funrec resume`: resume what was stopped."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     if is_sweep(path):
         return _resume_sweep(path, options.force, options.overrides)
     if options.overrides:
-        raise InputError(f"A run goes on with the configuration it has. Received: {' '.join(options.overrides)}.")
+        raise InputError(f"A run resumes with the configuration it has. Received: {' '.join(options.overrides)}.")
     from funrec.cli.run import show
     from funrec.experiment import experiment
 

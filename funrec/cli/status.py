@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the state of every run, told from locks and records alone, and how to go on with what stopped."""
+    """Print the state of every run, derived from locks and records alone, and how to resume what stopped."""
     parser = argparse.ArgumentParser(
         prog="funrec status",
         description="What is finished, what runs, what stopped and how to go on. Reads only.",

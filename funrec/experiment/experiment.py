@@ -1,4 +1,4 @@
-"""The story of one run: from a configuration to a record."""
+"""One run, from a configuration to a record."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def load_run(path: str | Path) -> Run:
 def resume(
     folder: str | Path, force: bool = False, live: bool = False, verbose: bool = False, data: Any = None
 ) -> list[Run]:
-    """Go on with a run that was interrupted or failed, and with its baselines, from their last checkpoints.
+    """Resume a run that was interrupted or failed, and its baselines, from their last checkpoints.
 
     It ends with the table of a run that was never stopped, to the last digit. What is finished is kept as it is.
 
     Args:
         folder: The run's folder.
-        force: Whether to go on even if the code, the data or the configuration are not those of the checkpoint.
+        force: Whether to resume even if the code, the data or the configuration are not those of the checkpoint.
         live: Whether to draw progress on the terminal.
         verbose: Whether to say on standard error what is happening.
         data: The rows once more, if they were handed over as frames.
@@ -96,7 +96,7 @@ def resume(
         The run, then its baselines.
 
     Raises:
-        InputError: If there is no run to go on with, or it would not go on as it began.
+        InputError: If there is no run to resume, or it would not resume as it began.
     """
     from funrec.config.compose import load
 
@@ -123,8 +123,8 @@ def run(
         folder: The run's folder, which exists and holds no finished run.
         overrides: What was asked for on top of the defaults.
         live: Whether to draw progress on the terminal.
-        resume: Whether to go on from the checkpoint in `folder`, if there is one.
-        force: Whether to go on even if the code, the data or the configuration are not those of the checkpoint.
+        resume: Whether to resume from the checkpoint in `folder`, if there is one.
+        force: Whether to resume even if the code, the data or the configuration are not those of the checkpoint.
         on_epoch: Called after every epoch with its row of the history: losses, validation metrics. A resumed run
             first calls it for the epochs behind it. What it raises ends the run and comes out of it; after a
             `funrec.utils.errors.Pruned` the folder says "pruned", else "failed".
@@ -210,7 +210,7 @@ def run_with_baselines(
             runs.append(start(sibling, place, [*kept, f"model={name}"]))
         except InputError as error:  # the run itself is done, and stands
             log.error("No %s baseline: %s", name, error)
-        except Interrupted as stop:  # whoever resumes the run resumes its baselines
+        except Interrupted as stop:  # resuming the run resumes its baselines
             raise Interrupted(folder, stop.position) from None
     return runs
 

@@ -40,7 +40,7 @@ class Status:
         state: `absent` (no run here), `running`, `interrupted` (stopped from outside, or its process died without a
             word), `failed`, `pruned` (a tuner gave it up) or `finished`.
         reason: Why it failed or was given up; empty in every other state.
-        progress: How far its last checkpoint is, such as `after epoch 2 of 4`; empty where there is none to go on from.
+        progress: How far its last checkpoint is, such as `after epoch 2 of 4`; empty without one.
     """
 
     state: State
@@ -137,7 +137,7 @@ def checkpoint_notes(run: str | Path) -> dict[str, Any] | None:
 
 
 def progress(run: str | Path) -> str:
-    """Return how far a run's last checkpoint is, such as `after epoch 2 of 4`; empty where there is none."""
+    """Return how far a run's last checkpoint is, such as `after epoch 2 of 4`; empty without one."""
     return str((checkpoint_notes(run) or {}).get("position", ""))
 
 
@@ -154,7 +154,7 @@ def find_runs(path: str | Path) -> list[Path]:
         raise InputError(f"{path} should be a run folder, a folder of runs or a glob. Received: nothing there.")
     runs = {run for place in places for run in _runs_below(place)}
     if not runs:
-        raise InputError(f"{path} should hold at least one run. Received: none with a {RECORD} or a {LOCK} in it.")
+        raise InputError(f"{path} should hold at least one run. Received: no folder with a {RECORD} or a {LOCK}.")
     # `**` also matches what is inside a run.
     return sorted((run for run in runs if runs.isdisjoint(run.parents)), key=_natural_order)
 

@@ -40,7 +40,7 @@ PACKAGE = Path(__file__).parents[1]
 def git_commit(folder: str | Path = PACKAGE) -> str | None:
     """Return the commit of the checkout that tracks `folder`, `+dirty` added if anything in it was changed.
 
-    None without git, and where no file of the folder is tracked: a package installed inside somebody's
+    None without git, and where no file of the folder is tracked: a package installed inside another
     repository does not come from that repository's commit.
     """
     if not _git(folder, "ls-files", "--", "."):
@@ -125,7 +125,7 @@ def check_origin(config: Mapping[str, Any], folder: Path, force: bool) -> None:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of Python, funrec and its main libraries; none for one that is not installed."""
+    """Return the versions of Python, funrec and its main libraries; None for one that is not installed."""
     return {"python": platform.python_version()} | {name: _version(DISTRIBUTIONS[name]) for name in DISTRIBUTIONS}
 
 

@@ -29,7 +29,7 @@ with its process, and files appear whole or not at all.
     seconds, rows_per_second       seconds by phase; training speed
     resumed_at                     steps at which the training was resumed from a checkpoint
     tasks, selected_on             task names; the split that chose the epoch, if any
-    metrics, absent                values by name; the reason by name where there is none
+    metrics, absent                values by name; why a metric is absent, by name
     gates                          per gate: its mean expert weights, entropy, how often an expert is nearly unused
     oracle                         the same metrics for the true probabilities, or null
     diagnosis, slices, reliability see `funrec.experiment.diagnosis`

@@ -114,7 +114,7 @@ def is_sweep(path: str | Path) -> bool:
 
 
 def sweep_of(run: Path) -> tuple[Sweep, Job] | None:
-    """Return the sweep that a run folder belongs to, and the job that it is; None if it belongs to none."""
+    """Return the sweep that a run folder belongs to, and the job that it is; None if it belongs to no sweep."""
     for parent in run.parents:
         if is_sweep(parent):
             sweep = read_sweep(parent)

@@ -89,7 +89,7 @@ class SweepInterrupted(Interrupted):
 
 @dataclass
 class _Planned:
-    """A job, its composed configuration, and why there is none if there is none."""
+    """A job and its composed configuration, or the error in it."""
 
     job: Job
     config: dict[str, Any]
@@ -119,12 +119,12 @@ class Sweeper(HydraSweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the sweep, or what is left of one; `Request.sweep` is its plan afterwards.
+        """Run the sweep, or the unfinished jobs of one; `Request.sweep` is its plan afterwards.
 
         Raises:
             InputError: If no job can be composed, the folder holds a sweep already, or a resumed sweep's
                 configuration or data has changed.
-            SweepInterrupted: If it was stopped; `funrec resume` goes on with it.
+            SweepInterrupted: If it was stopped; `funrec resume` resumes it.
         """
         request = self._request
         overrides = [*(f"{key}={value}" for key, value in self._params.items()), *request.overrides]

@@ -1,4 +1,4 @@
-"""The one kind of error a user can mend, the words to say it in, and what stops a run without being an error."""
+"""Errors that users can mend, their wording, and the exception that ends a run early."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ class InputError(ValueError):
 
 
 class Pruned(Exception):
-    """Raised by an `on_epoch` hook to say that a run is not worth going on with.
-
-    It is nobody's mistake: the run's folder says "pruned", and the one who raised it gets it back.
-    """
+    """Raised by an `on_epoch` hook to end a run early. The run's folder says "pruned", and the exception is passed on."""
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

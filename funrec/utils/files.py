@@ -76,7 +76,7 @@ def write_json(path: Path, value: Any) -> None:
 
     Raises:
         InputError: If the folder cannot be written or the disk is full.
-        ValueError: If a number is not finite; `to_plain` makes it none.
+        ValueError: If a number is not finite; `to_plain` makes it None.
     """
     text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     with replacing(path) as temporary:
@@ -221,7 +221,7 @@ def _reading(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def to_plain(value: Any) -> Any:
-    """Turn mappings, sequences, NumPy values, paths and times into what JSON has; a number not finite into none.
+    """Turn mappings, sequences, NumPy values, paths and times into what JSON has; a number that is not finite into None.
 
     Raises:
         TypeError: If a value has no JSON form.

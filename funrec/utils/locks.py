@@ -49,7 +49,7 @@ def wait_for_lock(path: Path) -> filelock.BaseFileLock:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock on `path`, once nobody else does.
+    """Hold the lock on `path`, once no other process does.
 
     Raises:
         InputError: If the folder cannot be written, or its file system has no kernel locks.

@@ -1,4 +1,4 @@
-"""Ctrl-C while a run lives: what stops it, what it finishes first, and how to go on."""
+"""Ctrl-C during a run: what it stops, what is finished first, and how to resume."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Interrupted(KeyboardInterrupt):
 class Interruption:
     """Takes SIGINT and SIGTERM for as long as a run lives: `with Interruption() as interruption: ...`.
 
-    A signal raises `KeyboardInterrupt`. Within `deferred`, the first only sets `is_requested`, so that whoever trains
+    A signal raises `KeyboardInterrupt`. Within `deferred`, the first only sets `is_requested`, so that the training
     can finish what is half done; a second one raises.
 
     Handlers are taken in the main thread only, which is where Python runs them, and given back at the end. A signal
@@ -67,7 +67,7 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let the first signal wait until whoever trains looks at `is_requested`, or until the end of this."""
+        """Let the first signal wait until the training reads `is_requested`, or until the end of the block."""
         self._is_deferred = True
         try:
             yield

@@ -160,7 +160,7 @@ def test_a_gaussian_process_without_pytorch_is_refused(monkeypatch: pytest.Monke
 def test_directions_follow_the_names_of_metrics() -> None:
     plan = make_plan(["search.objectives=[auc_is_click,log_loss_is_like,ece_is_like]"])
     assert plan.settings.objectives == {"auc_is_click": "max", "log_loss_is_like": "min", "ece_is_like": "min"}
-    assert make_plan(["search.objectives={ndcg_at_10_is_like: min}"]).settings.signs == [-1]
+    assert make_plan(["search.objectives={gauc_is_like: min}"]).settings.signs == [-1]
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,12 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[package.Study]:
         study = package.tune(
             "shared_bottom",
             *SMALL[1:],
-            "search=logistic",
+            "search.space=null",
             "search.trials=4",
             "search.sampler=grid",
             "search.objectives=[auc_is_click,auc_is_like]",
             f"search.space.{RATE}={{choices: [0.001, 1e30]}}",
-            "search.space.model.wide.l2={choices: [1.67, 5.0]}",
+            "search.space.model.embedding_l2={choices: [1.67, 5.0]}",
         )
         yield package.Study(study.path.resolve(), study.summary)
 
@@ -146,7 +146,7 @@ def test_a_folder_without_a_study_is_not_joined(funrec: Command, workdir: Path) 
 def test_a_trial_that_runs_out_of_memory_has_failed(workdir: Path) -> None:
     plan = make_plan(
         [
-            *(*SMALL, "search=logistic", "search.sampler=grid", "~search.space.model.wide.l2"),
+            *(*SMALL, "search.space=null", "search.sampler=grid"),
             f"search.space.{RATE}={{choices: [0.001]}}",
             "search.space.model.tower_units={choices: [[32], [1000, 1000000000000]]}",  # 12 PB
         ]
@@ -175,11 +175,11 @@ def test_bad_input_leaves_no_study_behind(funrec: Command, workdir: Path) -> Non
 def test_a_pruned_trial_is_shown_as_such(funrec: Command, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("funrec.tuning.study.CURVES_TO_COMPARE", 1)
     done = funrec(
-        *("tune", *SMALL, "search=logistic", "trainer.epochs=2", "search.pruner=median", "search.trials=2"),
+        *("tune", *SMALL, "search.space=null", "trainer.epochs=2", "search.pruner=median", "search.trials=2"),
         *(
             "search.sampler=grid",
             f"search.space.{RATE}={{choices: [0.001, 1e-7]}}",
-            "search.space.model.wide.l2={choices: [1.67]}",
+            "search.space.model.embedding_l2={choices: [5.0]}",
         ),
     )
     assert done.code == 0, done.err
@@ -245,8 +245,8 @@ def test_a_study_outlives_its_workers_and_their_parent(funrec: Command, workdir:
 
 def test_a_fresh_seed_of_the_winner_and_of_the_start_is_compared(funrec: Command, workdir: Path) -> None:
     done = funrec(
-        *("tune", *SMALL, "search=logistic", "search.trials=2", "search.sampler=grid", "search.confirm=1"),
-        *(f"search.space.{RATE}={{choices: [1e-7]}}", "search.space.model.wide.l2={choices: [1.67]}"),
+        *("tune", *SMALL, "search.space=null", "search.trials=2", "search.sampler=grid", "search.confirm=1"),
+        *(f"search.space.{RATE}={{choices: [1e-7]}}", "search.space.model.embedding_l2={choices: [5.0]}"),
         "search.objectives={log_loss_is_click: max}",  # which the one that learns nothing wins
     )
     assert done.code == 0, done.err
