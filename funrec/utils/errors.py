@@ -15,7 +15,7 @@ class InputError(ValueError):
 
 
 class Pruned(Exception):
-    """Raised by an `on_epoch` hook to end a run early. The run's folder says "pruned", and the exception is passed on."""
+    """Raised by an `on_epoch` hook to end a run early; the run's folder then says "pruned"."""
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -221,7 +221,7 @@ def _reading(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def to_plain(value: Any) -> Any:
-    """Turn mappings, sequences, NumPy values, paths and times into what JSON has; a number that is not finite into None.
+    """Turn mappings, sequences, NumPy values, paths and times into what JSON has; NaN and infinity into None.
 
     Raises:
         TypeError: If a value has no JSON form.
