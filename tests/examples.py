@@ -88,7 +88,7 @@ def model(
 ) -> MultiTaskModel:
     """Return an initialised model."""
     backbone = backbone or MMoE(num_experts=2, expert_units=(8,), dropout=0.0)
-    options = {"tower_units": (6,), "tower_dropout": 0.0, **options}
+    options = {"tower_units": (6,), "tower_dropout": 0.0, "embedding_l2": 0.0, **options}
     built = MultiTaskModel(backbone, Independent(), inputs or layout({"user": 20, "item": 30}), tasks, **options)
     built.initialise(seed, rates)
     return built

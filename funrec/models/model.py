@@ -12,7 +12,6 @@ import tensorflow as tf
 from keras import ops
 
 from funrec.models.backbones.base import Backbone
-from funrec.models.checks import check_activation, check_flag, check_positive_number, check_rate, check_units
 from funrec.models.funnels.base import Funnel, from_logit
 from funrec.models.interactions.base import Interaction
 from funrec.models.interactions.none import NoInteraction
@@ -26,6 +25,7 @@ from funrec.models.structure import Structure, check_groups
 from funrec.models.wide.none import NoWide
 from funrec.schema import InputLayout, Task
 from funrec.utils.errors import InputError
+from funrec.utils.specs import Activation, Names, NotNegative, OptionalUnits, Rate
 
 Batch = Mapping[str, Any]
 
@@ -55,7 +55,7 @@ class MultiTaskModel(keras.Model):
         precision: `float32`, or `mixed_bfloat16` for matrix products in bfloat16.
 
     Raises:
-        InputError: If a size or a rate is not what it should be, or the parts do not fit each other or the tasks.
+        InputError: If the parts do not fit each other or the tasks.
     """
 
     def __init__(
@@ -67,20 +67,16 @@ class MultiTaskModel(keras.Model):
         interaction: Interaction | None = None,
         wide: NoWide | None = None,
         losses: Sequence[Loss] | None = None,
-        groups: Mapping[str, Sequence[str]] | None = None,
-        tower_units: Sequence[int] = (32,),
-        tower_dropout: float = 0.3,
-        activation: str = "relu",
+        groups: dict[str, Names] | None = None,
+        tower_units: OptionalUnits = (32,),
+        tower_dropout: Rate = 0.3,
+        activation: Activation = "relu",
         batch_normalization: bool = False,
-        embedding_l2: float = 0.0,
+        embedding_l2: NotNegative = 5.0,
         precision: str = "float32",
     ) -> None:
         super().__init__(dtype=precision)
-        tower_units = check_units("model.tower_units", tower_units, allow_empty=True)
-        check_activation("model.activation", activation)
-        check_rate("model.tower_dropout", tower_dropout)
-        check_flag("model.batch_normalization", batch_normalization)
-        self.embedding_l2 = check_positive_number("model.embedding_l2", embedding_l2) if embedding_l2 else 0.0
+        self.embedding_l2 = embedding_l2
         self.tasks = tuple(tasks)
         self.layout = layout
         self.criteria = tuple(losses or (BinaryCrossEntropy() if t.kind == "binary" else SquaredError() for t in tasks))

@@ -198,11 +198,7 @@ def _spec_of(kind: type, given: frozenset[str]) -> Spec:
         takes_any = is_foreign and bool(rest)
         if not rest or known.get(rest[0]) is not Inherited:
             break
-    checks_itself = is_foreign or (
-        # Until every class there is annotated, one whose constructor still has checks of its own keeps them.
-        kind.__module__.startswith("funrec.models") and not any("Annotated" in repr(hint) for hint in hints.values())
-    )
-    fields = {name: _takes_lists(Any if checks_itself else hint) for name, hint in hints.items()}
+    fields = {name: _takes_lists(Any if is_foreign else hint) for name, hint in hints.items()}
     structure: Any = TypedDict(kind.__name__, fields, total=False)  # type: ignore[misc]
     config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
     return Spec(parameters, hints, TypeAdapter(with_config(config)(structure)), takes_any)

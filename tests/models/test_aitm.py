@@ -16,6 +16,7 @@ from funrec.models.funnels.esmm import ESMM
 from funrec.models.structure import Structure
 from funrec.schema import Task
 from funrec.utils.errors import InputError
+from funrec.utils.specs import check
 
 EMBEDDINGS = {"_target_": "funrec.models.backbones.embedding_only.EmbeddingOnly"}
 MMOE = {"_target_": "funrec.models.backbones.mmoe.MMoE", "num_experts": 2, "expert_units": [6], "dropout": 0.0}
@@ -94,4 +95,4 @@ def test_a_funnel_that_nests_leaves_the_calibrator_nothing_to_do() -> None:
 )
 def test_what_it_cannot_wrap_is_refused(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=rf"^model\.backbone\.{message}"):
-        AITM(**options)
+        AITM(**check(AITM, options, "model.backbone"))

@@ -10,6 +10,7 @@ from reference import assert_close, built, network
 from funrec.models.backbones.cross_stitch import CrossStitch
 from funrec.models.layers.randomness import random_sites
 from funrec.utils.errors import InputError
+from funrec.utils.specs import check
 
 
 @pytest.mark.parametrize("towers", [1, 2, 5])
@@ -38,4 +39,4 @@ def test_units_start_as_a_convex_combination_that_favours_the_towers_own_network
 
 def test_a_share_above_one_is_refused() -> None:
     with pytest.raises(InputError, match=r"^model\.backbone\.same_task should be .* Received: 1\.5\.$"):
-        CrossStitch(same_task=1.5)
+        check(CrossStitch, {"same_task": 1.5}, "model.backbone")

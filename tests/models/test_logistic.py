@@ -14,6 +14,7 @@ from funrec.training.batches import BatchStream
 from funrec.training.scoring import Scorer
 from funrec.training.step import TrainingStep
 from funrec.utils.errors import InputError
+from funrec.utils.specs import check
 
 
 def test_logits_are_sums_of_weights() -> None:
@@ -67,4 +68,4 @@ def test_with_a_ridge_penalty_it_finds_what_scikit_learn_finds() -> None:
 
 def test_a_scale_that_is_not_positive_is_refused() -> None:
     with pytest.raises(InputError, match=r"^model\.backbone\.scale should be a positive number\. Received: 0\.$"):
-        Logistic(scale=0)
+        check(Logistic, {"scale": 0}, "model.backbone")

@@ -9,6 +9,7 @@ from examples import model, randomise, rich_batch, rich_layout
 from funrec.models.backbones.mmoe import MMoE
 from funrec.models.wide.linear import Linear
 from funrec.utils.errors import InputError
+from funrec.utils.specs import check
 
 
 def relu(x: np.ndarray) -> np.ndarray:
@@ -59,4 +60,4 @@ def test_equal_experts_make_the_gates_irrelevant() -> None:
 def test_impossible_sizes_are_refused(options: dict) -> None:
     (name,) = options
     with pytest.raises(InputError, match=rf"^model\.backbone\.{name} should be .* Received: .*\.$"):
-        MMoE(**options)
+        check(MMoE, options, "model.backbone")

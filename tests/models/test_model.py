@@ -13,9 +13,11 @@ from funrec.models.backbones.logistic import Logistic
 from funrec.models.backbones.mmoe import MMoE
 from funrec.models.backbones.shared_bottom import SharedBottom
 from funrec.models.backbones.single_task import SingleTask
+from funrec.models.model import MultiTaskModel
 from funrec.models.wide.linear import Linear
 from funrec.schema import Task
 from funrec.utils.errors import InputError
+from funrec.utils.specs import check
 
 LABELS = np.array([[1, 0], [0, 0], [1, 1], [0, 1]], np.float32)
 LOGITS = np.array([[0.3, -2.0, 1.0, 0.0], [-1.0, 0.5, 2.0, -0.2]], np.float32)
@@ -206,10 +208,10 @@ def test_bfloat16_computes_about_the_same_and_keeps_its_weights_in_float32(backb
         ("tower_dropout", 1.0, "model.tower_dropout should be at least 0 and below 1. Received: 1.0."),
         ("activation", "rleu", "model.activation should name a Keras activation such as relu or gelu. Received: rleu."),
         ("batch_normalization", "no", "model.batch_normalization should be true or false. Received: no."),
-        ("embedding_l2", -1, "model.embedding_l2 should be a positive number. Received: -1."),
+        ("embedding_l2", -1, "model.embedding_l2 should be a number of at least 0. Received: -1."),
     ],
 )
 def test_a_bad_option_is_refused_in_one_line(option: str, value: object, message: str) -> None:
     with pytest.raises(InputError) as refused:
-        model(**{option: value})
+        check(MultiTaskModel, {option: value}, "model", ("backbone", "funnel", "layout", "tasks"))
     assert str(refused.value) == message

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from reference import WIDTH, Array, assert_close, built, gate, mixture, network
 
-from funrec.models.backbones.cgc import CGC, ExtractionBackbone
+from funrec.models.backbones.cgc import CGC
 from funrec.models.backbones.ple import PLE
 from funrec.utils.errors import InputError
+from funrec.utils.specs import check
 
 
-def equations(backbone: ExtractionBackbone, x: Array) -> Array:
+def ple(levels: int, specific: int, shared: int, units: tuple[int, ...], **options: Any) -> PLE:
+    return PLE(num_levels=levels, num_specific=specific, num_shared=shared, expert_units=units, **options)
+
+
+def equations(backbone: CGC, x: Array) -> Array:
     """Return every tower's output, `(towers, batch, units)`, stream by stream."""
     towers, own = backbone.num_towers, backbone.num_specific
     streams, shared_stream = [x] * towers, x
@@ -33,16 +40,16 @@ def equations(backbone: ExtractionBackbone, x: Array) -> Array:
 @pytest.mark.parametrize("levels", [1, 3])
 @pytest.mark.parametrize("gate_units", [(), (5,)], ids=["linear gates", "hidden gates"])
 def test_the_output_equals_the_papers_equations(towers: int, levels: int, gate_units: tuple[int, ...]) -> None:
-    backbone, x = built(PLE(levels, 2, 3, (8, 6), gate_units, dropout=0.0), towers)
+    backbone, x = built(ple(levels, 2, 3, (8, 6), gate_units=gate_units, dropout=0.0), towers)
     assert_close(backbone(x), equations(backbone, x))
 
 
 @pytest.mark.parametrize("towers", [1, 2, 5])
 def test_cgc_is_one_level_of_ple(towers: int) -> None:
     cgc, x = built(CGC(2, 1, (8,), dropout=0.0), towers)
-    ple, _ = built(PLE(1, 2, 1, (8,), dropout=0.0), towers)
+    one_level, _ = built(ple(1, 2, 1, (8,), dropout=0.0), towers)
     assert_close(cgc(x), equations(cgc, x))
-    np.testing.assert_array_equal(cgc(x), ple(x))
+    np.testing.assert_array_equal(cgc(x), one_level(x))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +59,7 @@ def test_the_number_of_parameters_is_that_of_the_papers_equations(
     towers: int, levels: int, own: int, shared: int
 ) -> None:
     units = (8, 6)
-    backbone, _ = built(PLE(levels, own, shared, units), towers)
+    backbone, _ = built(ple(levels, own, shared, units), towers)
     expected, width = 0, WIDTH
     for level in range(levels):
         expert = (width + 1) * units[0] + (units[0] + 1) * units[1]
@@ -73,7 +80,7 @@ def zero_specific_experts(backbone: PLE, level: int, tower: int) -> None:
 
 
 def test_at_the_last_level_a_tower_reads_no_other_towers_experts() -> None:
-    backbone, x = built(PLE(2, 2, 1, (8,), dropout=0.0), towers=3)
+    backbone, x = built(ple(2, 2, 1, (8,), dropout=0.0), towers=3)
     before = backbone(x).numpy()
     zero_specific_experts(backbone, level=1, tower=0)
     after = backbone(x).numpy()
@@ -82,7 +89,7 @@ def test_at_the_last_level_a_tower_reads_no_other_towers_experts() -> None:
 
 
 def test_below_it_other_towers_experts_come_through_the_shared_stream() -> None:
-    backbone, x = built(PLE(2, 2, 1, (8,), dropout=0.0), towers=3)
+    backbone, x = built(ple(2, 2, 1, (8,), dropout=0.0), towers=3)
     before = backbone(x).numpy()
     zero_specific_experts(backbone, level=0, tower=0)
     after = backbone(x).numpy()
@@ -90,7 +97,7 @@ def test_below_it_other_towers_experts_come_through_the_shared_stream() -> None:
     for variable in backbone.levels[1].shared.trainable_variables:  # and through nothing else
         variable.assign(np.zeros(variable.shape))
     without_shared = backbone(x).numpy()
-    backbone_again, _ = built(PLE(2, 2, 1, (8,), dropout=0.0), towers=3)
+    backbone_again, _ = built(ple(2, 2, 1, (8,), dropout=0.0), towers=3)
     for variable in backbone_again.levels[1].shared.trainable_variables:
         variable.assign(np.zeros(variable.shape))
     np.testing.assert_array_equal(backbone_again(x).numpy()[1:], without_shared[1:])
@@ -110,4 +117,4 @@ def test_below_it_other_towers_experts_come_through_the_shared_stream() -> None:
 def test_zero_levels_or_experts_are_refused(kind: type, options: dict) -> None:
     (name,) = options
     with pytest.raises(InputError, match=rf"^model\.backbone\.{name} should be .* Received: .*\.$"):
-        kind(**options)
+        check(kind, options, "model.backbone")

@@ -8,6 +8,7 @@ from examples import model, randomise, rich_batch, rich_layout
 
 from funrec.models.backbones.shared_bottom import SharedBottom
 from funrec.utils.errors import InputError
+from funrec.utils.specs import check
 
 
 def test_logits_equal_a_network_with_a_tower_per_task_on_it() -> None:
@@ -38,4 +39,4 @@ def test_every_tower_reads_the_same_representation() -> None:
 def test_impossible_sizes_are_refused(options: dict) -> None:
     (name,) = options
     with pytest.raises(InputError, match=rf"^model\.backbone\.{name} should .* Received: .*\.$"):
-        SharedBottom(**options)
+        check(SharedBottom, options, "model.backbone")

@@ -10,17 +10,17 @@ import tensorflow as tf
 from keras import ops
 
 from funrec.config.build import build
-from funrec.models.backbones.base import Backbone, Gates
-from funrec.models.checks import check_activation, check_flag, check_rate, check_units
+from funrec.models.backbones.base import Backbone, Gates, NetworkBackbone
 from funrec.models.funnels.base import LogProbability
 from funrec.models.layers.mlp import MLPBank, add_bank_kernel
 from funrec.models.structure import Structure
 from funrec.schema import Task
 from funrec.utils.errors import InputError
+from funrec.utils.specs import Inherited, NotNegative, Units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
-class AITM(Backbone):
+class AITM(NetworkBackbone):
     """Wraps a backbone and passes information along the funnel (Xi et al., KDD 2021, eq. 4-9).
 
     With `q_t = f_t(h_t)` a network per tower on what the inner backbone made, and `t'` the tower before `t`:
@@ -38,15 +38,10 @@ class AITM(Backbone):
         inner: The wrapped backbone's configuration; `embedding_only` gives the paper's model.
         units: Hidden units of every `f_t`, input side first.
         calibration: The calibrator's weight; 0 for none. The paper's code uses 0.6.
-        activation: Activation of `f_t` and `g_t`.
-        dropout: Dropout rate after every layer of `f_t` and `g_t`.
-        batch_normalization: Whether `f_t` normalises before its activation.
+        **network: See `NetworkBackbone`.
 
     Input shape: the inner backbone's.
     Output shape: `(towers, batch, units[-1])`.
-
-    Raises:
-        InputError: If a size, a rate or the inner backbone is not what it should be.
     """
 
     paper = "Xi et al., KDD 2021"
@@ -55,14 +50,11 @@ class AITM(Backbone):
     def __init__(
         self,
         inner: Mapping[str, Any],
-        units: Sequence[int] = (64, 32),
-        calibration: float = 0.6,
-        activation: str = "relu",
-        dropout: float = 0.1,
-        batch_normalization: bool = False,
-        **layer: Any,
+        units: Units = (64, 32),
+        calibration: NotNegative = 0.6,
+        **network: Inherited,
     ) -> None:
-        super().__init__(**layer)
+        super().__init__(**network)
         self.inner = build(inner, Backbone, "model.backbone.inner", dtype=self.dtype_policy)
         if not self.inner.has_towers:
             raise InputError(
@@ -70,13 +62,8 @@ class AITM(Backbone):
                 f"{type(self.inner).__name__}, whose output is the logits."
             )
         self.embedding_limit = self.inner.embedding_limit
-        self.units = check_units("model.backbone.units", units)
-        if isinstance(calibration, bool) or not isinstance(calibration, int | float) or not 0 <= calibration < 1e6:
-            raise InputError(f"model.backbone.calibration should be a number of at least 0. Received: {calibration}.")
-        self.calibration = float(calibration)
-        self.activation = check_activation("model.backbone.activation", activation)
-        self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
+        self.units = units
+        self.calibration = calibration
 
     def configure(self, structure: Structure) -> None:
         super().configure(structure)
@@ -101,9 +88,7 @@ class AITM(Backbone):
         dtype, width = self.dtype_policy, self.units[-1]
         self.inner.build(input_shape)
         inner_units = self.inner.compute_output_spec(keras.KerasTensor(_with_batch(input_shape), dtype="float32"))
-        self.networks = MLPBank(
-            self.num_towers, self.units, self.activation, self.dropout, self.batch_normalization, dtype=dtype
-        )
+        self.networks = self.bank(self.num_towers, self.units)
         self.networks.build((self.num_towers, None, inner_units.shape[-1]))
         self.informers = []
         for number, stage in enumerate(self.stages):

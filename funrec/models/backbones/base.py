@@ -9,8 +9,11 @@ import keras
 import tensorflow as tf
 
 from funrec.models.funnels.base import LogProbability
+from funrec.models.layers.experts import GateBank
+from funrec.models.layers.mlp import MLPBank
 from funrec.models.structure import Structure
 from funrec.schema import Task
+from funrec.utils.specs import Activation, Rate
 
 
 class Gates(NamedTuple):
@@ -52,6 +55,9 @@ class Backbone(keras.layers.Layer):
     l2: float | None = None
 
     structure: Structure
+
+    def __init__(self, **layer: Any) -> None:  # of a layer's own options none is a configuration key
+        super().__init__(**layer)
 
     def configure(self, structure: Structure) -> None:
         """Take the shape of the model; called once, before the backbone is built.
@@ -101,3 +107,30 @@ class Backbone(keras.layers.Layer):
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         return self.represent(x, training)
+
+
+class NetworkBackbone(Backbone):
+    """A backbone made of networks that have these options in common.
+
+    Args:
+        activation: Activation of the networks, and of gates' hidden layers.
+        dropout: Dropout rate after every hidden layer.
+        batch_normalization: Whether networks normalise before their activation; gates do not.
+    """
+
+    def __init__(
+        self, activation: Activation = "relu", dropout: Rate = 0.3, batch_normalization: bool = False, **layer: Any
+    ) -> None:
+        super().__init__(**layer)
+        self.activation = activation
+        self.dropout = dropout
+        self.batch_normalization = batch_normalization
+
+    def bank(self, count: int, units: Sequence[int], name: str | None = None) -> MLPBank:
+        """Return `count` networks of these hidden units."""
+        network = (self.activation, self.dropout, self.batch_normalization)
+        return MLPBank(count, units, *network, dtype=self.dtype_policy, name=name)
+
+    def gate_bank(self, count: int, num_experts: int, units: Sequence[int], name: str | None = None) -> GateBank:
+        """Return `count` gates over so many experts, with these hidden units before their softmax."""
+        return GateBank(count, num_experts, units, self.activation, self.dropout, dtype=self.dtype_policy, name=name)

@@ -9,10 +9,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.models.backbones.base import Backbone, Gates
-from funrec.models.checks import check_activation, check_flag, check_positive, check_rate, check_units
+from funrec.models.backbones.base import Gates, NetworkBackbone
 from funrec.models.layers.experts import GateBank, mix_experts, mix_own_experts
 from funrec.models.layers.mlp import MLPBank
+from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Units
 
 
 class LevelOutput(NamedTuple):
@@ -120,30 +120,42 @@ class ExtractionLevel(keras.layers.Layer):
         return gates
 
 
-class ExtractionBackbone(Backbone):
-    """Extraction levels, one above another: what `cgc` and `ple` have in common."""
+@keras.saving.register_keras_serializable(package="funrec")
+class CGC(NetworkBackbone):
+    """Shared experts and experts of every tower's own; one gate per tower over its own and the shared ones.
+
+    `h_k = sum_e softmax(W_k x)_e * [E_k,1(x) .. E_k,m(x), E_s,1(x) .. E_s,n(x)]_e`   (Tang et al., RecSys 2020,
+    eq. 1-4)
+
+    Args:
+        num_specific: Experts of every tower's own, `m`.
+        num_shared: Shared experts, `n`.
+        expert_units: Hidden units of every expert, input side first.
+        gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
+        **network: See `NetworkBackbone`.
+
+    Input shape: `(batch, width)`.
+    Output shape: `(towers, batch, expert_units[-1])`.
+    """
+
+    paper = "Tang et al., RecSys 2020"
+
+    #: Levels of experts, one above another; more than one in PLE.
+    num_levels = 1
 
     def __init__(
         self,
-        num_levels: int,
-        num_specific: int,
-        num_shared: int,
-        expert_units: Sequence[int],
-        gate_units: Sequence[int],
-        activation: str,
-        dropout: float,
-        batch_normalization: bool,
-        **layer: Any,
+        num_specific: PositiveInt = 2,
+        num_shared: PositiveInt = 2,
+        expert_units: Units = (32,),
+        gate_units: OptionalUnits = (),
+        **network: Inherited,
     ) -> None:
-        super().__init__(**layer)
-        self.num_levels = check_positive("model.backbone.num_levels", num_levels)
-        self.num_specific = check_positive("model.backbone.num_specific", num_specific)
-        self.num_shared = check_positive("model.backbone.num_shared", num_shared)
-        self.expert_units = check_units("model.backbone.expert_units", expert_units)
-        self.gate_units = check_units("model.backbone.gate_units", gate_units, allow_empty=True)
-        self.activation = check_activation("model.backbone.activation", activation)
-        self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
+        super().__init__(**network)
+        self.num_specific = num_specific
+        self.num_shared = num_shared
+        self.expert_units = expert_units
+        self.gate_units = gate_units
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         self.levels = []
@@ -189,43 +201,3 @@ class ExtractionBackbone(Backbone):
             name = level.name if self.num_levels > 1 else ""
             gates += level.gates_of(output, name, self.structure.towers)
         return gates
-
-
-@keras.saving.register_keras_serializable(package="funrec")
-class CGC(ExtractionBackbone):
-    """Shared experts and experts of every tower's own; one gate per tower over its own and the shared ones.
-
-    `h_k = sum_e softmax(W_k x)_e * [E_k,1(x) .. E_k,m(x), E_s,1(x) .. E_s,n(x)]_e`   (Tang et al., RecSys 2020,
-    eq. 1-4)
-
-    Args:
-        num_specific: Experts of every tower's own, `m`.
-        num_shared: Shared experts, `n`.
-        expert_units: Hidden units of every expert, input side first.
-        gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
-        activation: Activation of experts and gates.
-        dropout: Dropout rate after every hidden layer of experts and gates.
-        batch_normalization: Whether experts normalise before their activation.
-
-    Input shape: `(batch, width)`.
-    Output shape: `(towers, batch, expert_units[-1])`.
-
-    Raises:
-        InputError: If a size is not positive or the dropout rate is not in [0, 1).
-    """
-
-    paper = "Tang et al., RecSys 2020"
-
-    def __init__(
-        self,
-        num_specific: int = 1,
-        num_shared: int = 1,
-        expert_units: Sequence[int] = (128, 64),
-        gate_units: Sequence[int] = (),
-        activation: str = "relu",
-        dropout: float = 0.1,
-        batch_normalization: bool = False,
-        **layer: Any,
-    ) -> None:
-        network = (num_specific, num_shared, expert_units, gate_units, activation, dropout, batch_normalization)
-        super().__init__(1, *network, **layer)

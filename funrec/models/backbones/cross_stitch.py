@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
+from pydantic import Field
 
-from funrec.models.backbones.base import Backbone
-from funrec.models.checks import check_activation, check_flag, check_positive_number, check_rate, check_units
-from funrec.models.layers.mlp import MLPBank
-from funrec.utils.errors import InputError
+from funrec.models.backbones.base import NetworkBackbone
+from funrec.utils.specs import Inherited, PositiveNumber, Units, worded
 
 
 @keras.saving.register_keras_serializable(package="funrec")
-class CrossStitch(Backbone):
+class CrossStitch(NetworkBackbone):
     """One network per tower on shared embeddings; after every layer each reads a learned combination of all.
 
     `x~_i,u = sum_j alpha_ij,u * x_j,u`   for every unit `u` of a layer   (Misra et al., CVPR 2016, eq. 1)
@@ -30,38 +29,25 @@ class CrossStitch(Backbone):
         units: Hidden units of every network, input side first; a cross-stitch unit follows every layer.
         same_task: What a tower starts with of its own network.
         scale: How many times the learning rate a step of `alpha` is.
-        activation: Activation of the networks.
-        dropout: Dropout rate after every layer.
-        batch_normalization: Whether to normalise before the activation.
+        **network: See `NetworkBackbone`.
 
     Input shape: `(batch, width)`.
     Output shape: `(towers, batch, units[-1])`.
-
-    Raises:
-        InputError: If a size is not positive, or a share or rate is out of range.
     """
 
     paper = "Misra et al., CVPR 2016"
 
     def __init__(
         self,
-        units: Sequence[int] = (128, 64),
-        same_task: float = 0.9,
-        scale: float = 100.0,
-        activation: str = "relu",
-        dropout: float = 0.1,
-        batch_normalization: bool = False,
-        **layer: Any,
+        units: Units = (64, 32),
+        same_task: Annotated[float, Field(gt=0, le=1), worded("above 0 and at most 1")] = 0.9,
+        scale: PositiveNumber = 100.0,
+        **network: Inherited,
     ) -> None:
-        super().__init__(**layer)
-        self.units = check_units("model.backbone.units", units)
-        self.same_task = check_positive_number("model.backbone.same_task", same_task)
-        if same_task > 1:
-            raise InputError(f"model.backbone.same_task should be above 0 and at most 1. Received: {same_task}.")
-        self.scale = check_positive_number("model.backbone.scale", scale)
-        self.activation = check_activation("model.backbone.activation", activation)
-        self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
+        super().__init__(**network)
+        self.units = units
+        self.same_task = same_task
+        self.scale = scale
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         towers = self.num_towers
@@ -70,8 +56,7 @@ class CrossStitch(Backbone):
         self.banks, self.stitches = [], []
         shape = tuple(input_shape)
         for depth, units in enumerate(self.units):
-            network = (self.activation, self.dropout, self.batch_normalization)
-            bank = MLPBank(towers, (units,), *network, dtype=self.dtype_policy, name=f"layer_{depth + 1}")
+            bank = self.bank(towers, (units,), name=f"layer_{depth + 1}")
             bank.build(shape)
             self.banks.append(bank)
             values = np.repeat(start[:, :, None], units, axis=2).astype(np.float32) / self.scale

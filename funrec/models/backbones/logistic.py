@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from funrec.models.backbones.base import Backbone
-from funrec.models.checks import check_positive_number
+from funrec.utils.specs import NotNegative, PositiveNumber
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -26,19 +26,16 @@ class Logistic(Backbone):
 
     Input shape: `(towers, batch, width)`.
     Output shape: `(towers, batch, 1)`, the logits themselves: no tower stands on it.
-
-    Raises:
-        InputError: If `scale` is not positive.
     """
 
     paper = "logistic regression on one-hot ids"
     has_towers = False
     embedding_limit = 0.0
 
-    def __init__(self, scale: float = 30.0, l2: float = 1.67, **layer: Any) -> None:
+    def __init__(self, scale: PositiveNumber = 30.0, l2: NotNegative = 1.67, **layer: Any) -> None:
         super().__init__(**layer)
-        self.scale = check_positive_number("model.backbone.scale", scale)
-        self.l2 = check_positive_number("model.backbone.l2", l2) if l2 else 0.0
+        self.scale = scale
+        self.l2 = l2
 
     def embedding_layout(self, dim: int | None) -> tuple[int, int | None]:
         return self.num_towers, 1

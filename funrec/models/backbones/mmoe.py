@@ -8,14 +8,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from funrec.models.backbones.base import Backbone, Gates
-from funrec.models.checks import check_activation, check_flag, check_positive, check_rate, check_units
-from funrec.models.layers.experts import GateBank, mix_experts
-from funrec.models.layers.mlp import MLPBank
+from funrec.models.backbones.base import Gates, NetworkBackbone
+from funrec.models.layers.experts import mix_experts
+from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Rate, Units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
-class MMoE(Backbone):
+class MMoE(NetworkBackbone):
     """Experts shared by all towers, mixed by one softmax gate per tower.
 
     `h_t = sum_e softmax(W_t x)_e * expert_e(x)`   (Ma et al., KDD 2018, eq. 5-7)
@@ -24,45 +23,31 @@ class MMoE(Backbone):
         num_experts: Number of experts. The paper uses 8.
         expert_units: Hidden units of every expert, input side first.
         gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
-        activation: Activation of experts and gates.
         dropout: Dropout rate after every hidden layer of experts and gates.
-        batch_normalization: Whether experts normalise before their activation.
+        **network: See `NetworkBackbone`.
 
     Input shape: `(batch, width)`.
     Output shape: `(towers, batch, expert_units[-1])`.
-
-    Raises:
-        InputError: If a size is not positive or the dropout rate is not in [0, 1).
     """
 
     paper = "Ma et al., KDD 2018"
 
     def __init__(
         self,
-        num_experts: int = 8,
-        expert_units: Sequence[int] = (32,),
-        gate_units: Sequence[int] = (),
-        activation: str = "relu",
-        dropout: float = 0.5,
-        batch_normalization: bool = False,
-        **layer: Any,
+        num_experts: PositiveInt = 8,
+        expert_units: Units = (32,),
+        gate_units: OptionalUnits = (),
+        dropout: Rate = 0.5,
+        **network: Inherited,
     ) -> None:
-        super().__init__(**layer)
-        self.num_experts = check_positive("model.backbone.num_experts", num_experts)
-        self.expert_units = check_units("model.backbone.expert_units", expert_units)
-        self.gate_units = check_units("model.backbone.gate_units", gate_units, allow_empty=True)
-        self.activation = check_activation("model.backbone.activation", activation)
-        self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
+        super().__init__(dropout=dropout, **network)
+        self.num_experts = num_experts
+        self.expert_units = expert_units
+        self.gate_units = gate_units
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        dtype = self.dtype_policy
-        self.experts = MLPBank(
-            self.num_experts, self.expert_units, self.activation, self.dropout, self.batch_normalization, dtype=dtype
-        )
-        self.gates = GateBank(
-            self.num_towers, self.num_experts, self.gate_units, self.activation, self.dropout, dtype=dtype
-        )
+        self.experts = self.bank(self.num_experts, self.expert_units)
+        self.gates = self.gate_bank(self.num_towers, self.num_experts, self.gate_units)
         self.experts.build(input_shape)
         self.gates.build(input_shape)
 
@@ -75,5 +60,9 @@ class MMoE(Backbone):
         return mix_experts(private, shared)
 
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
-        experts = tuple(f"expert_{place + 1}" for place in range(self.num_experts))
-        return [Gates("", self.structure.towers, experts, self.gates(x))]
+        return [Gates("", self.structure.towers, self.expert_names, self.gates(x))]
+
+    @property
+    def expert_names(self) -> tuple[str, ...]:
+        """What the look inside calls the experts."""
+        return tuple(f"expert_{place + 1}" for place in range(self.num_experts))

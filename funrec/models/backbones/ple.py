@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import keras
 
-from funrec.models.backbones.cgc import ExtractionBackbone
+from funrec.models.backbones.cgc import CGC
+from funrec.utils.specs import Inherited, PositiveInt
 
 
 @keras.saving.register_keras_serializable(package="funrec")
-class PLE(ExtractionBackbone):
+class PLE(CGC):
     """Shared and task-specific experts at every level, separated step by step.
 
     Every level has `num_specific` experts per tower and `num_shared` for all. Level `j` reads what the gates of level
@@ -24,34 +22,12 @@ class PLE(ExtractionBackbone):
 
     Args:
         num_levels: Number of levels; one is CGC.
-        num_specific: Experts of every tower's own, at every level.
-        num_shared: Shared experts, at every level.
-        expert_units: Hidden units of every expert, input side first.
-        gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
-        activation: Activation of experts and gates.
-        dropout: Dropout rate after every hidden layer of experts and gates.
-        batch_normalization: Whether experts normalise before their activation.
+        **experts: See `CGC`; a level has so many.
 
     Input shape: `(batch, width)`.
     Output shape: `(towers, batch, expert_units[-1])`.
-
-    Raises:
-        InputError: If a size is not positive or the dropout rate is not in [0, 1).
     """
 
-    paper = "Tang et al., RecSys 2020"
-
-    def __init__(
-        self,
-        num_levels: int = 2,
-        num_specific: int = 2,
-        num_shared: int = 2,
-        expert_units: Sequence[int] = (64,),
-        gate_units: Sequence[int] = (),
-        activation: str = "relu",
-        dropout: float = 0.1,
-        batch_normalization: bool = False,
-        **layer: Any,
-    ) -> None:
-        network = (num_specific, num_shared, expert_units, gate_units, activation, dropout, batch_normalization)
-        super().__init__(num_levels, *network, **layer)
+    def __init__(self, num_levels: PositiveInt = 2, **experts: Inherited) -> None:
+        super().__init__(**experts)
+        self.num_levels = num_levels

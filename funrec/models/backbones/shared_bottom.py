@@ -9,48 +9,34 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.models.backbones.base import Backbone
-from funrec.models.checks import check_activation, check_flag, check_rate, check_units
-from funrec.models.layers.mlp import MLPBank
+from funrec.models.backbones.base import NetworkBackbone
+from funrec.utils.specs import Inherited, Units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
-class SharedBottom(Backbone):
+class SharedBottom(NetworkBackbone):
     """One network that every tower reads, `h_t = bottom(x)` (Caruana, Machine Learning 1997).
 
     Args:
         units: Hidden units of the bottom, input side first.
-        activation: Activation of the bottom.
-        dropout: Dropout rate after every layer.
-        batch_normalization: Whether to normalise before the activation.
+        **network: See `NetworkBackbone`.
 
     Input shape: `(batch, width)`.
     Output shape: `(towers, batch, units[-1])`.
-
-    Raises:
-        InputError: If a size is not positive or the dropout rate is not in [0, 1).
     """
 
     paper = "Caruana, Machine Learning 1997"
 
     def __init__(
         self,
-        units: Sequence[int] = (256, 128),
-        activation: str = "relu",
-        dropout: float = 0.1,
-        batch_normalization: bool = False,
-        **layer: Any,
+        units: Units = (32,),
+        **network: Inherited,
     ) -> None:
-        super().__init__(**layer)
-        self.units = check_units("model.backbone.units", units)
-        self.activation = check_activation("model.backbone.activation", activation)
-        self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
+        super().__init__(**network)
+        self.units = units
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        self.bottom = MLPBank(
-            1, self.units, self.activation, self.dropout, self.batch_normalization, dtype=self.dtype_policy
-        )
+        self.bottom = self.bank(1, self.units)
         self.bottom.build(input_shape)
 
     def share(self, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, None]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.models.backbones.base import Backbone, Gates
-from funrec.models.checks import check_activation, check_flag, check_positive, check_rate, check_units
-from funrec.models.layers.experts import GateBank, mix_experts, mix_own_experts
-from funrec.models.layers.mlp import MLPBank
+from funrec.models.backbones.base import Gates, NetworkBackbone
+from funrec.models.layers.experts import mix_experts, mix_own_experts
+from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
-class STEM(Backbone):
+class STEM(NetworkBackbone):
     """Every tower has embeddings and experts of its own beside shared ones; it reads all, and trains these two.
 
     With `x_k` tower `k`'s embedding of a row, `x_s` the shared one, and `sg` a stop of the gradient:
@@ -31,55 +29,36 @@ class STEM(Backbone):
         num_shared: Shared experts.
         expert_units: Hidden units of every expert, input side first.
         gate_units: Hidden units before each gate's softmax; empty for a linear gate.
-        activation: Activation of experts and gates.
-        dropout: Dropout rate after every hidden layer of experts and gates.
-        batch_normalization: Whether experts normalise before their activation.
+        **network: See `NetworkBackbone`.
 
     Input shape: `(towers + 1, batch, width)`, the shared embeddings last.
     Output shape: `(towers, batch, expert_units[-1])`.
-
-    Raises:
-        InputError: If a size is not positive or the dropout rate is not in [0, 1).
     """
 
     paper = "Su et al., AAAI 2024"
 
     def __init__(
         self,
-        num_specific: int = 1,
-        num_shared: int = 1,
-        expert_units: Sequence[int] = (128, 64),
-        gate_units: Sequence[int] = (),
-        activation: str = "relu",
-        dropout: float = 0.1,
-        batch_normalization: bool = False,
-        **layer: Any,
+        num_specific: PositiveInt = 2,
+        num_shared: PositiveInt = 2,
+        expert_units: Units = (64, 32),
+        gate_units: OptionalUnits = (),
+        **network: Inherited,
     ) -> None:
-        super().__init__(**layer)
-        self.num_specific = check_positive("model.backbone.num_specific", num_specific)
-        self.num_shared = check_positive("model.backbone.num_shared", num_shared)
-        self.expert_units = check_units("model.backbone.expert_units", expert_units)
-        self.gate_units = check_units("model.backbone.gate_units", gate_units, allow_empty=True)
-        self.activation = check_activation("model.backbone.activation", activation)
-        self.dropout = check_rate("model.backbone.dropout", dropout)
-        self.batch_normalization = check_flag("model.backbone.batch_normalization", batch_normalization)
+        super().__init__(**network)
+        self.num_specific = num_specific
+        self.num_shared = num_shared
+        self.expert_units = expert_units
+        self.gate_units = gate_units
 
     def embedding_layout(self, dim: int | None) -> tuple[int, int | None]:
         return self.num_towers + 1, dim
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        dtype = self.dtype_policy
-        network = (self.expert_units, self.activation, self.dropout, self.batch_normalization)
-        self.specific = MLPBank(self.num_towers * self.num_specific, *network, dtype=dtype)
-        self.shared = MLPBank(self.num_shared, *network, dtype=dtype)
-        self.gates = GateBank(
-            self.num_towers,
-            self.num_towers * self.num_specific + self.num_shared,
-            self.gate_units,
-            self.activation,
-            self.dropout,
-            dtype=dtype,
-        )
+        self.specific = self.bank(self.num_towers * self.num_specific, self.expert_units)
+        self.shared = self.bank(self.num_shared, self.expert_units)
+        experts = self.num_towers * self.num_specific + self.num_shared
+        self.gates = self.gate_bank(self.num_towers, experts, self.gate_units)
         one_each = (self.num_towers, None, input_shape[-1])
         self.specific.build(one_each)
         self.shared.build((None, input_shape[-1]))

@@ -9,9 +9,9 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.models.checks import check_activation, check_positive
 from funrec.models.interactions.base import Interaction
 from funrec.models.layers.mlp import add_bank_kernel
+from funrec.utils.specs import Activation, PositiveInt
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -40,13 +40,18 @@ class DCNv2(Interaction):
     paper = "Wang et al., WWW 2021"
 
     def __init__(
-        self, num_layers: int = 3, rank: int | None = None, num_experts: int = 4, activation: str = "tanh", **layer: Any
+        self,
+        num_layers: PositiveInt = 3,
+        rank: PositiveInt | None = None,
+        num_experts: PositiveInt = 4,
+        activation: Activation = "tanh",
+        **layer: Any,
     ) -> None:
         super().__init__(**layer)
-        self.num_layers = check_positive("model.interaction.num_layers", num_layers)
-        self.rank = None if rank is None else check_positive("model.interaction.rank", rank)
-        self.num_experts = check_positive("model.interaction.num_experts", num_experts)
-        self.activation = check_activation("model.interaction.activation", activation)
+        self.num_layers = num_layers
+        self.rank = rank
+        self.num_experts = num_experts
+        self.activation = activation
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from funrec.models.checks import check_positive_number
 from funrec.models.losses.base import Loss, Prediction
+from funrec.utils.specs import NotNegative, Share
 
 
 class Focal(Loss):
@@ -21,8 +21,8 @@ class Focal(Loss):
 
     paper = "Lin et al., ICCV 2017"
 
-    def __init__(self, gamma: float = 2.0, alpha: float | None = None) -> None:
-        self.gamma = check_positive_number("loss.gamma", gamma) if gamma else 0.0
+    def __init__(self, gamma: NotNegative = 2.0, alpha: Share | None = None) -> None:
+        self.gamma = gamma
         self.alpha = alpha
 
     def per_row(self, label: tf.Tensor, prediction: Prediction) -> tf.Tensor:

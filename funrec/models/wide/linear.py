@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from funrec.models.checks import check_positive_number
 from funrec.models.structure import Structure
 from funrec.models.wide.none import NoWide
+from funrec.utils.specs import NotNegative, PositiveNumber
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -25,10 +25,10 @@ class Linear(NoWide):
 
     paper = "Cheng et al., DLRS 2016"
 
-    def __init__(self, scale: float = 30.0, l2: float = 1.67, **layer: Any) -> None:
+    def __init__(self, scale: PositiveNumber = 30.0, l2: NotNegative = 1.67, **layer: Any) -> None:
         super().__init__(**layer)
-        self.scale = check_positive_number("model.wide.scale", scale)
-        self.l2 = check_positive_number("model.wide.l2", l2) if l2 else 0.0
+        self.scale = scale
+        self.l2 = l2
         self.coefficients: keras.Variable | None = None
 
     def configure(self, structure: Structure) -> None:
