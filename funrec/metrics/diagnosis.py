@@ -1,8 +1,8 @@
-"""What is wrong with a run's scores, if anything: the mistakes that end in published tables with AUCs of 0.43.
+"""Warnings about a run's scores: mistakes such as swapped labels, leaks and heads that learned nothing.
 
-Every rule is silent unless what it sees is beyond `NOISE` standard errors, with users as the sampling unit: a run has a
-dozen such looks, and ten tasks have ninety pairs of heads: beyond the usual two errors one in forty goes by chance,
-beyond four one in thirty thousand. Nobody reads a list of false alarms.
+A rule warns only beyond `NOISE` standard errors, with users as the sampling unit. A run has a dozen rules, and ten
+tasks have ninety pairs of heads: at two standard errors one rule in forty would warn by chance, at four one in thirty
+thousand.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ TOO_GOOD = 0.99
 CONSTANT = 1e-3
 #: Two heads whose scores correlate at least so well rank alike.
 EQUAL = 0.99999
-#: Where noise moves an AUC by more than this, one close to 0.5 tells nothing.
+#: Where noise moves an AUC by more than this, an AUC close to 0.5 is not evidence of anything.
 TELLING = 0.05
 #: Predicted over observed may be off by so much.
 OFF_IN_MEAN = 0.1
-#: Nobody should hold more than this share of a task's positives, once there are at least so many.
+#: No user or item should hold more than this fraction of a task's positives, once there are at least so many.
 MOST, FEWEST_POSITIVES = 0.5, 10
 
 
@@ -69,7 +69,7 @@ def _constant(task: str) -> Finding:
 
 
 def _equal(rows: Rows, constant: set[int]) -> Iterator[Finding]:
-    """Call out pairs of tasks with one label, and pairs of heads with one ranking."""
+    """Report pairs of tasks with one label, and pairs of heads with one ranking."""
     columns = rows.binary()
     for place, one in enumerate(columns):
         for other in columns[place + 1 :]:
@@ -98,19 +98,19 @@ def _correlation(one: Array, other: Array) -> float:
 
 
 def _misplaced(matrix: HeadByLabel, constant: set[int]) -> Iterator[Finding]:
-    """Call out heads that are beaten on their own labels.
+    """Report heads whose own labels another head ranks better.
 
-    A circle of such heads (a's labels are ranked better by b's head, and b's by a's) has no innocent reason: labels or
-    heads are in each other's place. A single one may also have learned too little.
+    A cycle of such heads (a's labels are ranked better by b's head, and b's by a's) means that labels or heads are
+    swapped. A single one may also have learned too little.
     """
-    circles = _circles(_without(constant, matrix.better_heads(LEAST_MARGIN_EACH_WAY)))
+    cycles = _cycles(_without(constant, matrix.better_heads(LEAST_MARGIN_EACH_WAY)))
     better = _without(constant, matrix.better_heads())
-    for circle in circles:
-        names = tuple(matrix.tasks[label] for label in circle)
+    for cycle in cycles:
+        names = tuple(matrix.tasks[label] for label in cycle)
         cells = ", ".join(
             f"the labels of {matrix.tasks[label]}: {_auc(matrix.auc[head, label])} by the head of "
             f"{matrix.tasks[head]}, {_auc(matrix.auc[label, label])} by its own"
-            for label, head in zip(circle, [*circle[1:], circle[0]], strict=True)
+            for label, head in zip(cycle, [*cycle[1:], cycle[0]], strict=True)
         )
         yield Finding(
             "swapped",
@@ -118,7 +118,7 @@ def _misplaced(matrix: HeadByLabel, constant: set[int]) -> Iterator[Finding]:
             f"the heads of {' and '.join(names)} rank each other's labels better than their own (AUC on {cells}). "
             "Check dataset.tasks for labels in each other's place.",
         )
-    swapped = {label for circle in circles for label in circle}
+    swapped = {label for cycle in cycles for label in cycle}
     for label, head in better.items():
         if label in swapped:
             continue
@@ -137,16 +137,16 @@ def _without(labels: set[int], better: Mapping[int, int]) -> dict[int, int]:
     return {label: head for label, head in better.items() if label not in labels}
 
 
-def _circles(better: Mapping[int, int]) -> list[list[int]]:
-    """Return the circles of a map, each from its lowest number on."""
-    circles = []
+def _cycles(better: Mapping[int, int]) -> list[list[int]]:
+    """Return the cycles of a map, each from its lowest number on."""
+    cycles = []
     for start in sorted(better):
         path = [start]
         while (step := better.get(path[-1])) is not None and step not in path:
             path.append(step)
         if step == start and start == min(path):
-            circles.append(path)
-    return circles
+            cycles.append(path)
+    return cycles
 
 
 def _implausible(matrix: HeadByLabel, constant: set[str]) -> Iterator[Finding]:
@@ -172,7 +172,7 @@ def _implausible(matrix: HeadByLabel, constant: set[str]) -> Iterator[Finding]:
             yield Finding(
                 "chance",
                 (task,),
-                f"auc_{task} is {_auc(value)}, which chance would do. Check dataset.tasks.{task}.weight, the "
+                f"auc_{task} is {_auc(value)}, no better than chance. Check dataset.tasks.{task}.weight, the "
                 f"learning rate, and whether the features know anything of {task}.",
             )
 
@@ -215,7 +215,7 @@ def _off_in_mean(rows: Rows, column: int) -> Iterator[Finding]:
             "off_in_mean",
             (task,),
             f"{task} is predicted {ratio:.2f} times as often as it happens. Check whether its rate differs between "
-            "training and validation, and dataset.downsample; ranking metrics do not mind, probabilities do.",
+            "training and validation, and dataset.downsample; ranking metrics are unaffected, probabilities are not.",
         )
 
 

@@ -17,7 +17,7 @@ from funrec.schema import Task
 NOISE = 4.0
 #: Fewer users than this have no standard error to speak of: rules that need one stay silent.
 FEWEST_UNITS = 30
-#: Another head must rank a task's labels better by this much AUC before its own head is called out: by less, one may
+#: Another head must rank a task's labels better by this much AUC before its own head is reported: by less, one may
 #: simply have learned more than the other.
 LEAST_MARGIN = 0.02
 #: Of heads that rank each other's labels better: tasks that are much alike (clicks and long views) cost a swapped head
