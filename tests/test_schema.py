@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from funrec.data.preparation.rules import build_split
+from funrec.data.preparation.splitting import build_split
 from funrec.schema import FEATURES, NumericFeature, build_features, build_tasks, feature_defaults, read_feature
 from funrec.utils.errors import InputError
 from funrec.utils.specs import spec_of

@@ -1,9 +1,9 @@
-"""Prepared rows as memory-mapped arrays."""
+"""Prepared rows as memory-mapped arrays, and what a model needs to read raw rows as they were read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from funrec.data.features.encoding import Encoder, encode_features, read_features
+from funrec.data.features.encoding import (
+    Encoder,
+    encode_features,
+    load_encoders,
+    read_features,
+    save_encoders,
+)
 from funrec.data.features.vocabulary import Vocabulary
-from funrec.schema import Feature, Task
+from funrec.schema import Feature, InputLayout, Task, read_feature
 from funrec.utils.errors import InputError
+from funrec.utils.files import read_json, write_json
+
+INPUTS = "inputs.json"
 
 
 @dataclass(frozen=True)
@@ -186,3 +195,73 @@ def open_array(path: Path) -> NDArray[Any]:
     if 0 in shape:
         return np.zeros(shape, dtype=dtype)
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """How raw rows become a model's inputs, independent of the data set and its cache.
+
+    Attributes:
+        tasks: The tasks the model was trained for.
+        encoders: How each feature is read, by name.
+        vocabularies: By the name of the feature that owns it.
+        layout: Which features the arrays hold.
+    """
+
+    tasks: tuple[Task, ...]
+    encoders: Mapping[str, Encoder]
+    vocabularies: Mapping[str, Vocabulary]
+    layout: InputLayout
+
+    @property
+    def columns(self) -> list[str]:
+        """The raw columns that are read."""
+        return list(dict.fromkeys(encoder.feature.column for encoder in self.encoders.values()))
+
+    def encode(self, frame: pl.DataFrame) -> SplitArrays:
+        """Encode raw rows as the training split taught; an unknown id becomes row 0.
+
+        Raises:
+            InputError: If a feature's column is missing, or a number is none.
+        """
+        return encode_rows(self.encoders, self.vocabularies, frame)
+
+
+def save_inputs(data: PreparedData, folder: Path) -> None:
+    """Write what `load_inputs` reads into `folder`.
+
+    Raises:
+        InputError: If the folder cannot be written or the disk is full.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        "features": [feature.to_plain() for feature in data.features],
+        "tasks": [asdict(task) for task in data.tasks],
+        **save_encoders(data.encoders, data.vocabularies, folder),
+        "cardinalities": dict(data.cardinalities),
+        "id_features": data.id_features,
+        "numeric_features": data.numeric_features,
+    }
+    write_json(folder / INPUTS, state)
+
+
+def load_inputs(folder: Path) -> ModelInputs:
+    """Read what `save_inputs` wrote.
+
+    Raises:
+        InputError: If it is missing or damaged.
+    """
+    try:
+        state = read_json(folder / INPUTS)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{folder} should hold a model and its {INPUTS}. It does not: run it again.") from None
+    features = tuple(read_feature(values) for values in state["features"])
+    encoders, vocabularies = load_encoders(features, state, folder)
+    return ModelInputs(
+        tasks=tuple(Task(**values) for values in state["tasks"]),
+        encoders=encoders,
+        vocabularies=vocabularies,
+        layout=InputLayout(
+            features, tuple(state["id_features"]), tuple(state["numeric_features"]), state["cardinalities"]
+        ),
+    )

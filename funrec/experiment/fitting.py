@@ -15,9 +15,8 @@ from tensorflow.python.eager import context
 
 from funrec.config.build import build
 from funrec.config.catalogue import read_choice
-from funrec.data.arrays import PreparedData
+from funrec.data.arrays import PreparedData, save_inputs
 from funrec.data.datasets.base import Dataset
-from funrec.data.inputs import save_inputs
 from funrec.data.preparation.checks import check_nesting
 from funrec.experiment.evaluation import measure_validation, validation_metrics
 from funrec.experiment.run import Attempt, Trained

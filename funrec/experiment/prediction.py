@@ -11,11 +11,10 @@ from typing import Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from funrec.data.arrays import SplitArrays
+from funrec.data.arrays import ModelInputs, SplitArrays, load_inputs
 from funrec.data.datasets.files import PARQUET, file_kind, reading_errors
 from funrec.data.datasets.sources import Source, open_source
 from funrec.data.features.encoding import missing_column
-from funrec.data.inputs import ModelInputs, load_inputs
 from funrec.experiment.fitting import build_model
 from funrec.metrics.base import sigmoid
 from funrec.models.model import MultiTaskModel

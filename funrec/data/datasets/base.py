@@ -11,7 +11,7 @@ import polars as pl
 
 from funrec.data.datasets.sources import Source
 from funrec.data.expressions import Expression, parse_expression
-from funrec.data.preparation.rules import Downsample, SplitRule, build_downsample, build_split
+from funrec.data.preparation.splitting import Downsample, SplitRule, build_downsample, build_split
 from funrec.schema import Feature, Task, build_features, build_tasks
 from funrec.utils.errors import InputError, did_you_mean
 

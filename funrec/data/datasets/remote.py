@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -57,6 +57,10 @@ class Remote:
         scheme = self.uri.partition("://")[0]
         if scheme not in SCHEMES:
             raise InputError(f"{self.key} should be a path or a URI of {', '.join(SCHEMES)}. Received: {self.uri}.")
+        if urlsplit(self.uri).password:
+            raise InputError(
+                f"{self.key} should hold no password, since the record holds it. Set credentials in the environment."
+            )
         for option in self.options:
             if any(secret in option.lower() for secret in _SECRETS):
                 raise InputError(
@@ -80,30 +84,33 @@ class Remote:
         """
         return [self._fetch(*found) for found in self._look()]
 
-    def _fetch(self, uri: str, size: int | None, stamps: list[Any]) -> Path:
+    def _fetch(self, uri: str, size: int | None, stamps: list[str]) -> Path:
         name = PurePosixPath(urlsplit(uri).path).name
         digest = hashlib.sha256(json.dumps([uri, size, stamps]).encode()).hexdigest()[:32]
         folder = cache_folder() / ".downloads" / digest
-        if (folder / name).exists() and stamps:
-            return folder / name
+        copy = folder / name
+        if copy.exists():
+            return copy
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_suffix(".lock")):
-            if (folder / name).exists() and stamps:
-                return folder / name
-            with tempfile.TemporaryDirectory(dir=folder) as work, self._reaching(uri):
+        with locked(folder.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=folder) as work:
+            if copy.exists():
+                return copy
+            partial = Path(work, name)
+            with self._reaching(uri):
                 system = self._system()
-                system.get_file(self._strip(system, uri), str(Path(work, name)))
-                fetched = Path(work, name).stat().st_size
-                if (size is not None and fetched != size) or [uri, size, stamps] not in [list(f) for f in self._look()]:
-                    raise InputError(f"{uri} changed while it was read. Run again once it is complete.")
-                shutil.move(Path(work, name), folder / name)
-        return folder / name
+                path = system._strip_protocol(uri)
+                system.get_file(path, str(partial))
+                after = _describe(system, path, system.info(path))
+            if after != (uri, size, stamps) or (size is not None and partial.stat().st_size != size):
+                raise InputError(f"{uri} changed while it was read. Run again once it is complete.")
+            shutil.move(partial, copy)
+        return copy
 
-    def _look(self) -> list[tuple[str, int | None, list[Any]]]:
+    def _look(self) -> list[tuple[str, int | None, list[str]]]:
         """Return every file's URI, size and stamps, sorted by URI, as they are now."""
         with self._reaching(self.uri):
             system = self._system()
-            path = self._strip(system, self.uri)
+            path = system._strip_protocol(self.uri)
             if "*" in self.uri:
                 names = system.glob(path)
             elif file_kind(Path(urlsplit(self.uri).path)) is None and system.isdir(path):
@@ -111,15 +118,15 @@ class Remote:
             else:
                 names = [path]
             found = [(name, system.info(name)) for name in sorted(names)]
-        files = [(system.unstrip_protocol(name), info) for name, info in found if info.get("type") != "directory"]
-        kinds = [(uri, info) for uri, info in files if file_kind(Path(urlsplit(uri).path)) is not None]
-        if not kinds:
-            received = files[0][0] if files else "no such file"
-            raise InputError(
-                f"{self.key}: {self.uri} should name files of kind {', '.join([*SEPARATORS, *PARQUET])}, compressed as "
-                f".csv{', .csv'.join(COMPRESSIONS)} or not. Received: {received}."
-            )
-        return [(uri, info.get("size"), _stamps(info)) for uri, info in kinds]
+            files = [(name, info) for name, info in found if info.get("type") != "directory"]
+            readable = [(name, info) for name, info in files if file_kind(Path(urlsplit(name).path)) is not None]
+            if not readable:
+                kinds = ", ".join([*SEPARATORS, *PARQUET])
+                raise InputError(
+                    f"{self.key}: {self.uri} should name files of kind {kinds}, compressed as "
+                    f".csv{', .csv'.join(COMPRESSIONS)} or not. Received: {files[0][0] if files else 'no such file'}."
+                )
+            return [_describe(system, name, info) for name, info in readable]
 
     def _system(self) -> Any:
         import fsspec
@@ -135,9 +142,6 @@ class Remote:
             timeout = aiohttp.ClientTimeout(total=None, connect=SECONDS_TO_CONNECT, sock_read=SECONDS_TO_READ)
             options["client_kwargs"] = {"timeout": timeout}
         return fsspec.filesystem(scheme, **{**options, **self.options})
-
-    def _strip(self, system: Any, uri: str) -> str:
-        return system._strip_protocol(uri)
 
     @contextmanager
     def _reaching(self, uri: str) -> Iterator[None]:
@@ -157,9 +161,7 @@ class Remote:
                     f"{self.key}: {uri} should be readable with the credentials in the environment: "
                     f"{one_line(error)}. Set them, or dataset.storage_options={{anon: true}} for a public bucket."
                 ) from error
-            if isinstance(error, FileNotFoundError) and all(isinstance(cause, FileNotFoundError) for cause in chain):
-                raise InputError(f"{self.key}: no such file: {uri}.") from error
-            if getattr(chain[-1], "status", None) == 404 or "NoSuch" in str(chain[-1]) or "Not Found" in str(chain[-1]):
+            if _is_missing(chain):
                 raise InputError(f"{self.key}: no such file: {uri}.") from error
             raise InputError(f"{self.key}: {uri} cannot be reached: {one_line(chain[-1])}.") from error
 
@@ -169,5 +171,20 @@ def _is_about_credentials(error: BaseException) -> bool:
     return is_refused or "Credential" in type(error).__name__
 
 
-def _stamps(info: Mapping[str, Any]) -> list[Any]:
-    return [str(info[name]) for name in (*_STAMPS, *_STAMPS_OF_HUB) if info.get(name) is not None]
+def _is_missing(chain: Sequence[BaseException]) -> bool:
+    """Whether a file is not there, rather than its server: some file systems call either "not found"."""
+    if all(isinstance(error, FileNotFoundError) for error in chain):
+        return True
+    return getattr(chain[-1], "status", None) == 404 or any(word in str(chain[-1]) for word in ("NoSuch", "Not Found"))
+
+
+def _describe(system: Any, name: str, info: Mapping[str, Any]) -> tuple[str, int | None, list[str]]:
+    """Return a file's URI, size and stamps; where its server knows none, the hash of its content."""
+    stamps = [str(info[stamp]) for stamp in (*_STAMPS, *_STAMPS_OF_HUB) if info.get(stamp) is not None]
+    if not stamps:
+        content = hashlib.sha256()
+        with system.open(name) as file:
+            while block := file.read(1 << 20):
+                content.update(block)
+        stamps = [content.hexdigest()]
+    return system.unstrip_protocol(name), info.get("size"), stamps

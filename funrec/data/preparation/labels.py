@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from funrec.data.preparation.rules import Downsample
+from funrec.data.preparation.splitting import Downsample
 from funrec.data.preparation.staging import ROW, WEIGHT
 from funrec.schema import Task
 from funrec.utils.errors import InputError

@@ -31,6 +31,10 @@ class Quiet(SimpleHTTPRequestHandler):
             return self.send_error(403)
         return super().do_GET()
 
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword != "Last-Modified" or not self.path.startswith("/plain"):
+            super().send_header(keyword, value)
+
     do_HEAD = do_GET
 
 
@@ -83,6 +87,15 @@ def test_a_table_that_changed_on_the_server_is_prepared_anew(tmp_path: Path, sit
         assert found.statistics["rows"] == rows
 
 
+def test_a_server_that_knows_no_versions_is_asked_for_the_content(tmp_path: Path, site: str) -> None:
+    table = log_table()
+    found = []
+    for part in (table, table.with_columns(click=1 - pl.col("click"))):  # of the same size
+        part.select("user", "item", "day", "click").write_csv(tmp_path / "site" / "plain.csv")
+        found.append(prepare(tabular(tmp_path, path=f"{site}/plain.csv"), tmp_path / "cache"))
+    assert (found[0].splits["train"].labels[:] == 1 - found[1].splits["train"].labels[:]).all()
+
+
 def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = tabular(tmp_path, log_table())
     scan = type(dataset).scan
@@ -114,6 +127,7 @@ def test_what_cannot_be_reached_is_one_line(tmp_path: Path, site: str) -> None:
     found = refusal(tmp_path, path="s3://bucket/log.csv", storage_options=options)
     assert found.startswith("dataset.storage_options.secret should stay out of the configuration")
     assert "swordfish" not in found
+    assert "should hold no password" in refusal(tmp_path, path="https://me:swordfish@host/log.csv")
 
 
 @pytest.fixture(scope="module")
