@@ -1,4 +1,4 @@
-"""What a command line says beside Hydra's overrides: folders of configuration, packages to trust."""
+"""Arguments beside Hydra's overrides: folders of configuration, packages to trust."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VALUE_FLAGS = (*FOLDER_FLAGS, "--config-name", "-cn", "--cfg", "-c", "--package"
 
 
 def config_folders(arguments: Sequence[str]) -> list[Path]:
-    """Return the folders of configuration files that the arguments bring along."""
+    """Return the folders of configuration files that the arguments name."""
     values = [value for flag, value in pairwise(arguments) if flag in FOLDER_FLAGS]
     values += [value for flag, _, value in (argument.partition("=") for argument in arguments) if flag in FOLDER_FLAGS]
     return [Path(value) for value in values if value]
@@ -26,7 +26,7 @@ def bring_folders(folders: Sequence[Path]) -> None:
     """Look for configurations in these folders too, in this process and those that it starts.
 
     Raises:
-        InputError: If a file in one of them would have something called that is nobody's business; see `check_folder`.
+        InputError: If a file in one of them would run arbitrary code; see `check_folder`.
     """
     from funrec.config.compose import FOLDERS_VARIABLE, check_folder
 

@@ -1,4 +1,4 @@
-"""What the commands share: the terminal they write to, and how they put what went wrong."""
+"""What the commands have in common: the terminal they write to, and how they report errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from funrec.utils.errors import InputError
 
-#: What a full or forbidding disk says; anything else from the system is a bug of ours.
+#: Errors of a full or read-only disk; any other error of the system is a bug of funrec.
 DISK_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
@@ -16,7 +16,7 @@ DISK_ERRORS = {
 
 
 def reason(error: InputError | OSError) -> str:
-    """Return what to tell the user; an error of the system that is no fault of the disk is raised again."""
+    """Return what to tell the user; an error of the system that does not come from the disk is raised again."""
     if isinstance(error, InputError):
         return str(error)
     if error.errno not in DISK_ERRORS:
@@ -25,10 +25,10 @@ def reason(error: InputError | OSError) -> str:
 
 
 def is_live() -> bool:
-    """Whether somebody watches standard error."""
+    """Whether standard error is a terminal."""
     return sys.stderr.isatty()
 
 
 def width() -> int | None:
-    """Return the terminal's width; none where the table goes to a file, which has all the room there is."""
+    """Return the terminal's width; None where the table goes to a file, which has no limit."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

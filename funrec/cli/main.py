@@ -23,13 +23,13 @@ usage: funrec COMMAND ...
   funrec run -m [OVERRIDE ...]           run every combination: funrec run -m model=shared_bottom,mmoe
   funrec tune [OVERRIDE ...]             search with Optuna: funrec tune model=mmoe search.trials=50
   funrec resume PATH                     resume a run, sweep or search that was stopped
-  funrec status PATH...                  what is finished, what runs, what stopped
+  funrec status PATH...                  list what is finished, running or stopped
   funrec clean PATH...                   remove what interrupted and failed runs wrote
-  funrec list [models|datasets|...]      what there is to choose from
-  funrec compare PATH... [--baseline X]  runs side by side, and which differences are real
-  funrec report PATH... -o report.html   the same drawn, with curves and diagnosis, in one file
+  funrec list [models|datasets|...]      show the available choices
+  funrec compare PATH... [--baseline X]  set runs side by side and test their differences
+  funrec report PATH... -o report.html   the same as one HTML page, with curves and diagnosis
   funrec predict RUN FILE -o SCORES      score raw rows with a finished run
-  funrec data describe [OVERRIDE ...]    a dataset's rows, rates, vocabularies
+  funrec data describe [OVERRIDE ...]    print a dataset's rows, rates and vocabularies
   funrec data verify [ENTRY ...]         check prepared data against its checksums
 
   funrec run --help                      what can be overridden

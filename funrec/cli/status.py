@@ -1,4 +1,4 @@
-"""`funrec status`: what is finished, what runs, what stopped and how to go on."""
+"""`funrec status`: list what is finished, running or stopped and how to go on."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def _load(path: Path) -> Any:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that no configuration file in a folder somebody hands over makes Hydra or logging call what it likes.
+    """Check that no configuration file in a user's folder makes Hydra or logging call arbitrary code.
 
     What funrec builds is checked when it is built (`funrec.config.build`); Hydra builds its own callbacks,
     launchers and log handlers from the same files, and would call whatever they name.

@@ -67,7 +67,7 @@ def train_popularity(config: Mapping[str, Any], data: PreparedData, attempt: Att
 
 
 class Popularity:
-    """Scores a row by how its item did in training, whoever the user is.
+    """Scores a row by how its item did in training, for every user alike.
 
     `p = (positives + smoothing * mean rate) / (rows + smoothing)` of the item's training rows in the task's sample
     space, each at its weight in the loss. An item that training never saw has the mean rate.

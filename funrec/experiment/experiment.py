@@ -55,6 +55,10 @@ def run_experiment(model: str | None = None, *overrides: str, data: Any = None, 
 
     Raises:
         InputError: If the configuration or the data is not what it should be.
+
+    >>> run = run_experiment("logistic", "dataset.rows=3000", "trainer=smoke")
+    >>> run.metrics["auc_is_click"] > 0.5
+    True
     """
     from funrec.config.compose import compose  # Hydra takes a tenth of a second that load_run need not wait
 
@@ -183,7 +187,7 @@ def run_with_baselines(
     """Run what `config` describes, and with `baselines: true` its baselines, each in a folder beside its own.
 
     Args and errors are those of `run`, except that `resume` takes a run that is finished as it is. The run itself
-    comes first; `on_epoch` hears of that one alone.
+    comes first; `on_epoch` is called for that one only.
     """
 
     def start(config: Mapping[str, Any], place: Path, overrides: Sequence[str], hook: EpochHook | None = None) -> Run:

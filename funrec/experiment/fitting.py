@@ -249,6 +249,6 @@ def count_lookups(rows: Any, layout: InputLayout) -> dict[str, np.ndarray]:
 def _check_optimizer(config: Mapping[str, Any]) -> dict[str, Any]:
     if "learning_rate" not in config:
         return dict(config)
-    # Keras takes no whole number, and a negative one without a word.
+    # Keras refuses integers and accepts negative rates.
     rate = check_positive_number("optimizer.learning_rate", config["learning_rate"])
     return {**config, "learning_rate": rate}

@@ -86,7 +86,7 @@ class Predictor:
         """Return the scores of raw rows, in their order.
 
         Raises:
-            InputError: If a feature's column is missing, or a number is none.
+            InputError: If a feature's column is missing, or a number is null.
         """
         return self.score(self.inputs.encode(frame))
 

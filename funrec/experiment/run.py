@@ -144,7 +144,7 @@ class Run:
             Rows keep the index of a pandas frame.
 
         Raises:
-            InputError: If a feature's column is missing, or a number is none.
+            InputError: If a feature's column is missing, or a number is null.
         """
         load_tensorflow()
         import pandas as pd

@@ -23,6 +23,9 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     Raises:
         UndefinedMetric: If labels are all 0 or all 1, or there is no row.
         ValueError: If lengths differ, a score is NaN, or a label is neither 0 nor 1.
+
+    >>> auc(labels=[0, 0, 1, 1], scores=[0.1, 0.4, 0.4, 0.8])
+    0.875
     """
     return auc_of_runs(sort_runs(labels, scores))
 

@@ -67,6 +67,10 @@ def group_auc(groups: ArrayLike, labels: ArrayLike, scores: ArrayLike, weight: s
     Raises:
         UndefinedMetric: If no group has both labels.
         ValueError: If lengths differ, a score or group is NaN, a label is neither 0 nor 1, or the weight is unknown.
+
+    >>> mean = group_auc(["a", "a", "a", "b", "b", "c"], labels=[0, 1, 1, 0, 1, 1], scores=[1, 2, 3, 2, 1, 5])
+    >>> mean.value, mean.groups
+    (0.6, 2)
     """
     check_gauc_weight(weight, "weight")
     per_group = per_group_auc(groups, labels, scores)

@@ -35,7 +35,7 @@ class Rows(Protocol):
 class BatchStream:
     """An endless sequence of whole batches: one shuffled pass over the rows after the other.
 
-    Passes follow each other without a gap, so that every batch is whole and every row is met once per pass.
+    Passes follow each other without a gap, so that every batch is whole and every row occurs once per pass.
 
     Args:
         rows: The training split.
@@ -102,14 +102,14 @@ def cut_epoch(first: int, last: int, size: int, stops: Sequence[int], done: int 
         last: The next epoch's first step.
         size: Most steps in a block.
         stops: Steps that blocks end at whatever their size.
-        done: Steps that are behind.
+        done: Steps already done.
     """
     edges = sorted({*range(first, last, size), *(stop for stop in stops if first < stop), last})
     return [(max(start, done), stop) for start, stop in pairwise(edges) if stop > done]
 
 
 def read_ahead(stream: BatchStream, blocks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield every block with its batches, the next one's rows being gathered while the present one trains."""
+    """Yield every block with its batches, and gather the next one's rows while it trains."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="funrec-batches") as pool:
         pending = [pool.submit(stream.block, start, stop - start) for start, stop in blocks[:1]]
         for i, (start, stop) in enumerate(blocks):
@@ -135,7 +135,7 @@ def take_features(rows: Rows, layout: InputLayout, index: np.ndarray | slice) ->
 
 
 def take_weights(rows: Rows, index: np.ndarray) -> np.ndarray | None:
-    """Return the rows' weights by task, 0 where masked; none where all are 1."""
+    """Return the rows' weights by task, 0 where masked; None where all are 1."""
     masks = None if rows.masks is None else rows.masks[index].astype(np.float32)
     if rows.weights is None:
         return masks

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from funrec.models.checks import check_positive_number, check_rate
 
-#: By name: a Keras schedule of the first rate, the number of steps, and the share left at the end.
+#: By name: a Keras schedule of the first rate, the number of steps, and the fraction left at the end.
 SCHEDULES: dict[str, Callable[[float, int, float], keras.optimizers.schedules.LearningRateSchedule]] = {
     "linear": lambda rate, steps, end: keras.optimizers.schedules.PolynomialDecay(rate, steps, rate * end),
     "cosine": lambda rate, steps, end: keras.optimizers.schedules.CosineDecay(rate, steps, end),
@@ -31,7 +31,7 @@ class LazyAdam(keras.optimizers.Adam):
         beta_1: Decay of the mean of gradients.
         beta_2: Decay of the mean of squared gradients.
         epsilon: Keeps the quotient finite.
-        clipnorm: Largest norm of one variable's gradient; none for no clipping.
+        clipnorm: Largest norm of one variable's gradient; null for no clipping.
 
     Raises:
         InputError: If one of them is not what it should be.
@@ -93,7 +93,7 @@ class LazyAdam(keras.optimizers.Adam):
 
 
 def schedule_learning_rate(optimizer: keras.optimizers.Optimizer, name: str, steps: int, final: float) -> None:
-    """Let an optimizer's learning rate fall over `steps` steps to a share `final` of what it is."""
+    """Let an optimizer's learning rate fall over `steps` steps to a fraction `final` of what it is."""
     optimizer.learning_rate = SCHEDULES[name](float(optimizer.learning_rate), steps, final)
 
 

@@ -74,7 +74,7 @@ class TrainingProgress:
         self.say(text)
 
     def say(self, text: str) -> None:
-        """Log a line; where there is a live line, show it above, since on the console a log line would run into it."""
+        """Log a line; where there is a live line, show it above, since a log line would be drawn over it."""
         if self._live:
             self._live.console.print(text, highlight=False, markup=False)
         log.log(logging.DEBUG if self._live else logging.INFO, "%s", text)
@@ -97,7 +97,7 @@ class EpochTotals:
         self.tasks = list(tasks)
         self.steps = 0
         self.seconds = 0.0
-        #: Steps whose weights were even for want of a solution; none for a weighting that solves nothing.
+        #: Steps that fell back to even weights; None for a weighting that solves nothing.
         self.fallbacks: int | None = None
         count = len(self.tasks)
         self._losses, self._weights, self._active = np.zeros(count), np.zeros(count), np.zeros(count)
@@ -153,7 +153,7 @@ class EpochTotals:
 
         `loss_<task>`, `weight_<task>` and the validation metrics; where the weighting reads gradients also
         `gradient_norm_<task>` and `gradient_cosine_<task>_<other>`, means over the steps in which both had a gradient
-        (absent if there was none); and `weighting_fallbacks`, the steps whose weights were even for want of a solution.
+        (absent if there was none); and `weighting_fallbacks`, the steps that fell back to even weights.
 
         Args:
             epoch: Counted from 0.

@@ -84,7 +84,7 @@ class TrainingState:
 
     @property
     def weighting_fallbacks(self) -> int | None:
-        """Steps whose weights were even for want of a solution; None for a weighting that solves nothing."""
+        """Steps that fell back to even weights; None for a weighting that solves nothing."""
         counts = [row["weighting_fallbacks"] for row in self.history if "weighting_fallbacks" in row]
         return sum(counts) if counts else None
 

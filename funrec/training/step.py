@@ -59,7 +59,7 @@ class TrainingStep:
 
     @property
     def fallbacks(self) -> int | None:
-        """How many steps so far had even weights for want of a solution; none for a scheme that solves nothing."""
+        """How many steps so far fell back to even weights; None for a scheme that solves nothing."""
         return int(self.state["fallbacks"]) if "fallbacks" in self.state else None
 
     def _run(self, block: Mapping[str, Any], first_step: tf.Tensor) -> Report:

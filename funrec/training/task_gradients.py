@@ -22,8 +22,8 @@ class Forward(NamedTuple):
         shared: The backbone's shared tensor.
         representation: What the towers read, `(towers, batch, units)`.
         losses: The tasks' losses, `(tasks,)`.
-        penalty: What the step descends besides, a function of the embeddings; none where there is none.
-        auxiliary: What the step descends besides, a function of the logits; none where there is none.
+        penalty: What the step descends besides, a function of the embeddings; None where there is none.
+        auxiliary: What the step descends besides, a function of the logits; None where there is none.
     """
 
     tape: tf.GradientTape
@@ -41,7 +41,7 @@ class TaskGradients(NamedTuple):
     Attributes:
         gramian: `G[i, j] = <grad_i, grad_j>`, float32 `(tasks, tasks)`.
         cotangents: By task: the gradient at the representation, `(towers, batch, units)`.
-        towers: Of the sum of all losses, by tower variable, then for the linear term; none where the funnel mixes.
+        towers: Of the sum of all losses, by tower variable, then for the linear term; None where it mixes.
         passes: By task, for `all_shared`: of the shared variables, then of the embedded batch; else empty.
     """
 

@@ -43,8 +43,8 @@ class TrainingResult:
         best_epoch: The epoch (counted from 1) whose weights the model ended with.
         seconds: Time in training steps, tracing and validation aside.
         rows_per_second: Rows trained on per second of that time.
-        weighting_fallbacks: Steps whose weights were even for want of a solution; none where nothing is solved.
-        resumed_at: Steps at which a checkpoint was gone on from.
+        weighting_fallbacks: Steps that fell back to even weights; None where nothing is solved.
+        resumed_at: Steps at which training resumed from a checkpoint.
     """
 
     history: list[dict[str, Any]]
@@ -61,17 +61,17 @@ class Trainer:
     Args:
         epochs: Most passes over the training split.
         batch_size: Rows per step.
-        monitor: The validation metric that decides which epoch is kept; none keeps the last.
+        monitor: The validation metric that decides which epoch is kept; null keeps the last.
         monitor_mode: `max` or `min`: which way the metric is better.
-        patience: Epochs without a better metric before training stops early; none never stops early.
-        learning_rate_decay: `linear` or `cosine`: how the learning rate falls over `epochs`; none keeps it.
-        final_learning_rate: Where it ends, as a share of where it begins.
+        patience: Epochs without a better metric before training stops early; null never stops early.
+        learning_rate_decay: `linear` or `cosine`: how the learning rate falls over `epochs`; null keeps it constant.
+        final_learning_rate: Where it ends, as a fraction of its start.
         average_steps: Average the weights over this many of an epoch's last steps before validation; 0 does not.
         average_snapshots: How many snapshots that average takes.
         steps_per_call: Steps in one call of the graph.
         eval_batch_size: Rows per batch when scoring.
         precision: `float32`, or `mixed_bfloat16` for matrix products in bfloat16.
-        checkpoint_minutes: Minutes between checkpoints within an epoch; none writes them at the end of epochs alone.
+        checkpoint_minutes: Minutes between checkpoints within an epoch; null writes them only at the end of epochs.
         keep: What stays of a finished run's weights: `best` (the best epoch's), `all` (the last checkpoint too) or
             `none`, which leaves nothing to score rows with.
 
@@ -143,8 +143,8 @@ class Trainer:
             offsets: `log r` of every task whose negatives were downsampled at rate r.
             live: Whether to draw progress on the terminal.
             on_epoch: Told of every epoch, and first of those that a checkpoint has behind it.
-            checkpoint: Where the training is written down, and gone on from if it was before; nowhere if none.
-            interruption: Asked after every block whether to stop.
+            checkpoint: The checkpoint file, resumed from if it exists; None writes none.
+            interruption: Read after every block: whether to stop.
 
         Raises:
             KeyboardInterrupt: When asked to stop, after writing a checkpoint.
@@ -206,7 +206,7 @@ class Trainer:
             state.totals.fallbacks = step.fallbacks - (state.weighting_fallbacks or 0)
             if state.totals.fallbacks:
                 solved, steps = state.totals.steps - state.totals.fallbacks, state.totals.steps
-                progress.say(f"The weighting found weights in {solved} of {steps} steps; the others' were even.")
+                progress.say(f"The weighting found weights in {solved} of {steps} steps; the others used even weights.")
 
     def _end_epoch(
         self, session: Session, batch_size: int, validate: Callable[[], Metrics], checkpoints: Checkpoints
