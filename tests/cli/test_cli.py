@@ -100,6 +100,7 @@ def test_a_data_set_of_ones_own_is_found_in_a_folder_of_ones_own(workdir: Path, 
     assert 5 < int(row["val_user_buy"]) <= 17
 
 
+@pytest.mark.slow
 def test_a_backbone_of_ones_own_runs_once_its_package_is_allowed(
     workdir: Path, funrec: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +121,7 @@ def test_a_backbone_of_ones_own_runs_once_its_package_is_allowed(
 # Sweeps
 
 
+@pytest.mark.slow
 def test_a_sweep_prints_each_jobs_table_and_one_of_all_with_what_was_swept(workdir: Path, funrec: Command) -> None:
     done = funrec("run", "-m", "model=logistic,shared_bottom", "optimizer.learning_rate=0.01,0.02", *SMALL)
     assert done.code == 0, done.err

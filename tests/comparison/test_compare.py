@@ -422,6 +422,7 @@ def test_marks_of_fewer_seeds_stand_out_in_a_mixed_table(sweep, funrec):
     assert "those with * of these trained models alone" in done.out
 
 
+@pytest.mark.slow
 def test_comparing_imports_no_tensorflow(sweep):
     code = f"import sys, funrec; funrec.compare({str(sweep)!r}, baseline='ple'); print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -115,6 +115,7 @@ def test_popularity_leaves_a_whole_record_without_a_model(siblings: dict[str, pa
         run.model()
 
 
+@pytest.mark.slow
 def test_the_command_prints_them_in_one_table(workdir: Path, funrec: Command) -> None:
     done = funrec("run", "model=shared_bottom", *SMALL, "baselines=true")
     assert done.code == 0, done.err
@@ -128,6 +129,7 @@ def test_a_run_that_is_a_baseline_itself_is_not_run_twice(workdir: Path, funrec:
     assert models == ["model", "logistic", "popularity", "single_task", "oracle"]
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_each_baseline_once(workdir: Path, funrec: Command) -> None:
     done = funrec("run", "-m", "model=logistic,shared_bottom", *SMALL, "baselines=true", "dataset.item=null")
     assert done.code == 0, done.err
@@ -135,6 +137,7 @@ def test_a_sweep_makes_each_baseline_once(workdir: Path, funrec: Command) -> Non
     assert "No popularity baseline: the dataset names no item column" in done.err
 
 
+@pytest.mark.slow
 def test_baselines_know_an_experiment_of_ones_own_whichever_side_of_the_flag_it_is_named(
     workdir: Path, funrec: Command
 ) -> None:

@@ -59,6 +59,7 @@ def test_probabilities_equal_those_of_the_run_to_the_last_bit(run: Run, raw: pl.
         np.testing.assert_array_equal(found[f"p_{head}"].to_numpy()[saved["row"]], expected)
 
 
+@pytest.mark.slow
 def test_a_new_process_gives_the_same_bits(run: Run, raw: pl.DataFrame, tmp_path: Path) -> None:
     raw.write_csv(tmp_path / "rows.csv")
     main = "import sys; from funrec.cli.main import main; main(sys.argv[1:])"
@@ -113,6 +114,7 @@ def test_the_model_can_be_had(run: Run) -> None:
     assert model.count_params() == run.predictor.model.count_params() > 0
 
 
+@pytest.mark.slow
 def test_a_regression_gives_values(workdir: Path) -> None:
     done = run_experiment(
         "mmoe", "dataset=synthetic_pair", "dataset.rows=3_000", "trainer=smoke", "trainer.monitor=null"

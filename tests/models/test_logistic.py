@@ -42,6 +42,7 @@ def test_weights_start_at_zero() -> None:
     assert not any(variable.numpy().any() for variable in built.trainable_variables)
 
 
+@pytest.mark.slow
 def test_with_a_ridge_penalty_it_finds_what_scikit_learn_finds() -> None:
     users, items, penalty = 12, 9, 2.0
     effect = np.random.default_rng(0).normal(size=(2, 20))

@@ -44,6 +44,7 @@ def train(rows: Rows, backbone: SingleTask | MMoE, folder: Path) -> dict[str, np
     return Scorer(built).score(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalise", [False, True])
 def test_shuffling_one_tasks_labels_changes_no_bit_of_the_others_scores(normalise: bool, tmp_path: Path) -> None:
     rows = planted_rows(lambda ids: (0.2 + 0.6 * (ids[:, 0] % 2), 0.2 + 0.6 * (ids[:, 1] % 2)), rows=500)
@@ -54,6 +55,7 @@ def test_shuffling_one_tasks_labels_changes_no_bit_of_the_others_scores(normalis
     assert (after["like"] != before["like"]).all()
 
 
+@pytest.mark.slow
 def test_the_check_sees_the_influence_that_sharing_has(tmp_path: Path) -> None:
     rows = planted_rows(lambda ids: (0.2 + 0.6 * (ids[:, 0] % 2), 0.2 + 0.6 * (ids[:, 1] % 2)), rows=500)
     before = train(rows, MMoE(2, (8,)), tmp_path / "before")

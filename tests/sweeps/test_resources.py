@@ -48,6 +48,7 @@ def test_a_container_grants_less_than_the_machine_has(tmp_path: Path, monkeypatc
         resources.memory_per_worker(4)
 
 
+@pytest.mark.slow
 def test_what_takes_more_than_its_share_fails_with_an_error() -> None:
     code = (
         "from funrec.sweeps.resources import limit_memory\n"

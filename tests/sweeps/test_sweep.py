@@ -91,6 +91,7 @@ def test_a_combination_that_cannot_be_composed_is_a_failed_row(workdir: Path, fu
 # Jobs
 
 
+@pytest.mark.slow
 def test_a_bug_in_one_job_is_in_its_log_alone_and_the_others_go_on(workdir: Path, funrec: Command) -> None:
     backbones = "funrec.models.backbones.shared_bottom.SharedBottom,troublemakers.Broken"
     sweep = ("model=shared_bottom", f"model.backbone._target_={backbones}", "hydra.sweep.dir=sweep")
@@ -120,6 +121,7 @@ def test_an_error_that_jobs_have_in_common_is_said_once_in_lines_that_fit(workdi
     assert max(len(line) for line in done.out.splitlines()) < 120
 
 
+@pytest.mark.slow
 def test_the_first_job_with_the_same_data_makes_the_baselines(workdir: Path, funrec: Command) -> None:
     sweep = ("model=logistic", "weighting=fixed,uncertainty", "dataset.item=null", "hydra.sweep.dir=sweep")
     done = funrec("run", "-m", *sweep, "baselines=true", *SMALL)
@@ -147,6 +149,7 @@ def test_a_folder_that_another_process_sweeps_in_is_refused(workdir: Path, funre
     assert "another process runs one in it" in done.err
 
 
+@pytest.mark.slow
 def test_two_jobs_never_share_a_folder(workdir: Path, funrec: Command) -> None:
     done = funrec(*SWEEP, "hydra.sweep.subdir=job")
     assert done.code == 2
@@ -170,6 +173,7 @@ def test_two_jobs_never_share_a_folder(workdir: Path, funrec: Command) -> None:
 # Stopping and going on
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_interrupted_says_how_to_go_on_and_ends_as_if_it_never_was(
     workdir: Path, funrec: Command
 ) -> None:
@@ -192,6 +196,7 @@ def test_a_sweep_that_was_interrupted_says_how_to_go_on_and_ends_as_if_it_never_
     assert "Training resumes from its checkpoint" in Path("sweep/1/funrec.log").read_text()
 
 
+@pytest.mark.slow
 def test_what_failed_is_tried_again_and_the_command_can_be_given_from_anywhere(
     workdir: Path, funrec: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +217,7 @@ def test_what_failed_is_tried_again_and_the_command_can_be_given_from_anywhere(
     assert not list((workdir / "elsewhere").iterdir())
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_configuration_changed_is_refused_with_what_differs(workdir: Path, funrec: Command) -> None:
     (workdir / "mine" / "trainer").mkdir(parents=True)
     quick = workdir / "mine" / "trainer" / "quick.yaml"
@@ -253,6 +259,7 @@ def test_status_and_clean_of_nothing_say_so(workdir: Path, funrec: Command) -> N
     assert funrec("resume", "nowhere").code == 2
 
 
+@pytest.mark.slow
 def test_clean_lists_first_and_removes_only_what_did_not_finish(workdir: Path, funrec: Command) -> None:
     funrec("run", "-m", "model=mmoe", "model.backbone.num_experts=0,2", "hydra.sweep.dir=sweep", *SMALL)
     listed = funrec("clean", "sweep")

@@ -43,6 +43,7 @@ def train(step: TrainingStep, first: int = 0, steps: int = 1) -> None:
     step.run(stream.block(first, steps), tf.constant(first, tf.int64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [LazyAdam, keras.optimizers.Adam, keras.optimizers.Adagrad, keras.optimizers.SGD])
 def test_copies_stay_as_they_are_while_training_goes_on(optimizer: type[keras.optimizers.Optimizer]) -> None:
     built = model()

@@ -24,6 +24,8 @@ from funrec.tuning.results import outcomes
 from funrec.tuning.study import StudyFolder
 from funrec.tuning.trial import work_on
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("model=shared_bottom", "dataset.rows=2000", "trainer=smoke")
 RATE = "optimizer.learning_rate"
 

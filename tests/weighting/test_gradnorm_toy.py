@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from funrec.schema import Task
@@ -59,6 +60,7 @@ def train(weighting: Weighting, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return losses, weights
 
 
+@pytest.mark.slow
 def test_slow_tasks_gain_weight_and_the_losses_ratios_end_closer_together() -> None:
     fixed, _ = train(Fixed())
     balanced, weights = train(GradNorm(alpha=0.12))

@@ -98,6 +98,7 @@ def test_hashing_needs_no_vocabulary_and_never_yields_row_0() -> None:
     assert set(rows.tolist()) == set(range(1, 8))
 
 
+@pytest.mark.slow
 def test_hashes_are_the_same_in_every_process_and_version() -> None:
     assert stable_hash(pl.Series(["a", "b", None]), "String").tolist() == [
         13950350942979735504,

@@ -171,6 +171,7 @@ obtain(Path(sys.argv[1]), "name", build)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_the_same_moment_build_once(tmp_path: Path) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", BUILD_SLOWLY, str(tmp_path)]) for _ in range(2)]
     assert [process.wait(60) for process in processes] == [0, 0]
