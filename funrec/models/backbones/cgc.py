@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from funrec.models.backbones.base import Gates, NetworkBackbone
-from funrec.models.layers.experts import GateBank, mix_experts, mix_own_experts
-from funrec.models.layers.mlp import MLPBank
+from funrec.models.layers.experts import mix_experts, mix_own_experts
 from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Units
 
 
@@ -43,7 +42,6 @@ class LevelOutput(NamedTuple):
         return mix_experts(self.shared_gate, every)
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class ExtractionLevel(keras.layers.Layer):
     """One level of shared and task-specific experts with their gates (Tang et al., RecSys 2020, section 4).
 
@@ -51,46 +49,26 @@ class ExtractionLevel(keras.layers.Layer):
     below the last level the shared stream's over all experts.
 
     Args:
-        num_towers: Number of towers.
-        num_specific: Experts of every tower.
-        num_shared: Experts of all.
-        units: Hidden units of every expert, input side first.
-        gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
-        activation: Activation of experts and gates.
-        dropout: Dropout rate after every hidden layer.
-        batch_normalization: Whether experts normalise before their activation.
+        backbone: The backbone whose level it is.
         is_last: Whether no level follows, so that there is no shared gate.
 
     Input: the towers' streams `(towers, batch, width)` and the shared stream `(1, batch, width)`; at the first level
     both are `x` `(batch, width)`.
     """
 
-    def __init__(
-        self,
-        num_towers: int,
-        num_specific: int,
-        num_shared: int,
-        units: Sequence[int],
-        gate_units: Sequence[int],
-        activation: str,
-        dropout: float,
-        batch_normalization: bool,
-        is_last: bool,
-        **layer: Any,
-    ) -> None:
-        super().__init__(**layer)
-        self.num_towers = num_towers
-        self.num_specific = num_specific
-        self.num_shared = num_shared
-        self.is_last = is_last
-        network = (units, activation, dropout, batch_normalization)
-        gate = (gate_units, activation, dropout)
-        dtype = self.dtype_policy
-        self.specific = MLPBank(num_towers * num_specific, *network, dtype=dtype, name="specific")
-        self.shared = MLPBank(num_shared, *network, dtype=dtype, name="shared")
-        self.gates = GateBank(num_towers, num_specific + num_shared, *gate, dtype=dtype, name="gates")
-        every = num_towers * num_specific + num_shared
-        self.shared_gate = None if is_last else GateBank(1, every, *gate, dtype=dtype, name="shared_gate")
+    def __init__(self, backbone: CGC, is_last: bool, name: str) -> None:
+        super().__init__(dtype=backbone.dtype_policy, name=name)
+        self.num_towers, self.num_specific = backbone.num_towers, backbone.num_specific
+        self.num_shared = backbone.num_shared
+        specific = self.num_towers * self.num_specific
+        self.specific = backbone.bank(specific, backbone.expert_units, "specific")
+        self.shared = backbone.bank(self.num_shared, backbone.expert_units, "shared")
+        self.gates = backbone.gate_bank(
+            self.num_towers, self.num_specific + self.num_shared, backbone.gate_units, "gates"
+        )
+        self.shared_gate = None
+        if not is_last:
+            self.shared_gate = backbone.gate_bank(1, specific + self.num_shared, backbone.gate_units, "shared_gate")
 
     def build(self, towers_shape: Sequence[int | None], shared_shape: Sequence[int | None]) -> None:
         self.specific.build(towers_shape)
@@ -161,19 +139,7 @@ class CGC(NetworkBackbone):
         self.levels = []
         towers_shape = shared_shape = tuple(input_shape)
         for level in range(self.num_levels):
-            extraction = ExtractionLevel(
-                self.num_towers,
-                self.num_specific,
-                self.num_shared,
-                self.expert_units,
-                self.gate_units,
-                self.activation,
-                self.dropout,
-                self.batch_normalization,
-                is_last=level == self.num_levels - 1,
-                dtype=self.dtype_policy,
-                name=f"level_{level + 1}",
-            )
+            extraction = ExtractionLevel(self, level == self.num_levels - 1, f"level_{level + 1}")
             extraction.build(towers_shape, shared_shape)
             self.levels.append(extraction)
             towers_shape = (self.num_towers, None, self.expert_units[-1])

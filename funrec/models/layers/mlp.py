@@ -9,8 +9,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.models.layers.dropout import dropout, relu_dropout
-from funrec.models.layers.randomness import uniform_initializer
+from funrec.models.layers.randomness import dropout, relu_dropout, uniform_initializer
 
 
 @keras.saving.register_keras_serializable(package="funrec")

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from funrec.models.layers.dropout import dropout, relu_dropout
-from funrec.models.layers.randomness import current_sites, random_sites
+from funrec.models.layers.randomness import current_sites, dropout, random_sites, relu_dropout
 
 ONES = tf.ones((1000, 1000))
 
