@@ -226,13 +226,13 @@ def test_ctrl_c_says_how_to_go_on_and_the_study_ends_as_if_undisturbed(
 
 def test_a_study_outlives_its_workers_and_their_parent(funrec: Command, workdir: Path) -> None:
     process = start(
-        workdir, "tune", *SMALL, "trainer.epochs=8", "trainer.patience=null", "search.trials=3", "search.workers=2"
+        workdir, "tune", *SMALL, "trainer.epochs=30", "trainer.patience=null", "search.trials=3", "search.workers=2"
     )
     wait_for(lambda: is_begun(workdir, 0) and is_begun(workdir, 1), process)
-    first, other = children(process.pid)
+    first, other = workers_of(process.pid)
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: len(set(children(process.pid)) - {first, other}) == 1, process)  # another takes its place
-    workers = children(process.pid)
+    wait_for(lambda: len(set(workers_of(process.pid)) - {first, other}) == 1, process)  # another takes its place
+    workers = workers_of(process.pid)
     process.kill()
     process.communicate(timeout=60)
     wait_for(lambda: not any(is_alive(worker) for worker in workers))
@@ -285,6 +285,11 @@ def wait_for(is_so: Any, process: subprocess.Popen[str] | None = None, seconds: 
 
 def children(pid: int) -> list[int]:
     return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes that were forked for a study's leading process."""
+    return [worker for helper in children(pid) for worker in children(helper)]
 
 
 def is_alive(pid: int) -> bool:
