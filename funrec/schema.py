@@ -1,4 +1,4 @@
-"""Feature, Task and InputLayout: the words every room shares."""
+"""Feature, Task and InputLayout: the terms that every package uses."""
 
 from __future__ import annotations
 

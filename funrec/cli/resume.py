@@ -15,16 +15,16 @@ LAUNCHER = ("hydra/launcher", "hydra.launcher")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Go on with a run, a sweep or a study of `funrec tune`, and print what it would have printed in the end."""
+    """Resume a run, a sweep or a study of `funrec tune`, and print its table."""
     parser = argparse.ArgumentParser(
         prog="funrec resume",
-        description="Go on with what was stopped: finished runs stay, half-done ones continue, failed ones try again.",
+        description="Resume what was stopped: finished runs stay, interrupted ones continue, failed ones start again.",
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="a run's folder, a sweep's or a study's")
     parser.add_argument(
         "--force",
         action="store_true",
-        help="go on although the configuration, the data or the code has changed; what is finished stays as it is",
+        help="resume although the configuration, the data or the code has changed; finished runs stay",
     )
     parser.add_argument(
         *("--config-dir", "-cd"), action="append", default=[], type=Path, help="where a run's own experiment is"

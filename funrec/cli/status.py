@@ -10,7 +10,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print the state of every run, derived from locks and records alone, and how to resume what stopped."""
     parser = argparse.ArgumentParser(
         prog="funrec status",
-        description="What is finished, what runs, what stopped and how to go on. Reads only.",
+        description="What is finished, running or stopped, and how to resume. Reads only.",
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders, sweeps, folders or globs of them")
     from funrec.sweeps.status import describe

@@ -232,7 +232,7 @@ def _natural(text: str) -> tuple[bool, float, str]:
 
 
 def _choose_columns(runs: Sequence[RunRecord], patterns: Sequence[str] | None) -> list[str]:
-    """Return the metrics to show: those that patterns name, or a run's table on the split that nobody chose on."""
+    """Return the metrics to show: those that patterns name, or a run's table on the split nothing was chosen on."""
     known = list(dict.fromkeys(name for run in runs for name in run.record["metrics"]))
     if patterns is None:
         split = TEST if all(TEST in run.rows for run in runs) else VALID

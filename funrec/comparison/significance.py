@@ -134,7 +134,7 @@ def estimate(
         ours: The variant.
         weights: What each metric counts, `(metrics,)`: 1 for a single one, `1 / tasks` for the tasks of a macro.
         base: The other variant, measured on the same rows.
-        base_weights: What its metrics count; `weights` if none.
+        base_weights: What its metrics count; `weights` if None.
         value: The estimate, where the weighted sum is a linear approximation that only the variance is for.
     """
     sides = [(ours, weights)]

@@ -50,7 +50,7 @@ def compose(overrides: Sequence[str], folders: Sequence[Path] = (), name: str = 
 
     Args:
         overrides: Hydra overrides.
-        folders: Folders of configuration files of one's own, as `--config-dir` names them; those that the
+        folders: Folders of your own configuration files, as `--config-dir` names them; those that the
             environment variable `FUNREC_CONFIG_DIR` lists count too.
         name: The file to begin with.
 

@@ -157,7 +157,7 @@ class PreparedData:
             Arrays with no labels, `(rows, 0)`.
 
         Raises:
-            InputError: If a feature's column is missing, or a number is none.
+            InputError: If a feature's column is missing, or a number is null.
         """
         return encode_rows(self.encoders, self.vocabularies, frame, name)
 
@@ -222,7 +222,7 @@ class ModelInputs:
         """Encode raw rows as the training split taught; an unknown id becomes row 0.
 
         Raises:
-            InputError: If a feature's column is missing, or a number is none.
+            InputError: If a feature's column is missing, or a number is null.
         """
         return encode_rows(self.encoders, self.vocabularies, frame)
 

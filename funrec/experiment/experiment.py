@@ -198,7 +198,7 @@ def run_with_baselines(
     runs = [start(config, folder, overrides, on_epoch)]
     try:
         siblings = list(baseline_configs(config, overrides)) if config["baselines"] else []
-    except InputError as error:  # an experiment of one's own, whose folder is not known here
+    except InputError as error:  # a user's experiment, whose folder is not known here
         log.error("No baselines: %s", error)
         siblings = []
     for name, sibling in siblings:

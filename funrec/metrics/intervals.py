@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Below this the bootstrap's own noise shows in the second digit of a standard error (`1 / sqrt(2 resamples)`).
 FEWEST = 100
-#: For a metric without influence values, where nobody asked for a number.
+#: Resamples for a metric without influence values, unless another number is given.
 RESAMPLES = 200
 
 

@@ -132,7 +132,7 @@ class WeightAverage:
         return [total.copy() for total in self._totals]
 
     def go_on(self, totals: Sequence[np.ndarray], count: int) -> None:
-        """Go on with a mean as `totals` and `count` had it."""
+        """Continue the mean that `totals` and `count` describe."""
         self._totals, self._count = list(totals), count
 
     def take_snapshot(self) -> None:

@@ -150,7 +150,7 @@ class Session:
         return 4 * sum(int(np.prod(variable.shape)) for variable in variables)
 
     def restore(self, arrays: Mapping[str, np.ndarray], state: TrainingState) -> None:
-        """Put everything back as `arrays` had it, and go on from `state`.
+        """Restore everything from `arrays`, and continue from `state`.
 
         Raises:
             InputError: If they are another model's; nothing has changed then.

@@ -112,7 +112,7 @@ def begin(
 
     Args:
         overrides: Those of a run, for all trials, and those that begin with `search`.
-        folders: Folders of one's own configuration files.
+        folders: Folders of your own configuration files.
         parent: Where the study's folder goes.
 
     Raises:

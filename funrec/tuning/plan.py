@@ -50,7 +50,7 @@ class Plan:
         space: Where.
         fixed: Overrides that all trials have in common.
         asked: Overrides of the search.
-        folders: Folders of one's own configuration files.
+        folders: Folders of your own configuration files.
         start: The value that every key of the space has in the configuration as it is.
         config: The configuration as it is, without the tuner: that of trial 0.
         allow: Packages that configurations may name classes from.
@@ -120,7 +120,7 @@ def make_plan(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Plan:
 
     Args:
         overrides: Those of a run, for all trials, and those that begin with `search`.
-        folders: Folders of one's own configuration files.
+        folders: Folders of your own configuration files.
 
     Raises:
         InputError: If a key or a value is not what it should be.

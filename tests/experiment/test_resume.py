@@ -103,7 +103,7 @@ def test_a_run_stopped_after_its_last_epoch_goes_on_to_evaluation(tmp_path: Path
     assert status(folder).progress == "after epoch 3 of 3"
     told: list[int] = []
     run = start(folder, resume=True, on_epoch=lambda row: told.append(row["epoch"]))
-    assert told == [1, 2, 3]  # a tuner hears of all epochs, whoever trained them
+    assert told == [1, 2, 3]  # a tuner is told of all epochs, also those trained before
     check_same(run, whole)
 
 

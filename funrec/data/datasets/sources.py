@@ -30,7 +30,7 @@ _frames: dict[str, pl.DataFrame] = {}
 class Source(ABC):
     """The rows of one table, and what identifies their content.
 
-    A kind of table of one's own, such as one in a database, is a subclass and a YAML that names it:
+    Another kind of table, such as one in a database, is a subclass and a YAML that names it:
     `dataset.source: {_target_: mypackage.Table, query: ...}`.
     """
 

@@ -152,7 +152,7 @@ def count_vocabulary(
         values: Frames with one column `value`, of any dtype; a value in several is counted in all.
         key: Name of the key dtype.
         min_count: Values seen fewer times get no row of their own.
-        max_vocabulary: Keep the most frequent values only; none keeps all.
+        max_vocabulary: Keep the most frequent values only; null keeps all.
         by: `count`, or `value` for rows in the order of the values.
     """
     parts = []

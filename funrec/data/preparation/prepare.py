@@ -257,7 +257,7 @@ def _parts(dataset: Dataset, frame: StagedFrame) -> Iterator[tuple[str, pl.DataF
 
 
 def _is_wanted(dataset: Dataset, name: str) -> bool:
-    """Whether an empty split is an error: it is unless it is a test split that nobody asked for."""
+    """Whether an empty split is an error: it is, except for a test split that was not asked for."""
     return name != "test" or dataset.split.test_from is not None or dataset.split.test is not None
 
 

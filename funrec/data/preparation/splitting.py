@@ -47,7 +47,7 @@ class SplitRule:
         column: The column to split on; `dataset.time` or `dataset.group` where not given.
         valid_from: First value of the validation split, in the column's own terms.
         valid: Share of groups or rows in the validation split.
-        test_from: First value of the test split; none for no test split.
+        test_from: First value of the test split; null for no test split.
         test: Share of groups or rows in the test split.
         seed: Which groups or rows fall where; also which negatives `dataset.downsample` keeps.
     """
@@ -85,7 +85,7 @@ def build_split(config: Mapping[str, Any]) -> SplitRule:
 
 
 def build_downsample(config: Mapping[str, Any] | None, tasks: Sequence[Task]) -> Downsample | None:
-    """Turn `dataset.downsample` into a checked value; none, or a rate of 1, means that every row is kept.
+    """Turn `dataset.downsample` into a checked value; None, or a rate of 1, keeps every row.
 
     Raises:
         InputError: If a key is unknown, the task is not a binary one, or the rate is not in (0, 1].

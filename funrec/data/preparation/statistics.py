@@ -27,8 +27,8 @@ class SplitStatistics:
         name: The split.
         tasks: The tasks, in the labels' order.
         encoders: The encoders, in the features' order.
-        groups: Number of groups over all splits; none without a group column.
-        items: Number of items over all splits; none without an item column.
+        groups: Number of groups over all splits; None without a group column.
+        items: Number of items over all splits; None without an item column.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class SplitStatistics:
     def to_json(self) -> dict[str, Any]:
         """Return plain values.
 
-        Keys: `rows`, `users`, `items` (none without such a column), `time_range`, `tasks` (each with `rows` in its
+        Keys: `rows`, `users`, `items` (None without such a column), `time_range`, `tasks` (each with `rows` in its
         sample space and `positive_rate` or `mean`), `nesting` (each nested task with its `parent`, the `rows` where
         both are known, its `positives` and the `violations` where the parent's label is 0), `oov_rate` by feature.
         """
@@ -174,7 +174,7 @@ class Section:
     Attributes:
         title: What the table is about.
         header: Its columns.
-        rows: Its rows, a cell per column. Rates are shares in [0, 1]; none means that there is no such number.
+        rows: Its rows, a cell per column. Rates are fractions in [0, 1]; None means that there is no such number.
     """
 
     title: str
@@ -255,7 +255,7 @@ def _tasks(data: PreparedData, splits: Mapping[str, Mapping[str, Any]]) -> Secti
 
 
 def _nesting(splits: Mapping[str, Mapping[str, Any]]) -> Section:
-    """Violations are positives of a task whose parent is 0: a funnel needs them to be none."""
+    """Violations are positives of a task whose parent is 0: a funnel requires that there are none."""
     rows = [
         (task, counts["parent"], name, counts["rows"], counts["positives"], counts["violations"])
         for name, split in splits.items()

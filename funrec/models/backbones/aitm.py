@@ -1,4 +1,4 @@
-"""Adaptive information transfer: every tower hears from the one before it in the funnel."""
+"""Adaptive information transfer: every tower reads the one before it in the funnel."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class AITM(NetworkBackbone):
             )
             informer.build((len(stage), None, width))
             self.informers.append(informer)
-        # h_1, h_2 and h_3; with one tower there is nobody to hear from.
+        # h_1, h_2 and h_3; with one tower there is none before it.
         self.attention = add_bank_kernel(self, 3, width, width, "attention") if self.stages else None
 
     def share(self, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor | None, Any]:

@@ -72,7 +72,7 @@ class Backbone(keras.layers.Layer):
         """Return how many independent copies of every embedding it reads, and their width.
 
         Args:
-            dim: The width the features ask for; none where each feature has its own.
+            dim: The width the features ask for; None where each feature has its own.
         """
         return 1, dim
 
@@ -81,7 +81,7 @@ class Backbone(keras.layers.Layer):
         return embeddings
 
     def share(self, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor | None, Any]:
-        """Return the deepest tensor every tower reads (none if nothing is shared), and what else `specialise` needs."""
+        """Return the deepest tensor every tower reads (None if nothing is shared), and what else `specialise` needs."""
         raise NotImplementedError
 
     def specialise(self, shared: tf.Tensor | None, private: Any, training: bool = False) -> tf.Tensor:
@@ -93,7 +93,7 @@ class Backbone(keras.layers.Layer):
         return []
 
     def auxiliary_loss(self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task]) -> tf.Tensor | None:
-        """Return what the backbone adds to the tasks' losses, a scalar mean over the batch; none for most.
+        """Return what the backbone adds to the tasks' losses, a scalar mean over the batch; None for most.
 
         Args:
             probabilities: Every binary task's probability over all exposures, each of shape `(batch,)`.

@@ -24,7 +24,7 @@ class Lookup(NamedTuple):
     Attributes:
         ids: Rows of the table, int32 `(batch, places)`.
         rows: Their weights, `(batch, places, width)`.
-        present: 1 where a place is filled, 0 where a sequence has ended, `(batch, places)`; none if all are.
+        present: 1 where a place is filled, 0 where a sequence has ended, `(batch, places)`; None if all are.
     """
 
     ids: tf.Tensor
@@ -37,7 +37,7 @@ class Embedded(NamedTuple):
 
     Attributes:
         x: `(batch, width)` where the backbone reads one copy, else `(copies, batch, width)`.
-        linear: `(batch, towers)`, the sum of the features' linear weights; none without a linear term.
+        linear: `(batch, towers)`, the sum of the features' linear weights; None without a linear term.
         lookups: What was read, by table.
     """
 
@@ -72,7 +72,7 @@ class FusedEmbedding(keras.layers.Layer):
         id_features: Names of those that are columns of `ids`, in order.
         cardinalities: Rows of every feature's table, the out-of-vocabulary row included.
         copies: How many independent embeddings every feature has (one per tower for single_task).
-        dim: Width of one copy; the features' own `embedding_dim` where none.
+        dim: Width of one copy; the features' own `embedding_dim` where None.
         linear_units: Linear weights per row, one per tower; 0 for no linear term.
         limit: Embeddings start uniform on (-limit, limit), linear weights at zero.
 
