@@ -39,6 +39,11 @@ class Feature:
             object.__setattr__(self, "column", self.name)
 
     @property
+    def is_history(self) -> bool:
+        """Whether its column is computed from earlier rows; such a number may be missing."""
+        return self.column.startswith("history/")
+
+    @property
     def has_embedding(self) -> bool:
         """Whether the model reads it as embedding rows rather than as a number."""
         return self.kind != "numeric" or self.is_bucketed

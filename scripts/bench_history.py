@@ -53,11 +53,11 @@ def preset() -> list[HistorySpec]:
     specs = []
     for key in KEYS:
         by = key.split("+")
-        specs.append(HistorySpec(name=f"{key}_count", by=by, count=True))
-        specs += [HistorySpec(name=f"{key}_{label}", by=by, rate=label) for label in RATES]
+        specs.append(HistorySpec.read(f"{key}_count", {"by": by, "count": True}))
+        specs += [HistorySpec.read(f"{key}_{label}", {"by": by, "rate": label}) for label in RATES]
     for label in RATES:
-        where = f"{label} = 1"
-        specs.append(HistorySpec(name=f"recent_{label}", by="user_id", last=50, of="video_id", where=where))
+        sequence = {"by": "user_id", "last": 50, "of": "video_id", "where": f"{label} = 1"}
+        specs.append(HistorySpec.read(f"recent_{label}", sequence))
     return specs
 
 

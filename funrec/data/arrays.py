@@ -20,6 +20,7 @@ from funrec.data.features.encoding import (
     save_encoders,
 )
 from funrec.data.features.vocabulary import Vocabulary
+from funrec.data.preparation.histories import HistorySnapshot
 from funrec.schema import Feature, InputLayout, Task, read_feature
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json, write_json
@@ -109,6 +110,7 @@ class PreparedData:
             scored on the same rows, whatever their features.
         logit_offsets: What to add to a task's trained logit, because its negatives were downsampled.
         downsampled_task: The task whose negatives were.
+        history: What the histories of new rows need; None without any.
     """
 
     path: Path
@@ -126,6 +128,7 @@ class PreparedData:
     row_fingerprints: Mapping[str, str]
     logit_offsets: Mapping[str, float] = field(default_factory=dict)
     downsampled_task: str | None = None
+    history: HistorySnapshot | None = None
 
     @property
     def scalers(self) -> dict[str, tuple[float, float]]:
@@ -159,6 +162,8 @@ class PreparedData:
         Raises:
             InputError: If a feature's column is missing, or a number is null.
         """
+        if self.history is not None:
+            frame = self.history.complete(frame)
         return encode_rows(self.encoders, self.vocabularies, frame, name)
 
 
@@ -206,17 +211,21 @@ class ModelInputs:
         encoders: How each feature is read, by name.
         vocabularies: By the name of the feature that owns it.
         layout: Which features the arrays hold.
+        history: What the histories of new rows need; None without any.
     """
 
     tasks: tuple[Task, ...]
     encoders: Mapping[str, Encoder]
     vocabularies: Mapping[str, Vocabulary]
     layout: InputLayout
+    history: HistorySnapshot | None = None
 
     @property
     def columns(self) -> list[str]:
         """The raw columns that are read."""
-        return list(dict.fromkeys(encoder.feature.column for encoder in self.encoders.values()))
+        features = [encoder.feature for encoder in self.encoders.values()]
+        keys = [] if self.history is None else self.history.schema.names()
+        return list(dict.fromkeys([*(feature.column for feature in features if not feature.is_history), *keys]))
 
     def encode(self, frame: pl.DataFrame) -> SplitArrays:
         """Encode raw rows as the training split taught; an unknown id becomes row 0.
@@ -224,6 +233,8 @@ class ModelInputs:
         Raises:
             InputError: If a feature's column is missing, or a number is null.
         """
+        if self.history is not None:
+            frame = self.history.complete(frame)
         return encode_rows(self.encoders, self.vocabularies, frame)
 
 
@@ -241,6 +252,7 @@ def save_inputs(data: PreparedData, folder: Path) -> None:
         "cardinalities": dict(data.cardinalities),
         "id_features": data.id_features,
         "numeric_features": data.numeric_features,
+        "history": None if data.history is None else data.history.save(folder),
     }
     write_json(folder / INPUTS, state)
 
@@ -264,4 +276,5 @@ def load_inputs(folder: Path) -> ModelInputs:
         layout=InputLayout(
             features, tuple(state["id_features"]), tuple(state["numeric_features"]), state["cardinalities"]
         ),
+        history=HistorySnapshot.load(state["history"], folder) if state.get("history") else None,
     )

@@ -116,8 +116,10 @@ class Predictor:
             rows = table.scan()
             schema = rows.collect_schema()
             for encoder in self.inputs.encoders.values():
-                if encoder.feature.column not in schema:
+                if not encoder.feature.is_history and encoder.feature.column not in schema:
                     raise missing_column(encoder.feature, schema.names())
+            if self.inputs.history is not None:
+                self.inputs.history.check_columns(schema)
             for column in keep:
                 if column not in schema:
                     raise InputError(f"--keep: no such column {column}.{did_you_mean(column, schema.names())}")
@@ -146,6 +148,8 @@ class Predictor:
             if file_kind(table.paths[0]) not in PARQUET:  # text has no places to jump to: it is gone through once
                 rows.sink_ipc(Path(folder, "rows.arrow"), compression="uncompressed")
                 rows = pl.scan_ipc(Path(folder, "rows.arrow"))
+            if self.inputs.history is not None:
+                rows = self.inputs.history.add_to(rows, Path(folder))
             lazy = register_io_source(scored, schema=columns)
             sink = lazy.sink_csv if target.suffix == ".csv" else lazy.sink_parquet
             sink(temporary)

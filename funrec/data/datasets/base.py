@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import polars as pl
 
 from funrec.data.datasets.sources import Source
 from funrec.data.expressions import Expression, parse_expression
+from funrec.data.features.history import HistorySettings, HistorySpec, needed_columns, split_histories
 from funrec.data.preparation.splitting import Downsample, SplitRule, build_downsample, build_split
 from funrec.schema import Feature, Task, build_features, build_tasks
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.specs import check
 
 
 class Dataset(ABC):
@@ -35,13 +37,16 @@ class Dataset(ABC):
         max_train_rows: Train on a sample of at most so many rows, drawn by `split.seed` after `downsample`.
         drop: Names of features and tasks to leave out.
         downsample: `{task, rate}`: keep this share of the training rows where the task's label is 0.
+        history: How features of kind `history` look back; see `HistorySettings`.
 
     Raises:
         InputError: If any of these is not what it should be.
     """
 
-    #: Columns that must not be features, with the reason.
+    #: Columns that must not be features, since they are not known before the row's labels, with the reason.
     leaky: Mapping[str, str] = {}
+    #: Those of them that must not be part of a history either: they know of more than their row.
+    future_aggregates: Collection[str] = ()
     #: Columns of true probabilities by task name, where a dataset knows them.
     oracle: Mapping[str, str] = {}
 
@@ -60,6 +65,7 @@ class Dataset(ABC):
         max_train_rows: int | None = None,
         drop: Sequence[str] = (),
         downsample: Mapping[str, Any] | None = None,
+        history: Mapping[str, Any] | None = None,
     ) -> None:
         # A name such as 101 arrives from YAML or the command line as a number.
         features = {str(name): value for name, value in features.items()}
@@ -67,9 +73,10 @@ class Dataset(ABC):
         for name in drop:
             if name not in features and name not in tasks:
                 raise InputError(f"dataset.drop: no feature or task {name}.{did_you_mean(name, [*features, *tasks])}")
-        self.features: tuple[Feature, ...] = build_features(
-            {name: value for name, value in features.items() if name not in set(drop)}
-        )
+        self.histories: tuple[HistorySpec, ...]
+        self.histories, features = split_histories({k: v for k, v in features.items() if k not in set(drop)})
+        self.history = HistorySettings(**check(HistorySettings, history or {}, "dataset.history", ignore_nulls=True))
+        self.features: tuple[Feature, ...] = build_features(features)
         if not self.features:
             raise InputError("dataset.features should name at least one feature. Received: none.")
         self.tasks: tuple[Task, ...] = build_tasks({k: v for k, v in tasks.items() if k not in set(drop)})
@@ -149,7 +156,16 @@ class Dataset(ABC):
             for column in columns:
                 needed.setdefault(column, key)
 
+        for column, key in needed_columns(self.histories, self.available_columns()).items():
+            ask(key, [column])
+        if self.histories:
+            ask("dataset.time", [self.history_time()])
+            if self.history.where is not None:
+                key = "dataset.history.where"
+                ask(key, self.parse(key, self.history.where).columns)
         for feature in self.features:
+            if feature.is_history:
+                continue
             suffix = "" if feature.column == feature.name else ".column"
             ask(f"dataset.features.{feature.name}{suffix}", [feature.column])
         for task in self.tasks:
@@ -170,12 +186,47 @@ class Dataset(ABC):
                 ask(f"the true probability of {task.name}", [self.oracle[task.name]])
         return needed
 
+    def history_time(self) -> str:
+        """Return the column that histories take a row's time from: that of a split by time, else `time`.
+
+        Raises:
+            InputError: If there is none.
+        """
+        column = (self.split.column if self.split.by == "time" else None) or self.time
+        if column is None:
+            raise InputError(
+                f"dataset.time should name the column of a row's time: {self.histories[0].name} looks back from "
+                "there. Received: null."
+            )
+        return column
+
     def check_leaks(self) -> None:
         """Refuse features that are labels, or that are marked as leaky and do not say how they are known before.
 
         Raises:
             InputError: If there is one.
         """
+        labels = {
+            column
+            for task in self.tasks
+            for column in self.parse(f"dataset.tasks.{task.name}.label", task.label).columns
+        }
+        for spec in self.histories:
+            for column, key in needed_columns([spec], self.available_columns()).items():
+                if column in self.leaky and column in self.future_aggregates:
+                    raise InputError(
+                        f"{key} should not read column {column}, in a history either: {self.leaky[column]}. "
+                        f"Drop the feature, dataset.drop=[{spec.name}]."
+                    )
+            for text in spec.by:
+                key = f"dataset.features.{spec.name}.by"
+                for column in self.parse(key, text).columns:
+                    if column in labels or column in self.leaky:
+                        reason = self.leaky.get(column, "it is a label")
+                        raise InputError(
+                            f"{key} should be known before the row's labels are. Column {column} is not: {reason}. "
+                            f"Use it in {spec.name}.where, which is about earlier rows."
+                        )
         for feature in self.features:
             where = f"dataset.features.{feature.name}"
             for task in self.tasks:
@@ -205,7 +256,7 @@ class Dataset(ABC):
 _BASE_KEYS = frozenset(
     (
         *("features", "tasks", "split", "group", "item", "time", "where", "row_weight", "max_rows", "max_train_rows"),
-        *("downsample", "leaky", "oracle", "allow_leaky"),
+        *("downsample", "history", "histories", "future_aggregates", "leaky", "oracle", "allow_leaky"),
     )
 )
 

@@ -107,6 +107,7 @@ class KuaiRand(Dataset):
         max_train_rows: int | None = None,
         drop: Sequence[str] = (),
         downsample: Mapping[str, Any] | None = None,
+        history: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             features=features,
@@ -121,6 +122,7 @@ class KuaiRand(Dataset):
             max_train_rows=max_train_rows,
             drop=drop,
             downsample=downsample,
+            history=history,
         )
         if variant not in VARIANTS:
             raise InputError(
@@ -133,6 +135,7 @@ class KuaiRand(Dataset):
         self.variant = variant
         self.random_exposure = random_exposure
         self.leaky = {} if allow_leaky else _leaky_columns()
+        self.future_aggregates = [_renamed(column) for column in _STATISTIC_COLUMNS]
         self._root = Path(root).expanduser()
         self._logs = logs
         if random_exposure and self.split.by == "time" and self.split.valid_from is None:

@@ -74,6 +74,7 @@ class Tabular(Dataset):
         max_train_rows: int | None = None,
         drop: Sequence[str] = (),
         downsample: Mapping[str, Any] | None = None,
+        history: Mapping[str, Any] | None = None,
     ) -> None:
         explicit = {"train": train, "valid": valid, "test": test}
         given = [name for name, value in (("path", path), ("source", source)) if value is not None]
@@ -113,6 +114,7 @@ class Tabular(Dataset):
             max_train_rows=max_train_rows,
             drop=drop,
             downsample=downsample,
+            history=history,
         )
 
     @cached_property

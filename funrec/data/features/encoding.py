@@ -82,15 +82,16 @@ class Encoder:
         return self.feature.kind == "sequence"
 
     def ids(self, values: pl.Series, vocabularies: Mapping[str, Vocabulary]) -> NDArray[np.int32]:
-        """Return embedding rows, `(rows,)`."""
+        """Return embedding rows, `(rows,)`; 0, which no bucket has, for the missing number of a history."""
         if self.boundaries is not None:
-            buckets = np.searchsorted(np.asarray(self.boundaries), self._numbers(values), side="right") + 1
-            return buckets.astype(np.int32)
+            numbers = self._numbers(values)
+            buckets = np.searchsorted(np.asarray(self.boundaries), numbers, side="right") + 1
+            return np.where(np.isnan(numbers), 0, buckets).astype(np.int32)
         return vocabularies[self._owner].encode(values)
 
     def number(self, values: pl.Series) -> NDArray[np.float32]:
-        """Return standardised numbers, `(rows,)`."""
-        return ((self._numbers(values) - self.mean) / self.scale).astype(np.float32)
+        """Return standardised numbers, `(rows,)`; 0, exactly the mean, for the missing number of a history."""
+        return np.nan_to_num((self._numbers(values) - self.mean) / self.scale).astype(np.float32)
 
     def sequence(
         self, values: pl.Series, vocabularies: Mapping[str, Vocabulary]
@@ -113,6 +114,8 @@ class Encoder:
             "value", as_number(pl.col("value"), values.dtype).fill_nan(feature.fill).alias("number")
         )
         numbers = frame["number"]
+        if feature.is_history:
+            return numbers.to_numpy()
         if numbers.null_count() or not numbers.is_finite().all():
             bad = frame.filter(pl.col("number").is_null() | ~pl.col("number").is_finite())["value"][0]
             raise bad_number(feature, bad)
@@ -280,6 +283,8 @@ def _fit_numbers(feature: NumericFeature, train: pl.LazyFrame, dtype: pl.DataTyp
     raw = pl.col(f"feature/{feature.name}")
     rows = train.select(raw.alias("value"), as_number(raw, dtype).fill_nan(feature.fill).alias("number"))
     number = pl.col("number")
+    if feature.is_history:
+        rows = rows.filter(number.is_not_nan())
     is_bad = number.is_null() | ~number.is_finite()
     found = rows.select(
         is_bad.fill_null(True).sum().alias("bad"),
@@ -289,6 +294,11 @@ def _fit_numbers(feature: NumericFeature, train: pl.LazyFrame, dtype: pl.DataTyp
     ).collect(engine="streaming")
     if found["bad"][0]:
         raise bad_number(feature, rows.filter(is_bad).head(1).collect()["value"][0])
+    if not found["rows"][0]:
+        raise InputError(
+            f"dataset.features.{feature.name} should have a value in some training row. It has none: no training row "
+            "sees an earlier one of its key. Widen dataset.split, or look at its `by`, `where` and lag."
+        )
     if feature.quantiles is not None:
         return Encoder(feature, boundaries=quantiles(feature.quantiles, rows.select("number"), found["rows"][0]))
     mean, scale = float(found["mean"][0]), float(found["scale"][0])

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import polars as pl
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, model_validator
 
 from funrec.data.expressions import one_line, parse_expression
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.specs import Name, Names, NotNegative, Text, check, whole
 
+#: What the names of columns begin with that hold histories.
+HISTORY = "history/"
 STATISTICS = ("count", "rate", "mean", "sum", "distinct", "since", "last")
 
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
-Duration = NonNegativeFloat | str
+#: Such as `7d`, or a number of steps of the time column.
+Duration = NotNegative | Text
+#: The keys of a history that say how its values enter the model.
+_FEATURE_KEYS = (
+    *("embedding_dim", "min_count", "max_vocabulary", "hash_buckets", "share_with", "pooling"),
+    *("boundaries", "quantiles"),
+)
 
 
-class HistorySpec(BaseModel):
+@dataclass(frozen=True)
+class HistorySpec:
     """One statistic of the earlier rows that agree with a row on `by`.
 
     Attributes:
@@ -38,34 +46,41 @@ class HistorySpec(BaseModel):
         where: Condition that a row must meet to be counted.
         window: How far back from its own time a row looks, such as `7d`; None for all of the log.
         lag: How old a row must be to be seen; None for `dataset.history.lag`.
+        scale: `log1p` (for counts and times, unless they are put into buckets) or `linear` (for all else).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["history"] = "history"
     name: str
     by: Names
     count: bool = False
-    rate: str | None = None
-    mean: str | None = None
-    sum: str | None = None
-    distinct: str | None = None
+    rate: Name | None = None
+    mean: Name | None = None
+    sum: Name | None = None
+    distinct: Name | None = None
     since: Literal["last"] | None = None
-    last: Annotated[int, Field(ge=1, lt=1 << 16)] | None = None
+    last: Annotated[int, whole(1, 65_535)] | None = None
     of: Names = ()
-    smoothing: NonNegativeFloat = 20.0
-    where: str | None = None
+    smoothing: NotNegative = 20.0
+    where: Text | None = None
     window: Duration | None = None
     lag: Duration | None = None
+    scale: Literal["log1p", "linear"] = "linear"
 
-    @model_validator(mode="after")
-    def _is_one_statistic(self) -> HistorySpec:
-        chosen = [key for key in STATISTICS if getattr(self, key)]
+    @classmethod
+    def read(cls, name: str, values: Mapping[str, Any]) -> HistorySpec:
+        """Return the history that a configuration describes.
+
+        Raises:
+            InputError: If a key is unknown, a value is not what it should be, or it is no or several statistics.
+        """
+        where = f"dataset.features.{name}"
+        spec = cls(name=name, **check(cls, values, where, given={"name"}, ignore_nulls=True))
+        chosen = [key for key in STATISTICS if getattr(spec, key)]
         if len(chosen) != 1:
-            raise ValueError(f"should have exactly one of {', '.join(STATISTICS)}. Received: {', '.join(chosen) or 0}")
-        if bool(self.of) != (self.last is not None):
-            raise ValueError("should have `of`, the columns of a sequence, if and only if it has `last`")
-        return self
+            received = ", ".join(chosen) or "none of them"
+            raise InputError(f"{where} should have exactly one of {', '.join(STATISTICS)}. Received: {received}.")
+        if bool(spec.of) != spec.is_sequence:
+            raise InputError(f"{where}.of should name what a sequence holds, beside `last` and only there.")
+        return spec
 
     @property
     def statistic(self) -> str:
@@ -75,9 +90,63 @@ class HistorySpec(BaseModel):
     def is_sequence(self) -> bool:
         return self.last is not None
 
+    def column(self, of: str | None = None) -> str:
+        """Return the column that holds its values, or those of one of the columns in `of`."""
+        return f"{HISTORY}{self.name}" + ("" if of is None or len(self.of) == 1 else f"/{of}")
+
     def columns(self) -> list[str]:
         """Return the columns of a staged log that it reads."""
         return [_column(key, text) for key, text in _expressions(self)]
+
+
+@dataclass(frozen=True)
+class HistorySettings:
+    """How the histories of a dataset look back.
+
+    Attributes:
+        until: `row`: a row sees all that was known by its own time, earlier evaluation rows' outcomes as well;
+            `train_end`: nothing after the last training row, as if the statistics had been frozen then.
+        lag: How old a row must be to be seen. Null for the days before, which needs a time column of dates; labels
+            take time to be known, so a finer one needs a lag.
+        where: Condition that a row must meet to be seen by any other.
+        warmup: Training rows of the log's first so many days, such as `2d`, are seen but not trained on.
+    """
+
+    until: Literal["row", "train_end"] = "row"
+    lag: Duration | None = None
+    where: Text | None = None
+    warmup: Duration | None = None
+
+
+def split_histories(features: Mapping[str, Any]) -> tuple[tuple[HistorySpec, ...], dict[str, Any]]:
+    """Take the histories out of `dataset.features`.
+
+    Returns:
+        The histories, and all features: a history in it is a number, or a sequence for each column in `of` (called
+        `<name>/<column>` if there are several), read from the column that holds the history's values.
+
+    Raises:
+        InputError: If a history is not one.
+    """
+    specs, plain = [], {}
+    for name, values in features.items():
+        if not isinstance(values, Mapping) or values.get("kind") != "history":
+            plain[name] = values
+            continue
+        given = {key: value for key, value in values.items() if value is not None}
+        is_count = any(given.get(key) for key in ("count", "distinct", "since"))
+        if is_count and not {"boundaries", "quantiles"} & set(given):
+            given.setdefault("scale", "log1p")
+        spec = HistorySpec.read(name, {k: v for k, v in given.items() if k not in ("kind", *_FEATURE_KEYS)})
+        specs.append(spec)
+        rest = {key: value for key, value in given.items() if key in _FEATURE_KEYS}
+        if spec.is_sequence:
+            for text in spec.of:
+                one = name if len(spec.of) == 1 else f"{name}/{text}"
+                plain[one] = {**rest, "kind": "sequence", "column": spec.column(text), "max_length": spec.last}
+        else:
+            plain[name] = {**rest, "kind": "numeric", "column": spec.column()}
+    return tuple(specs), plain
 
 
 @dataclass(frozen=True)
@@ -95,11 +164,15 @@ class LogPart:
     trains: pl.Expr | None = None
 
 
-def needed_columns(specs: Sequence[HistorySpec], available: Sequence[str] | None) -> dict[str, str]:
-    """Return the raw columns that histories read, with the config key that asks for each."""
+def needed_columns(
+    specs: Sequence[HistorySpec], available: Sequence[str] | None, keys: Collection[str] | None = None
+) -> dict[str, str]:
+    """Return the raw columns that histories (or some keys of theirs) read, with the config key that asks for each."""
     needed: dict[str, str] = {}
     for spec in specs:
         for key, text in _expressions(spec):
+            if keys is not None and key not in keys:
+                continue
             key = f"dataset.features.{spec.name}.{key}"
             for column in parse_expression(key, text, available).columns:
                 needed.setdefault(column, key)
@@ -121,17 +194,20 @@ def stage_log(parts: Sequence[LogPart], specs: Sequence[HistorySpec], time: str,
     Raises:
         InputError: If a column is missing or an expression does not fit it.
     """
-    plans = [
-        _plan(part, specs, time).with_columns(pl.lit(number, pl.UInt8).alias("part"))
-        for number, part in enumerate(parts)
-    ]
-    pl.concat(plans, how="diagonal_relaxed").sink_ipc(path, compression="uncompressed")
+    return write_log([staged_rows(part, specs, time) for part in parts], path)
+
+
+def write_log(parts: Sequence[pl.LazyFrame], path: Path) -> list[int]:
+    """Write parts of a log as `staged_rows` returns them into one file; see `stage_log`."""
+    numbered = [part.with_columns(pl.lit(number, pl.UInt8).alias("part")) for number, part in enumerate(parts)]
+    pl.concat(numbered, how="diagonal_relaxed").sink_ipc(path, compression="uncompressed")
     rows = pl.scan_ipc(path).group_by("part").agg(pl.len()).collect(engine="streaming")
     by_part = dict(rows.iter_rows())
     return [by_part.get(number, 0) for number in range(len(parts))]
 
 
-def _plan(part: LogPart, specs: Sequence[HistorySpec], time: str) -> pl.LazyFrame:
+def staged_rows(part: LogPart, specs: Sequence[HistorySpec], time: str) -> pl.LazyFrame:
+    """Return the lazy query for the columns of one part: `time`, `feeds`, `trains`, and one for each expression."""
     schema = part.rows.collect_schema()
     columns = {
         "time": pl.col(time),

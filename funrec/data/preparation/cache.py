@@ -58,6 +58,9 @@ def fingerprint(dataset: Dataset) -> str:
         state["max_train_rows"] = dataset.max_train_rows
     if dataset.split.by == "group":
         state["group_split"] = "exact"
+    if dataset.histories:
+        specs = [asdict(spec) for spec in dataset.histories]
+        state["histories"] = {"specs": specs, **asdict(dataset.history)}
     return hashlib.sha256(json.dumps(state, default=str).encode()).hexdigest()[:32]
 
 

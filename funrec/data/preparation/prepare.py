@@ -23,6 +23,7 @@ from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
 from funrec.data.hashing import common_key_dtype, key_dtype, stable_hash
 from funrec.data.preparation.cache import fingerprint, obtain
 from funrec.data.preparation.checks import check_agreement, measure_agreement
+from funrec.data.preparation.histories import HistorySnapshot, snapshot_of
 from funrec.data.preparation.labels import read_labels
 from funrec.data.preparation.splitting import split_column
 from funrec.data.preparation.staging import ROW, SPLIT, WEIGHT, StagedFrame, check_columns, stage
@@ -119,6 +120,7 @@ def open_prepared(dataset: Dataset, entry: Path) -> PreparedData:
         row_fingerprints=state["row_fingerprints"],
         logit_offsets=state["logit_offsets"],
         downsampled_task=state["downsampled_task"],
+        history=HistorySnapshot.load(state["history"], entry) if state.get("history") else None,
     )
 
 
@@ -153,10 +155,12 @@ def _build(dataset: Dataset, folder: Path) -> int:
     statistics, row_fingerprints = _write_splits(dataset, folder, frames, encoders, vocabularies, codes)
     for role, vocabulary in codes.items():
         vocabulary.save(folder / f"{role}s.parquet")
+    history = snapshot_of(dataset, work).save(folder) if dataset.histories else None
     shutil.rmtree(work)
     sampling = dataset.downsample
     state = {
         **save_encoders(encoders, vocabularies, folder),
+        "history": history,
         "cardinalities": _cardinalities(encoders, vocabularies),
         "statistics": {
             "rows": sum(split["rows"] for split in statistics.values()),

@@ -15,6 +15,7 @@ from funrec.data.datasets.files import reading_errors
 from funrec.data.expressions import one_line
 from funrec.data.features.encoding import reading
 from funrec.data.hashing import uniform
+from funrec.data.preparation.histories import WARM, add_histories
 from funrec.data.preparation.splitting import MISSING_VALUE, ODD_VALUE, SPLIT_NAMES, split_code, split_column
 from funrec.schema import Task
 from funrec.utils.errors import InputError, did_you_mean
@@ -75,9 +76,12 @@ def stage(dataset: Dataset, folder: Path) -> list[StagedFrame]:
     raw.mkdir()
     with reading_errors(dataset.source_name):
         frames = dataset.scan(list(needed), raw)
+        for frame in frames.values():
+            _check_columns(dataset, needed, frame.collect_schema().names())
+        if dataset.histories:
+            used = {name: _kept(dataset, frame) for name, frame in frames.items()}
+            frames = add_histories(dataset, frames, used, folder)
         schemas = {name: frame.collect_schema() for name, frame in frames.items()}
-    for name in schemas:
-        _check_columns(dataset, needed, schemas[name].names())
     lists = frozenset(
         column for schema in schemas.values() for column, dtype in schema.items() if isinstance(dtype, pl.List)
     )
@@ -118,11 +122,7 @@ def _check_columns(dataset: Dataset, needed: dict[str, str], known: list[str]) -
 def _plan(dataset: Dataset, name: str, frame: pl.LazyFrame, schema: pl.Schema, lists: frozenset[str]) -> pl.LazyFrame:
     """Return the lazy query that yields one frame's staged rows."""
     row = _unused("row", schema)
-    frame = frame.with_row_index(row)
-    if dataset.where is not None:
-        frame = frame.filter(_condition(dataset, "dataset.where", dataset.where, schema))
-    if dataset.max_rows is not None:
-        frame = frame.head(dataset.max_rows)
+    frame = _kept(dataset, frame.with_row_index(row))
     columns = [pl.col(row).cast(pl.Int64).alias(ROW)]
     code = split_code(dataset, frame, schema, row) if name == "all" else pl.lit(0, pl.Int8)
     columns.append(code.alias(SPLIT))
@@ -145,10 +145,21 @@ def _plan(dataset: Dataset, name: str, frame: pl.LazyFrame, schema: pl.Schema, l
         column = getattr(dataset, role)
         if column is not None:
             columns.append(pl.col(column).alias(role))
+    if WARM in schema:
+        columns.append(pl.col(WARM))
     plan = frame.select(columns)
+    if WARM in schema:
+        plan = plan.filter((pl.col(SPLIT) != 0) | pl.col(WARM)).drop(WARM)
     if dataset.downsample is not None and name in ("all", "train"):
         plan = plan.filter(_is_kept(dataset, plan.collect_schema()))
     return plan
+
+
+def _kept(dataset: Dataset, frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the rows that are used at all."""
+    if dataset.where is not None:
+        frame = frame.filter(_condition(dataset, "dataset.where", dataset.where, frame.collect_schema()))
+    return frame if dataset.max_rows is None else frame.head(dataset.max_rows)
 
 
 def _label(dataset: Dataset, task: Task, schema: pl.Schema) -> pl.Expr:

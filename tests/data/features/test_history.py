@@ -80,7 +80,9 @@ def compute(
 
 def every_spec(windows: Sequence[Any]) -> list[HistorySpec]:
     return [
-        HistorySpec(name=f"{key}/{statistic}/{where}/{window}", by=KEYS[key], where=WHERE[where], window=window, **what)
+        HistorySpec.read(
+            f"{key}/{statistic}/{where}/{window}", {"by": KEYS[key], "where": WHERE[where], "window": window, **what}
+        )
         for key, (statistic, what), where, window in itertools.product(KEYS, STATISTICS.items(), WHERE, windows)
     ]
 
@@ -254,13 +256,13 @@ def test_rows_that_only_look_back_need_no_outcomes_and_feed_nothing(log: pl.Data
 
 def test_rows_of_one_time_keep_the_logs_order_in_a_sequence(tmp_path: Path) -> None:
     log = pl.DataFrame({"day": [1, 1, 1, 2], "viewer": [5, 5, 5, 5], "item": [30, 10, 20, 0]})
-    spec = HistorySpec(name="recent", by="viewer", last=2, of="item")
+    spec = HistorySpec.read("recent", {"by": "viewer", "last": 2, "of": "item"})
     assert compute(log, [spec], tmp_path / "work", lag=1)["recent"] == [[], [], [], [(10, 1), (20, 1)]]
 
 
 def test_a_mean_beside_huge_numbers_of_another_key_is_exact(tmp_path: Path) -> None:
     log = pl.DataFrame({"day": [1, 1, 2, 2], "viewer": [1, 2, 1, 2], "paid": [4e15, 0.1, 0.0, 0.0]})
-    spec = HistorySpec(name="paid", by="viewer", mean="paid")
+    spec = HistorySpec.read("paid", {"by": "viewer", "mean": "paid"})
     assert compute(log, [spec], tmp_path / "work", lag=1)["paid"] == [
         *(None, None, pytest.approx(4e15), pytest.approx(0.1, rel=1e-7)),
     ]
@@ -282,12 +284,12 @@ def test_a_history_that_the_log_does_not_allow_is_refused(
     log: pl.DataFrame, tmp_path: Path, spec: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        compute(log, [HistorySpec(name="h", **{"by": "viewer", **spec})], tmp_path / "work")
+        compute(log, [HistorySpec.read("h", {"by": "viewer", **spec})], tmp_path / "work")
 
 
 def test_a_time_column_finer_than_a_day_needs_a_lag(log: pl.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"dataset.history.lag should say how long .* counts seconds, not days"):
-        compute(log, [HistorySpec(name="h", by="viewer", count=True)], tmp_path / "work", time="second")
+        compute(log, [HistorySpec.read("h", {"by": "viewer", "count": True})], tmp_path / "work", time="second")
 
 
 @pytest.mark.parametrize(
@@ -295,10 +297,10 @@ def test_a_time_column_finer_than_a_day_needs_a_lag(log: pl.DataFrame, tmp_path:
     [
         ({"count": True, "rate": "click"}, "exactly one of"),
         ({}, "exactly one of"),
-        ({"last": 5}, "should have `of`"),
-        ({"count": True, "of": "item"}, "should have `of`"),
+        ({"last": 5}, "h.of should name what a sequence holds"),
+        ({"count": True, "of": "item"}, "h.of should name what a sequence holds"),
     ],
 )
 def test_a_history_is_one_statistic(spec: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        HistorySpec(name="h", by="viewer", **spec)
+    with pytest.raises(InputError, match=message):
+        HistorySpec.read("h", {"by": "viewer", **spec})
