@@ -209,7 +209,9 @@ class StudyFolder:
         """Enqueue trials again whose process died or was stopped; return the last attempts. Hold the lock `next`."""
         for number, trial in enumerate(self._attempts().values()):
             if trial.state == TrialState.RUNNING and not is_locked(self._lock_path(str(number))):
-                self.optuna.tell(trial.number, state=TrialState.FAIL)
+                told = self.optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                if told.state != TrialState.FAIL or REASON in told.user_attrs:
+                    continue  # it ended between the two looks
             elif trial.state != TrialState.FAIL or trial.number not in trial.user_attrs.get(STOPPED, []):
                 continue
             most = MOST_ATTEMPTS - 1 + len(trial.user_attrs.get(STOPPED, []))
