@@ -38,6 +38,7 @@ _LOG_COLUMNS = (
     *_FEEDBACK,
     *("play_time_ms", "duration_ms", "profile_stay_time", "comment_stay_time", "is_rand", "tab"),
 )
+HOUR = "hour"
 _USER_COLUMNS = (
     *("user_active_degree", "is_lowactive_period", "is_live_streamer", "is_video_author"),
     *(f"{kind}_user_num{suffix}" for kind in ("follow", "fans", "friend") for suffix in ("", "_range")),
@@ -71,6 +72,9 @@ class KuaiRand(Dataset):
     Only the files that the chosen columns need must exist. Every published column is available by its name; the
     statistics' `follow_user_num`, which the users have too, as `statistic_follow_user_num`. `tag` is a list: a
     categorical feature takes its first value, a sequence all.
+
+    The column `hour` is made from `hourmin` (1530 is 15). It, `tab` (where the video was shown) and `duration_ms` are
+    known at exposure.
 
     Split on `date`: `time_ms` disagrees with it in a share of the rows.
 
@@ -213,7 +217,7 @@ class KuaiRand(Dataset):
         return [Files([path for files in self._files.values() for path in files])]
 
     def available_columns(self) -> list[str]:
-        return [*_LOG_COLUMNS, *_USER_COLUMNS, *_VIDEO_COLUMNS, *(_renamed(name) for name in _STATISTIC_COLUMNS)]
+        return [*_LOG_COLUMNS, HOUR, *_USER_COLUMNS, *_VIDEO_COLUMNS, *(_renamed(name) for name in _STATISTIC_COLUMNS)]
 
     def scan(self, columns: Sequence[str], workdir: Path) -> dict[str, pl.LazyFrame]:
         origins: dict[str, list[str]] = {}
@@ -230,7 +234,8 @@ class KuaiRand(Dataset):
 
     def _scan_log(self, files: list[Path]) -> pl.LazyFrame:
         with reading_errors(lambda: files[0].name):
-            return scan_files(files, ",", dict.fromkeys(_LOG_COLUMNS, pl.Int64))
+            rows = scan_files(files, ",", dict.fromkeys(_LOG_COLUMNS, pl.Int64))
+            return rows.with_columns((pl.col("hourmin") // 100).alias(HOUR))
 
     def _join(self, rows: pl.LazyFrame, origins: Mapping[str, list[str]]) -> pl.LazyFrame:
         for origin, key in (("user", "user_id"), ("video", "video_id"), ("statistic", "video_id")):
@@ -283,7 +288,7 @@ def _published(column: str) -> str:
 
 def _origin(column: str) -> str:
     """Return which file a column is in."""
-    if column in _LOG_COLUMNS:
+    if column in _LOG_COLUMNS or column == HOUR:
         return "log"
     if column in _USER_COLUMNS:
         return "user"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from tables import kuairand, write_kuairand
@@ -206,3 +207,12 @@ def test_the_published_sample_gives_the_known_figures(shared_data: Path, tmp_pat
     rates = frame.group_by("user").agg(pl.all().mean())
     both = {task.name: int(((rates[task.name] > 0) & (rates[task.name] < 1)).sum()) for task in data.tasks}
     assert both == {"is_click": 6534, "long_view": 5929, "is_like": 506}
+
+
+def test_the_hour_of_an_exposure_is_a_column(tmp_path: Path) -> None:
+    root = write_kuairand(tmp_path)
+    data = prepared(root, features={"user_id": {}, "hour": {"kind": "numeric"}})
+    log = pl.read_csv(root / "data" / "log_standard_4_22_to_5_08_pure.csv")
+    mean, scale = data.scalers["hour"]
+    hours = data.splits["valid"].numeric[:, 0] * scale + mean
+    assert np.ptp(hours) > 0 and set(np.round(hours).astype(int)) <= set((log["hourmin"] // 100).to_list())
