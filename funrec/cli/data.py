@@ -5,16 +5,22 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from funrec.cli.arguments import bring_folders, take_allowed
 from funrec.utils.errors import InputError, did_you_mean
 
+if TYPE_CHECKING:
+    from funrec.data.datasets.base import Dataset
+
 HELP = """\
 usage: funrec data describe [OVERRIDE ...]
        funrec data verify [ENTRY ...]
+       funrec data verify --leaks [OVERRIDE ...]
 
 describe  prepare a dataset unless that has been done, and print its rows, rates and vocabularies
 verify    check prepared data against its checksums; exit code 2 if any is damaged
+          --leaks: change later outcomes and see that no history of an earlier row moves; exit code 2 if one does
 
 funrec data describe --help and funrec data verify --help list the options.
 """
@@ -46,20 +52,25 @@ def _describe(arguments: Sequence[str]) -> int:
         *("--config-dir", "-cd"), action="append", default=[], type=Path, help="a folder of your own configurations"
     )
     options = parser.parse_intermixed_args(take_allowed(arguments))
-    for folder in options.config_dir:
-        if not folder.is_dir():
-            raise InputError(f"--config-dir should be a folder. Received: {folder}.")
-    bring_folders(options.config_dir)
-    from funrec.config.build import build
-    from funrec.config.compose import compose
-    from funrec.data.datasets.base import Dataset
     from funrec.data.preparation.cache import cache_folder
     from funrec.data.preparation.prepare import prepare
     from funrec.data.preparation.statistics import describe
 
-    dataset = build(compose(options.overrides)["dataset"], Dataset, "dataset")
+    dataset = _dataset(options.overrides, options.config_dir)
     print(describe(prepare(dataset, cache_folder())))
     return 0
+
+
+def _dataset(overrides: Sequence[str], folders: Sequence[Path]) -> Dataset:
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"--config-dir should be a folder. Received: {folder}.")
+    bring_folders(folders)
+    from funrec.config.build import build
+    from funrec.config.compose import compose
+    from funrec.data.datasets.base import Dataset
+
+    return build(compose(overrides)["dataset"], Dataset, "dataset")
 
 
 def _verify(arguments: Sequence[str]) -> int:
@@ -67,13 +78,37 @@ def _verify(arguments: Sequence[str]) -> int:
         prog="funrec data verify",
         description="Check prepared data against its checksums; exit code 2 if any is damaged.",
     )
-    parser.add_argument("entries", nargs="*", type=Path, metavar="ENTRY", help="folders of the cache; all by default")
-    options = parser.parse_args(arguments)
+    parser.add_argument("entries", nargs="*", metavar="ENTRY", help="folders of the cache; all by default")
+    parser.add_argument(
+        "--leaks", action="store_true", help="check the histories of the dataset that overrides in place of ENTRY name"
+    )
+    parser.add_argument(
+        *("--config-dir", "-cd"), action="append", default=[], type=Path, help="a folder of your own configurations"
+    )
+    options = parser.parse_intermixed_args(take_allowed(arguments))
+    if options.leaks:
+        return _verify_histories(_dataset(options.entries, options.config_dir))
     from funrec.data.preparation.cache import cache_folder, entries, verify
 
     damaged = 0
-    for entry in options.entries or entries(cache_folder()):
+    for entry in map(Path, options.entries or entries(cache_folder())):
         problems = verify(entry)
         damaged += bool(problems)
         print(f"{entry}: {'; '.join(problems) if problems else 'ok'}")
     return 2 if damaged else 0
+
+
+def _verify_histories(dataset: Dataset) -> int:
+    from tempfile import TemporaryDirectory
+
+    from funrec.data.preparation.cache import cache_folder
+    from funrec.data.preparation.leaks import check_histories
+
+    cache = cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".leaks-", dir=cache) as folder:
+        checks = check_histories(dataset, Path(folder))
+    for found in checks:
+        result = f"{found.leaks:,} rows see their own time or later" if found.leaks else "ok"
+        print(f"{found.name}: {result} ({found.moved:,} later rows moved, as they may)")
+    return 2 if any(found.leaks for found in checks) else 0

@@ -45,12 +45,12 @@ class Histories:
     Attributes:
         numbers: By name; float32 `(rows,)`, NaN where a row sees nothing to take the statistic of.
         sequences: By name.
-        unit: The unit of the log's times.
+        lags: How old a row must be to be seen, in units of the log's times; by name.
     """
 
     numbers: Mapping[str, NDArray[np.float32]]
     sequences: Mapping[str, HistorySequence]
-    unit: TimeUnit
+    lags: Mapping[str, int]
 
 
 def compute_histories(
@@ -89,7 +89,7 @@ def compute_histories(
     return Histories(
         {spec.name: writers[spec.name].numbers for spec in specs if not spec.is_sequence},
         {spec.name: writers[spec.name].sequence() for spec in specs if spec.is_sequence},
-        unit,
+        {name: plan.lag for name, plan in plans.items()},
     )
 
 

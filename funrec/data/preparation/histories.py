@@ -35,7 +35,7 @@ LOG, SNAPSHOT, SNAPSHOT_SCHEMA = "history.arrow", "history.parquet", "history_sc
 
 
 def add_histories(
-    dataset: Dataset, frames: Mapping[str, pl.LazyFrame], kept: Mapping[str, pl.LazyFrame], folder: Path
+    dataset: Dataset, frames: Mapping[str, pl.LazyFrame], used: Mapping[str, pl.LazyFrame], folder: Path
 ) -> dict[str, pl.LazyFrame]:
     """Compute the histories of all rows, before any are left out, and return the frames with a column for each.
 
@@ -45,26 +45,14 @@ def add_histories(
     Args:
         dataset: Whose histories to compute.
         frames: What its `scan` returned.
-        kept: Those of their rows that are divided into splits.
+        used: Those of their rows that are divided into splits.
         folder: A folder to work in, which the frames read from.
 
     Raises:
         InputError: If the log has no times, or does not allow a history.
     """
     settings, time = dataset.history, dataset.history_time()
-    parts = []
-    for name, frame in frames.items():
-        trains = pl.lit(name == "train")
-        if name == "all":
-            frame = frame.with_row_index(ROW)
-            trains = split_code(dataset, kept[name], frame.collect_schema(), ROW) == 0
-        feeds: pl.Expr | None = None
-        if name in ("all", "train"):
-            feeds = pl.lit(True) if name == "all" and dataset.split.by == "time" else trains
-            if settings.where is not None:
-                feeds &= dataset.parse("dataset.history.where", settings.where).expr.cast(pl.Boolean)
-        parts.append(LogPart(frame, feeds, trains))
-    counts = stage_log(parts, dataset.histories, time, folder / LOG)
+    counts = stage_log(_parts(dataset, frames, used), dataset.histories, time, folder / LOG)
     values = folder / "histories"
     values.mkdir()
     found = compute_histories(folder / LOG, dataset.histories, values, settings.lag, settings.until)
@@ -77,6 +65,23 @@ def add_histories(
         name: with_columns(frame, dataset.histories, found, int(start), warm)
         for (name, frame), start in zip(frames.items(), starts, strict=False)
     }
+
+
+def _parts(dataset: Dataset, frames: Mapping[str, pl.LazyFrame], used: Mapping[str, pl.LazyFrame]) -> list[LogPart]:
+    settings = dataset.history
+    parts = []
+    for name, frame in frames.items():
+        trains = pl.lit(name == "train")
+        if name == "all":
+            frame = frame.with_row_index(ROW)
+            trains = split_code(dataset, used[name], frame.collect_schema(), ROW) == 0
+        feeds: pl.Expr | None = None
+        if name in ("all", "train"):
+            feeds = pl.lit(True) if name == "all" and dataset.split.by == "time" else trains
+            if settings.where is not None:
+                feeds &= dataset.parse("dataset.history.where", settings.where).expr.cast(pl.Boolean)
+        parts.append(LogPart(frame, feeds, trains))
+    return parts
 
 
 def snapshot_of(dataset: Dataset, folder: Path) -> HistorySnapshot:

@@ -1,62 +1,50 @@
-"""A feature that determines a label is refused, by the rows and not by its name; a reason overrides that."""
+"""The check for leaks that users run: it passes the engine, and tells when it does not."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
-from tables import log_table, prepare_table
+from tables import log_table, tabular
 
+from funrec.cli.data import main
+from funrec.data.features.history_ranges import Clock
+from funrec.data.preparation.leaks import check_histories
 from funrec.utils.errors import InputError
 
-WORDS = {"words": {"kind": "numeric"}}
-ROWS = 4000
+FEATURES = {
+    "user": {},
+    "exposures": {"kind": "history", "by": "user", "count": True},
+    "rate": {"kind": "history", "by": "item", "rate": "click", "lag": 2},
+    "recent": {"kind": "history", "by": "user", "last": 4, "of": "item", "where": "click = 1"},
+}
 
 
-def table() -> pl.DataFrame:
-    random = np.random.default_rng(5)
-    return log_table(ROWS).with_columns(words=pl.Series(random.integers(0, 10_000, ROWS)))
+def test_no_history_moves_with_later_outcomes_and_all_move_with_earlier_ones(tmp_path: Path) -> None:
+    dataset = tabular(tmp_path, log_table(), features=FEATURES, history={"where": "buy = 0"})
+    checks = check_histories(dataset, tmp_path)
+    assert [found.name for found in checks] == ["exposures", "rate", "recent"]
+    assert all(found.leaks == 0 and found.moved > 20 for found in checks)
 
 
-@pytest.mark.parametrize("kind", [{"kind": "numeric"}, {"kind": "categorical"}])
-def test_a_column_that_a_label_is_computed_from_may_be_a_feature(tmp_path: Path, kind: dict[str, Any]) -> None:
-    tasks = {"click": {}, "long": {"label": "click = 1 AND words >= 3000"}}
-    data = prepare_table(tmp_path, table(), tasks=tasks, features={"words": kind, "user": {}})
-    (removed, share) = data.statistics["agreement"]["words"]["long"]
-    assert removed < 0.3 and 0.5 < share < 0.75
+def test_a_clock_that_is_late_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Clock.seen
+    monkeypatch.setattr(Clock, "seen", lambda clock, lag: np.minimum(seen(clock, lag) + 1, len(clock.instants)))
+    dataset = tabular(tmp_path, log_table(), features=FEATURES, history={"where": "buy = 0"})
+    assert all(found.leaks for found in check_histories(dataset, tmp_path))
 
 
-def test_a_feature_that_determines_a_label_is_refused_with_the_figure(tmp_path: Path) -> None:
-    tasks = {"click": {}, "long": {"label": "words >= 3000"}}
-    with pytest.raises(InputError, match=r"^dataset.features.words should not be a label: task long .* 9\d.\d%") as e:
-        prepare_table(tmp_path, table(), tasks=tasks, features=WORDS)
-    assert "\n" not in str(e.value) and "known_before" in str(e.value)
-
-
-def test_a_regression_is_guarded_too(tmp_path: Path) -> None:
-    tasks = {"click": {}, "length": {"label": "words * 2.0 + 1", "kind": "regression"}}
-    with pytest.raises(InputError, match=r"task length is read from column words, which alone gives 100.0%"):
-        prepare_table(tmp_path, table(), tasks=tasks, features=WORDS)
-    tasks["length"]["label"] = "words * 0.0001 + rating"
-    assert prepare_table(tmp_path, table(), tasks=tasks, features=WORDS).numeric_features == ("words",)
-
-
-def test_a_reason_overrides_the_guard_and_the_leaky_mark_and_is_asked_for_again(tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"tasks": {"click": {}, "long": {"label": "words >= 3000"}}}
-    changes["leaky"] = {"words": "it is counted after the click"}
-    known = {"words": {"kind": "numeric", "known_before": "the article's length"}}
-    data = prepare_table(tmp_path, table(), features=known, **changes)
-    assert data.features[0].known_before == "the article's length"
-    with pytest.raises(InputError, match="it is counted after the click"):
-        prepare_table(tmp_path, table(), features=WORDS, **changes)
-    with pytest.raises(InputError, match="should not be a label"):  # although the arrays are in the cache
-        prepare_table(tmp_path, table(), features=WORDS, tasks=changes["tasks"])
-
-
-def test_a_label_itself_is_no_feature_whatever_the_reason(tmp_path: Path) -> None:
-    features = {"click": {"known_before": "I say so"}}
-    with pytest.raises(InputError, match=r"^dataset.features.click should not be a label: task click is read from"):
-        prepare_table(tmp_path, table(), features=features)
+def test_the_command_says_ok_for_each_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_table().write_csv(tmp_path / "log.csv")
+    monkeypatch.setenv("FUNREC_CACHE", str(tmp_path / "cache"))
+    overrides = [
+        *("dataset=tabular", f"dataset.path={tmp_path / 'log.csv'}", "dataset.time=day", "+dataset.tasks={click: {}}"),
+        "+dataset.features={user: {}, n: {kind: history, by: user, rate: click}}",
+    ]
+    assert main(["verify", "--leaks", *overrides]) == 0
+    assert capsys.readouterr().out.startswith("n: ok (")
+    with pytest.raises(InputError, match=r"one of kind history to check for leaks"):
+        main(["verify", "--leaks", *overrides[:-1], "+dataset.features={user: {}}"])
