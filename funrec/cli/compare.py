@@ -21,6 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--format", default="grid", help="grid, github, latex or csv")
     parser.add_argument("--columns", metavar="METRICS", help="such as auc_macro,gauc_* or auc_*@random")
     parser.add_argument("--sort", metavar="COLUMN", help="a metric, best first, or another column")
+    parser.add_argument("--mixed-history", action="store_true", help="let runs differ in how their histories look back")
     options = parser.parse_args(arguments)
     from funrec.comparison.compare import compare_runs
     from funrec.comparison.notes import sentences
@@ -29,7 +30,9 @@ def main(arguments: Sequence[str]) -> int:
 
     check_format(options.format)
     columns = options.columns.split(",") if options.columns else None
-    found = compare_runs(options.paths, options.baseline, options.bootstrap, columns, options.sort)
+    found = compare_runs(
+        options.paths, options.baseline, options.bootstrap, columns, options.sort, options.mixed_history
+    )
     print(comparison_tables(found, options.format, width()), flush=True)
     # A file that a program reads holds the table alone.
     reader = sys.stdout if options.format in ("grid", "github") else sys.stderr

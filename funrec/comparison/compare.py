@@ -94,6 +94,7 @@ def compare(
     bootstrap: int | None = None,
     columns: Sequence[str] | None = None,
     sort: str | None = None,
+    mixed_history: bool = False,
 ) -> pd.DataFrame:
     """Set runs side by side; nothing is trained.
 
@@ -104,6 +105,7 @@ def compare(
         columns: Metrics or patterns such as `gauc_*`; by default those of a run's table, on the test split if all have,
             and `delta_m` where single_task is compared.
         sort: A metric, best first, or another column.
+        mixed_history: Compare runs whose histories know the outcomes of other days, too (`dataset.history`).
 
     Returns:
         A row per variant (runs that differ in seed alone): `model`, what else differs, `seeds`, `selected_on`, and for
@@ -119,7 +121,7 @@ def compare(
     import pandas as pd
 
     listed = [paths] if isinstance(paths, str | os.PathLike) or hasattr(paths, "path") else list(paths)
-    comparison = compare_runs(listed, baseline, bootstrap, columns, sort)
+    comparison = compare_runs(listed, baseline, bootstrap, columns, sort, mixed_history)
     for note in comparison.notes:
         log.log(logging.WARNING if note.kind == "skipped" else logging.INFO, "%s", note)
     frame = pd.DataFrame(rows(comparison))
@@ -133,6 +135,7 @@ def compare_runs(
     bootstrap: int | None = None,
     columns: Sequence[str] | None = None,
     sort: str | None = None,
+    mixed_history: bool = False,
 ) -> Comparison:
     """Return what `compare` puts into a frame, and the command line into a table."""
     found = find(paths)
@@ -155,7 +158,7 @@ def compare_runs(
         skipped.append(f"Skipped {runs}: {named}.")
     if not found.runs:
         raise InputError(f"There should be a finished run. {' '.join([*problems, *skipped]) or 'Received: none.'}")
-    check_comparable(found.runs)
+    check_comparable(found.runs, mixed_history)
 
     remarks = [*(Note("about", text) for text in notes), *(Note("skipped", text) for text in skipped)]
     comparison = Comparison(variants, _choose_columns(found.runs, columns), resamples=bootstrap, remarks=remarks)

@@ -42,6 +42,16 @@ class RunRecord:
         """What a user counts in a GAUC."""
         return str((self.record["config"].get("metrics") or {}).get("gauc_weight", "impressions"))
 
+    @property
+    def history(self) -> str | None:
+        """How its histories look back, as settings; None without any."""
+        dataset = self.record["config"].get("dataset") or {}
+        features = [feature for feature in (dataset.get("features") or {}).values() if isinstance(feature, Mapping)]
+        if all(feature.get("kind") != "history" for feature in features):
+            return None
+        settings = dataset.get("history") or {}
+        return f"until={settings.get('until') or 'row'}, lag={settings.get('lag')}"
+
 
 @dataclass(eq=False)
 class Variant:
@@ -122,8 +132,12 @@ def group(runs: Sequence[RunRecord]) -> tuple[list[Variant], list[str]]:
     return list(variants.values()), notes
 
 
-def check_comparable(runs: Sequence[RunRecord]) -> None:
-    """Check that runs have the same tasks, and weigh the GAUC alike.
+def check_comparable(runs: Sequence[RunRecord], mixed_history: bool = False) -> None:
+    """Check that runs have the same tasks, weigh the GAUC alike, and that those with histories look back alike.
+
+    Args:
+        runs: The runs.
+        mixed_history: Let them look back as they like.
 
     Raises:
         InputError: If they do not, naming two runs.
@@ -139,6 +153,13 @@ def check_comparable(runs: Sequence[RunRecord]) -> None:
             raise InputError(
                 f"Runs to compare should have one metrics.gauc_weight. {first.path} has {first.gauc_weight}; "
                 f"{run.path} has {run.gauc_weight}. Compare them separately."
+            )
+    looking_back = [run for run in runs if run.history is not None and not mixed_history]
+    for run in looking_back[1:]:
+        if run.history != (other := looking_back[0]).history:
+            raise InputError(
+                f"Runs to compare should have one dataset.history. {other.path} has {other.history}; {run.path} has "
+                f"{run.history}. Compare them separately, or pass --mixed-history."
             )
 
 

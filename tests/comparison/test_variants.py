@@ -102,3 +102,16 @@ def test_different_tasks_are_not_compared():
 def test_differently_weighted_gaucs_are_not_compared():
     with pytest.raises(InputError, match=r"one metrics.gauc_weight. 0 has impressions; 1 has none"):
         check_comparable([run("0"), run("1", metrics={"gauc_weight": "none"})])
+
+
+def test_histories_that_look_back_differently_are_compared_only_if_asked():
+    features = {"user": {}, "rate": {"kind": "history", "by": ["user"], "rate": "click"}}
+    plain = run("0", dataset={"features": {"user": {}}, "history": {"until": "train_end"}})
+    by_row, frozen = (
+        run(path, dataset={"features": features, "history": {"until": until, "lag": "1d"}})
+        for path, until in (("1", "row"), ("2", "train_end"))
+    )
+    check_comparable([plain, by_row])
+    with pytest.raises(InputError, match=r"1 has until=row, lag=1d; 2 has until=train_end, lag=1d.*--mixed-history"):
+        check_comparable([by_row, plain, frozen])
+    check_comparable([by_row, plain, frozen], mixed_history=True)
