@@ -24,11 +24,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--logits", action="store_true", help="write logits, logit_<task>, instead of probabilities, p_<task>"
     )
+    parser.add_argument(
+        "--history", metavar="LOG", help="rows with outcomes, later than the run's log: what histories may see as well"
+    )
     options = parser.parse_args(arguments)
     from funrec.experiment.experiment import load_run
 
     clock = time.perf_counter()
     predictor = load_run(options.run).predictor
+    if options.history is not None:
+        predictor.move_on(options.history)
     loaded = time.perf_counter()
     keep = [column.strip() for column in options.keep.split(",") if column.strip()]
     rows = predictor.score_file(options.file, options.output, keep, options.logits)

@@ -224,7 +224,7 @@ class ModelInputs:
     def columns(self) -> list[str]:
         """The raw columns that are read."""
         features = [encoder.feature for encoder in self.encoders.values()]
-        keys = [] if self.history is None else self.history.schema.names()
+        keys = [] if self.history is None else self.history.columns
         return list(dict.fromkeys([*(feature.column for feature in features if not feature.is_history), *keys]))
 
     def encode(self, frame: pl.DataFrame) -> SplitArrays:

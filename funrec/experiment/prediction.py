@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -69,6 +70,19 @@ class Predictor:
         self._null_values = dataset.get("null_values") or ()
         one_row = self.model.layout.empty_batch(rows=1)
         self._heads = list(self.model.scores(self.model(one_row)))
+
+    def move_on(self, source: str) -> None:
+        """Let the histories of rows to come see a newer log as well: a file, a folder, a glob or a URI.
+
+        Raises:
+            InputError: If the run has no histories, or the log does not follow on what it has seen.
+        """
+        if self.inputs.history is None:
+            raise InputError("--history should be given for a run with features of kind history. This one has none.")
+        dtypes = dict.fromkeys(self.inputs.history.schema.names(), pl.String)
+        table = open_source("--history", source, dtypes=dtypes, null_values=self._null_values, **self._reading)
+        with reading_errors(lambda: table.name):
+            self.inputs = replace(self.inputs, history=self.inputs.history.moved_on(table.scan()))
 
     def columns(self, logits: bool = False) -> list[str]:
         """Return the names of the columns of scores."""

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from tables import log_table
 
-from funrec import Run, load_run, run_experiment
+from funrec import InputError, Run, load_run, run_experiment
 from funrec.metrics.base import sigmoid
 from funrec.runs.record import read_predictions
 
@@ -71,3 +71,8 @@ def test_a_file_of_new_rows_gets_them_too(
     assert predictor.score_file(str(source), tmp_path / "scores.parquet") == rows.height
     found = pl.read_parquet(tmp_path / "scores.parquet")["p_click"].to_numpy()
     np.testing.assert_allclose(found, sigmoid(saved["score_click"]), rtol=1e-5)
+
+
+def test_a_run_frozen_at_the_end_of_training_takes_no_newer_log(run: Run, folder: Path) -> None:
+    with pytest.raises(InputError, match=r"a run with dataset\.history\.until=row"):
+        run.predictor.move_on(str(folder / "log.csv"))

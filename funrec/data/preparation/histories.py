@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from funrec.data.datasets.base import Dataset
+from funrec.data.expressions import parse_expression
 from funrec.data.features.history import (
     HISTORY,
     HistorySettings,
@@ -56,7 +57,9 @@ def add_histories(
     values = folder / "histories"
     values.mkdir()
     found = compute_histories(folder / LOG, dataset.histories, values, settings.lag, settings.until)
-    columns = {time: None, **needed_columns(dataset.histories, dataset.available_columns(), keys=("by",))}
+    columns = {time: None, **needed_columns(dataset.histories, dataset.available_columns())}
+    if settings.where is not None:
+        columns |= dict.fromkeys(dataset.parse("dataset.history.where", settings.where).columns)
     schema = next(iter(frames.values())).select(*columns).collect_schema()
     pl.DataFrame(schema=schema).write_parquet(folder / SNAPSHOT_SCHEMA)
     warm = None if settings.warmup is None else _warm(folder / LOG, settings.warmup)
@@ -101,7 +104,7 @@ class HistorySnapshot:
         settings: How they look back.
         time: The time column.
         log: The staged rows.
-        schema: The raw columns that a new row needs, as the log had them.
+        schema: The raw columns that they read, as the log had them.
     """
 
     specs: tuple[HistorySpec, ...]
@@ -128,13 +131,18 @@ class HistorySnapshot:
             pl.Schema(pl.read_parquet_schema(folder / SNAPSHOT_SCHEMA)),
         )
 
-    def check_columns(self, known: Collection[str]) -> None:
-        """Refuse rows that lack a column.
+    @property
+    def columns(self) -> list[str]:
+        """The raw columns that a new row needs: those of its keys, and its time."""
+        return list(dict.fromkeys([self.time, *needed_columns(self.specs, self.schema.names(), keys=("by",))]))
+
+    def check_columns(self, known: Collection[str], needed: Iterable[str] | None = None) -> None:
+        """Refuse rows that lack a column, by default one of `columns`.
 
         Raises:
             InputError: If one is missing.
         """
-        for column in self.schema:
+        for column in self.columns if needed is None else needed:
             if column not in known:
                 raise InputError(f"Rows should have column {column}, for their history.{did_you_mean(column, known)}")
 
@@ -144,19 +152,50 @@ class HistorySnapshot:
         They see what validation rows of their time would have seen, and feed nothing.
 
         Args:
-            rows: Rows with the columns of `schema`.
+            rows: Rows with `columns`.
             folder: An empty folder to work in, which the result reads from.
 
         Raises:
             InputError: If a column is missing, or a row has no time.
         """
-        known = rows.collect_schema()
-        self.check_columns(known)
-        typed = rows.select(_as_dtype(column, known[column], dtype) for column, dtype in self.schema.items())
+        typed = self._typed(rows, self.columns)
         parts = [self.log, staged_rows(LogPart(typed, None), self.specs, self.time)]
         seen, _ = write_log(parts, folder / LOG)
         found = compute_histories(folder / LOG, self.specs, folder, self.settings.lag, self.settings.until)
         return with_columns(rows, self.specs, found, seen)
+
+    def moved_on(self, rows: pl.LazyFrame) -> HistorySnapshot:
+        """Return the snapshot with a newer log added to it.
+
+        Args:
+            rows: Raw rows with their outcomes, all of them later than what is known.
+
+        Raises:
+            InputError: If a column is missing, a row is not later, or nothing after training may be seen.
+        """
+        if self.settings.until == "train_end":
+            raise InputError(
+                "A newer log should be given to a run with dataset.history.until=row. Received: one with train_end, "
+                "which sees nothing after its training rows."
+            )
+        feeds = pl.lit(True)
+        if self.settings.where is not None:
+            key = "dataset.history.where"
+            feeds = parse_expression(key, self.settings.where, self.schema.names()).expr.cast(pl.Boolean)
+        part = staged_rows(LogPart(self._typed(rows, self.schema), feeds), self.specs, self.time)
+        newest = self.log.select(pl.max("time")).collect().item()
+        oldest = part.select(pl.min("time")).collect().item()
+        if oldest is None or oldest <= newest:
+            raise InputError(
+                f"A newer log should begin after what the run has seen, {self.time} {newest}. Received: {self.time} "
+                f"{oldest}. Leave the rows before out."
+            )
+        return replace(self, log=pl.concat([self.log, part], how="diagonal_relaxed"))
+
+    def _typed(self, rows: pl.LazyFrame, columns: Iterable[str]) -> pl.LazyFrame:
+        known = rows.collect_schema()
+        self.check_columns(known, columns)
+        return rows.select(_as_dtype(column, known[column], self.schema[column]) for column in columns)
 
     def complete(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a frame of new raw rows with a column for each history, unless it has them; see `add_to`."""

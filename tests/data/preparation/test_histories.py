@@ -149,6 +149,36 @@ def test_new_rows_get_the_same_bits_from_the_saved_log(tmp_path: Path, as_text: 
             assert np.array_equal(found.sequences[name].values, sequence.values)
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_newer_log_moves_the_saved_one_on(tmp_path: Path, as_text: bool) -> None:
+    table = log_table()
+    whole = prepared(tmp_path / "whole", table, history={"where": "price > 8"})
+    part = prepared(tmp_path / "part", table.filter(pl.col("day") < 20220509), history={"where": "price > 8"})
+    newer, last = table.filter(pl.col("day") == 20220509), table.filter(pl.col("day") == 20220510)
+    if as_text:
+        newer, last = newer.cast(pl.String), last.cast(pl.String)
+    history = part.history
+    assert history is not None
+    found = history.moved_on(newer.lazy()).complete(last)
+    expected = whole.splits["valid"].rows >= table.filter(pl.col("day") < 20220510).height
+    exposures = raw_numbers(whole, "valid", "exposures")[expected]
+    assert np.allclose(found["history/exposures"], exposures, atol=1e-5)
+    assert not np.allclose(history.complete(last)["history/exposures"], exposures, atol=1e-5)
+    with pytest.raises(
+        InputError, match=r"should begin after what the run has seen, day 20220508\. Received: day 202205"
+    ):
+        history.moved_on(table.filter(pl.col("day") >= 20220508).lazy())
+    with pytest.raises(InputError, match="Rows should have column click, for their history"):
+        history.moved_on(newer.drop("click").lazy())
+
+
+def test_a_log_frozen_at_the_end_of_training_is_not_moved_on(tmp_path: Path) -> None:
+    history = prepared(tmp_path, history={"until": "train_end"}).history
+    assert history is not None
+    with pytest.raises(InputError, match=r"a run with dataset\.history\.until=row"):
+        history.moved_on(log_table().lazy())
+
+
 def test_new_rows_need_the_columns_of_their_key_and_a_time(tmp_path: Path) -> None:
     data = prepared(tmp_path)
     save_inputs(data, tmp_path / "model")
