@@ -3,6 +3,7 @@
     python scripts/bench_models.py                            # every backbone, and esmm and esm2 on embeddings
     python scripts/bench_models.py --videos 7583 4371900      # also: does the cost grow with the vocabulary?
     python scripts/bench_models.py --peer-python PATH         # with a Python that has torch and torch-rechub 0.9
+    python scripts/bench_models.py --interactions             # every interaction under mmoe, and mmoe without
 
 16 features of width 8, 3 tasks (esmm: 2, as the peer's), batches of 1024, dropout 0.1, Adam, the papers' linear gates,
 towers [128, 64]; backbones of about 100,000 parameters where their shape allows it: 4 experts [128, 64], two levels of
@@ -18,6 +19,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,6 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, nargs="+", default=[7_583])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument(
+        "--interactions", nargs="*", help="time mmoe with interactions instead; all of them if none is named"
+    )
     parser.add_argument("--steps", type=int, default=50, help="steps per turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--peer-python", help="a Python with torch and torch-rechub")
@@ -58,9 +63,14 @@ def main() -> None:
     if arguments.peer:
         print(json.dumps(time_peer(arguments.peer, arguments.videos[0], steps, turns)))
         return
+    names = arguments.models
+    if arguments.interactions is not None:
+        files = (Path(__file__).parents[1] / "conf" / "model" / "interaction").glob("*.yaml")
+        chosen = arguments.interactions or sorted(file.stem for file in files if file.stem != "none")
+        names = ["mmoe", *(f"mmoe + {interaction}" for interaction in chosen)]
     best: dict[int, dict[str, float]] = {}
     for videos in arguments.videos:
-        timers = {name: timer(name, videos, steps) for name in arguments.models}
+        timers = {name: timer(name, videos, steps) for name in names}
         best[videos] = {name: max(turn() for _ in range(turns)) for name, (turn, _) in timers.items()}
         for name, (turn, _) in timers.items():  # a second round, at another time
             best[videos][name] = max(best[videos][name], *(turn() for _ in range(turns)))
@@ -81,17 +91,22 @@ def main() -> None:
         del timers
     if len(best) > 1:
         small, large = min(best), max(best)
-        for name in arguments.models:
+        for name in names:
             print(f"{name}: {best[large][name] / best[small][name]:.2f} of the speed at {large:,} videos")
 
 
 def timer(name: str, videos: int, steps: int) -> tuple[Any, int]:
-    """Return a function that trains `steps` steps and returns rows per second, and the backbone's parameters."""
+    """Return a function that trains `steps` steps and returns rows per second, and how many parameters its layers have.
+
+    Those of embeddings and towers do not count.
+    """
     import tensorflow as tf
 
     from funrec.config.build import build
+    from funrec.config.compose import compose
     from funrec.models.backbones.base import Backbone
     from funrec.models.funnels.base import Funnel
+    from funrec.models.interactions.base import Interaction
     from funrec.models.model import MultiTaskModel
     from funrec.schema import InputLayout, build_features, build_tasks
     from funrec.training.batches import BatchStream
@@ -99,19 +114,23 @@ def timer(name: str, videos: int, steps: int) -> tuple[Any, int]:
     from funrec.training.step import TrainingStep
     from funrec.weighting.fixed import Fixed
 
-    backbone_name, options, funnel_name = MODELS[name]
+    model_name, _, interaction_name = name.partition(" + ")
+    backbone_name, options, funnel_name = MODELS[model_name]
     classes = {"independent": "Independent", "esmm": "ESMM", "esm2": "ESM2"}
     dropout = {} if backbone_name.startswith(("logistic", "embedding_only")) else {"dropout": DROPOUT}
     target = f"funrec.models.backbones.{backbone_name}"
     backbone = build({"_target_": target, **options, **dropout}, Backbone, "backbone")
     funnel = build({"_target_": f"funrec.models.funnels.{funnel_name}.{classes[funnel_name]}"}, Funnel, "funnel")
+    chosen = compose([f"model/interaction={interaction_name or 'none'}"])["model"]["interaction"]
+    interaction = build(chosen, Interaction, "interaction")
     tasks = build_tasks({"click": {}, "like": {"after": "click"}, "follow": {"after": "click"}})
     tasks = tasks[: 2 if name == "esmm" else 3]
     sizes = feature_sizes(videos)
     features = build_features({f"feature_{i}": {"embedding_dim": DIM} for i in range(FEATURES)})
     names = tuple(feature.name for feature in features)
     layout = InputLayout(features, names, (), dict(zip(names, sizes, strict=True)))
-    model = MultiTaskModel(backbone, funnel, layout, tasks, tower_units=UNITS, tower_dropout=DROPOUT)
+    towers = {"tower_units": UNITS, "tower_dropout": DROPOUT, "embedding_l2": 0.0}
+    model = MultiTaskModel(backbone, funnel, layout, tasks, interaction, **towers)
     model.initialise(0)
     weighting = Fixed()
     weighting.configure(tasks)
@@ -133,7 +152,7 @@ def timer(name: str, videos: int, steps: int) -> tuple[Any, int]:
         return steps * BATCH / (time.perf_counter() - clock)
 
     turn()
-    return turn, backbone.count_params()
+    return turn, backbone.count_params() + interaction.count_params()
 
 
 def run_peer(python: str, name: str, videos: int, steps: int, turns: int) -> float:

@@ -15,7 +15,6 @@ from examples import model, randomise, rich_batch, rich_layout
 from funrec.models.backbones.single_task import SingleTask
 from funrec.models.backbones.stem import STEM
 from funrec.models.interactions.base import Interaction
-from funrec.models.interactions.dcn_v2 import DCNv2
 from funrec.utils.errors import InputError
 
 INTERACTIONS = contracts.names("model/interaction")
@@ -86,13 +85,13 @@ def test_copies_of_the_embeddings_stay_apart(interaction: str) -> None:
 
 
 class Fields(Interaction):
-    """The sum of the fields' vectors, and the numbers."""
+    """The sum of the fields' vectors."""
 
     reads = "fields"
 
-    def interact(self, embeddings: tf.Tensor, numeric: tf.Tensor, training: bool) -> tf.Tensor:
-        self.seen = embeddings
-        return tf.concat([tf.reduce_sum(embeddings, axis=2), numeric], axis=-1)
+    def interact(self, x: tf.Tensor, training: bool) -> tf.Tensor:
+        self.seen = x
+        return tf.reduce_sum(x, axis=2)
 
 
 class EqualFields(Fields):
@@ -100,7 +99,7 @@ class EqualFields(Fields):
 
 
 @pytest.mark.parametrize("backbone", [lambda: None, lambda: STEM(expert_units=(8,)), lambda: SingleTask((8,))])
-def test_narrow_fields_are_projected_and_wide_ones_left_as_they_are(backbone: Any) -> None:
+def test_narrow_fields_are_projected_numbers_embedded_and_wide_fields_left_as_they_are(backbone: Any) -> None:
     built = model(backbone(), rich_layout(), interaction=Fields())
     randomise(built)
     batch = rich_batch()
@@ -112,40 +111,11 @@ def test_narrow_fields_are_projected_and_wide_ones_left_as_they_are(backbone: An
     np.testing.assert_array_equal(seen[:, :, :3], x[..., :12].reshape(len(x), 6, 3, 4))
     projection = built.interaction.projections["2"].numpy()
     narrow = x[..., 12:18].reshape(len(x), 6, 3, 2)
-    np.testing.assert_allclose(seen[:, :, 3:], narrow @ projection[:, None], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(seen[:, :, 3:6], narrow @ projection[:, None], rtol=1e-5, atol=1e-6)
+    vectors = built.interaction.number_vectors.numpy()
+    np.testing.assert_allclose(seen[:, :, 6:], x[..., 18:, None] * vectors[:, None], rtol=1e-5, atol=1e-6)
 
 
 def test_unequal_widths_are_refused_by_an_interaction_that_says_so() -> None:
     with pytest.raises(InputError, match=r"should have features of one embedding_dim\. Received: 2, 4\."):
         model(inputs=rich_layout(), interaction=EqualFields())
-
-
-def dcn(rank: int | None) -> tuple[DCNv2, np.ndarray, np.ndarray]:
-    """Return an interaction of two layers with random weights, its input and its output."""
-    built = model(inputs=rich_layout(), interaction=DCNv2(num_layers=2, rank=rank, num_experts=3))
-    randomise(built)
-    x = built.embed(rich_batch()).x
-    return built.interaction, x.numpy().astype(np.float64), built.interaction(x).numpy()
-
-
-def test_a_cross_layer_multiplies_the_row_with_a_linear_map_of_the_layer_before() -> None:
-    layer, first, found = dcn(rank=None)
-    x = first
-    for (kernel,), bias in zip(layer.kernels, layer.biases, strict=True):
-        x = first * (x @ kernel.numpy()[0] + bias.numpy()[0]) + x
-    np.testing.assert_allclose(found, x, rtol=2e-4, atol=1e-4)
-
-
-def test_a_low_rank_cross_layer_mixes_its_maps_by_a_softmax_gate() -> None:
-    layer, first, found = dcn(rank=2)
-    x = first
-    for depth, (inner, middle, outer) in enumerate(layer.kernels):
-        odds = np.exp(x @ layer.gates[depth].numpy()[0])
-        gates = odds / odds.sum(axis=1, keepdims=True)
-        bias = layer.biases[depth].numpy()[0]
-        total = 0
-        for expert in range(3):
-            low = np.tanh(np.tanh(x @ inner.numpy()[expert]) @ middle.numpy()[expert])
-            total = total + gates[:, [expert]] * first * (low @ outer.numpy()[expert] + bias)
-        x = total + x
-    np.testing.assert_allclose(found, x, rtol=2e-4, atol=1e-4)

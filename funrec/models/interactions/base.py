@@ -28,8 +28,9 @@ class Interaction(keras.layers.Layer):
 
     #: Where it is from, for `funrec list models`.
     paper = ""
-    #: How it reads embeddings: `flat`, side by side, of any widths; `fields`, a vector per feature, those narrower than
-    #: the widest projected to its width; `equal`, a vector per feature, refusing features of unequal widths.
+    #: How it reads a row: `flat`, embeddings and plain numbers side by side, of any widths; `fields`, a vector per
+    #: feature, those narrower than the widest projected to its width; `equal`, likewise, refusing features of unequal
+    #: widths. The vector of a plain number is its value times a vector of weights.
     reads: ClassVar[Literal["flat", "fields", "equal"]] = "flat"
     #: Whether it does anything; a backbone without towers takes no interaction that does.
     is_identity = False
@@ -61,8 +62,18 @@ class Interaction(keras.layers.Layer):
         """The width of a feature's vector where `reads` is not `flat`."""
         return max(field.width for field in self.structure.fields)
 
+    @property
+    def num_fields(self) -> int:
+        """How many vectors a row has where `reads` is not `flat`."""
+        return len(self.structure.fields) + self.structure.num_numeric
+
     def build(self, input_shape: Sequence[int | None]) -> None:
-        """Make the weights; a subclass that `reads` fields calls this first, which makes the projections."""
+        """Make the weights; a subclass that `reads` fields calls this first, for the vectors' own weights."""
+        numbers = self.structure.num_numeric
+        if self.reads != "flat" and numbers:
+            self.number_vectors = add_bank_kernel(
+                self, self.structure.copies, numbers, self.field_width, "number_vectors"
+            )
         self.projections = {}
         for width in {field.width for field in self.structure.fields}:
             if self.reads == "fields" and width < self.field_width:
@@ -70,13 +81,12 @@ class Interaction(keras.layers.Layer):
                     self, self.structure.copies, width, self.field_width, f"projection_{width}"
                 )
 
-    def interact(self, embeddings: tf.Tensor, numeric: tf.Tensor, training: bool) -> tf.Tensor:
+    def interact(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         """Return `(copies, batch, width)`.
 
         Args:
-            embeddings: `(copies, batch, fields, field_width)`, or `(copies, batch, width)` where `reads` is `flat`; the
-                features are `structure.fields`.
-            numeric: `(copies, batch, numbers)`, the same in every copy; of width 0 where there are none.
+            x: `(copies, batch, width)` where `reads` is `flat`, else `(copies, batch, num_fields, field_width)`: those
+                of `structure.fields` first, then those of the numbers.
             training: Whether to drop out.
         """
         raise NotImplementedError
@@ -84,9 +94,7 @@ class Interaction(keras.layers.Layer):
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         has_copies = len(x.shape) == 3
         x = x if has_copies else x[None]
-        width = x.shape[-1] - self.structure.num_numeric
-        embeddings = x[..., :width] if self.reads == "flat" else self._stack(x[..., :width])
-        crossed = self.interact(embeddings, x[..., width:], training)
+        crossed = self.interact(x if self.reads == "flat" else self._stack(x), training)
         return crossed if has_copies else crossed[0]
 
     def _stack(self, x: tf.Tensor) -> tf.Tensor:
@@ -99,4 +107,6 @@ class Interaction(keras.layers.Layer):
                 block = ops.matmul(block, ops.expand_dims(self.projections[str(width)], 1))
             stacked.append(block)
             start += count * width
+        if self.structure.num_numeric:
+            stacked.append(x[..., start:, None] * ops.expand_dims(self.number_vectors, 1))
         return stacked[0] if len(stacked) == 1 else ops.concatenate(stacked, axis=2)

@@ -69,8 +69,8 @@ class DCNv2(Interaction):
                 self.gates.append(add_bank_kernel(self, copies, width, self.num_experts, f"gate_{layer}"))
             self.biases.append(self.add_weight(shape=(copies, 1, width), initializer="zeros", name=f"bias_{layer}"))
 
-    def interact(self, embeddings: tf.Tensor, numeric: tf.Tensor, training: bool) -> tf.Tensor:
-        first = x = ops.concatenate([embeddings, numeric], axis=-1)
+    def interact(self, x: tf.Tensor, training: bool) -> tf.Tensor:
+        first = x
         for layer, bias in enumerate(self.biases):
             mapped = ops.matmul(x, self.kernels[layer][0]) if self.rank is None else self._mix(x, layer)
             x = first * (mapped + bias) + x
