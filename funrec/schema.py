@@ -1,4 +1,4 @@
-"""Feature, Task and InputLayout: the terms that every package uses."""
+"""Features, tasks, the split rule and InputLayout: the terms that every package uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from funrec.utils.errors import InputError, did_you_mean
-from funrec.utils.specs import Name, NotNegative, PositiveInt, Text, check, spec_of, whole
+from funrec.utils.specs import Name, NotNegative, PositiveInt, Share, Text, check, spec_of, whole
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,30 @@ class Task:
     loss: str | dict[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SplitRule:
+    """How the rows of one log are divided.
+
+    Attributes:
+        by: `time` (from `valid_from` on is validation, from `test_from` on is test), `group` (a share of
+            the groups), `random` (a share of the rows) or `column` (a column that says train, valid or test).
+        column: The column to split on; `dataset.time` or `dataset.group` where not given.
+        valid_from: First value of the validation split, in the column's own terms.
+        valid: Share of groups or rows in the validation split.
+        test_from: First value of the test split; null for no test split.
+        test: Share of groups or rows in the test split.
+        seed: Which groups or rows fall where; also which negatives `dataset.downsample` keeps.
+    """
+
+    by: Literal["time", "group", "random", "column"] = "random"
+    column: Name | None = None
+    valid_from: Any = None
+    valid: Share | None = None
+    test_from: Any = None
+    test: Share | None = None
+    seed: int = 0
+
+
 @dataclass(frozen=True)
 class InputLayout:
     """What a batch carries: which column of which array is which feature.
@@ -212,12 +236,13 @@ def read_feature(values: Mapping[str, Any]) -> Feature:
     return KINDS[kind](name=name, **check(KINDS[kind], values, where, given={"name"}, ignore_nulls=True))
 
 
-def feature_defaults() -> dict[str, Any]:
-    """Return every key that some kind of feature has, with its default."""
-    kinds = {"kind": CategoricalFeature.kind}
-    for feature in reversed(FEATURES):
-        kinds |= spec_of(feature, {"name"}).defaults()
-    return kinds
+def feature_defaults(kind: str | None = None) -> dict[str, Any]:
+    """Return every key of a kind of feature, or of all kinds, with its default."""
+    defaults: dict[str, Any] = {"kind": kind or CategoricalFeature.kind}
+    for feature in FEATURES:
+        if kind in (None, feature.kind):
+            defaults |= spec_of(feature, {"name"}).defaults()
+    return defaults
 
 
 def build_tasks(config: Mapping[str, Mapping[str, Any] | None]) -> tuple[Task, ...]:
@@ -231,7 +256,7 @@ def build_tasks(config: Mapping[str, Mapping[str, Any] | None]) -> tuple[Task, .
     tasks = []
     for name, values in config.items():
         checked = check(Task, values or {}, f"dataset.tasks.{name}", given={"name"}, ignore_nulls=True)
-        tasks.append(Task(name=name, **{"label": name, **checked}))
+        tasks.append(Task(name=name, **{**checked, "label": checked.get("label") or name}))
     check_chain(tasks)
     return tuple(tasks)
 

@@ -69,7 +69,7 @@ def _write_configurations(folder: Path) -> None:
     files = {
         "dataset/twice.yaml": good.replace("never_married:", "income:"),
         "dataset/typo.yaml": good.replace("path: adult.csv", "paht: adult.csv"),
-        "dataset/deep_typo.yaml": good.replace("kind: categorical", "knid: categorical"),
+        "dataset/deep_typo.yaml": good.replace("{kind: numeric}", "{knid: numeric}"),
         "dataset/broken.yaml": good.replace("tasks:", "tasks: {", 1),
         "dataset/tabs.yaml": "defaults:\n\t- tabular\n",
         "trainer/typo.yaml": "defaults: [default, _self_]\nepoch: 3\n",

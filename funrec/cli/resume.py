@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _resume_sweep(path: Path, force: bool, more: Sequence[str]) -> int:
     from funrec.cli.run import show, start
-    from funrec.config.compose import quoted
+    from funrec.config.overrides import quoted
     from funrec.sweeps.plan import read_sweep
     from funrec.sweeps.sweeper import Request
 

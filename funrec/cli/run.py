@@ -42,7 +42,7 @@ def start(arguments: Sequence[str], request: Any) -> int:
     """
     import hydra
 
-    from funrec.config.compose import CONFIG_MODULE, one_line_errors
+    from funrec.config.compose import CONFIG_MODULE, one_line_errors, reaching_overrides
     from funrec.sweeps.plan import resume_command
     from funrec.sweeps.status import has_failed, not_started, render_sweep
     from funrec.sweeps.sweeper import for_all_jobs, register
@@ -57,7 +57,10 @@ def start(arguments: Sequence[str], request: Any) -> int:
         left_out = set(request.overrides) - set(for_all_jobs(request.overrides)) if is_sweep else set()
         # Flags first: Hydra's parser takes overrides in one piece only.
         kept = [override for override in overrides_in(arguments) if override not in left_out]
-        sys.argv = ["funrec run", *flags_in(arguments), *kept]
+        if (flags := flags_in(arguments)) in (["--cfg", "job"], ["-c", "job"]):
+            print(_configuration(kept), end="")
+            return 0
+        sys.argv = ["funrec run", *flags, *(kept if is_sweep else reaching_overrides(kept))]
         hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")(run)()
     if request.sweep is None:
         return 2 if run.has_failed else 0
@@ -66,6 +69,15 @@ def start(arguments: Sequence[str], request: Any) -> int:
     if (left := not_started(request.sweep)) > 0:
         print(f"{left} jobs were not started. To go on: {resume_command(request.sweep.path)}", file=sys.stderr)
     return 1 if has_failed(request.sweep) else 0
+
+
+def _configuration(overrides: Sequence[str]) -> str:
+    """Return the configuration of a run as YAML, every default spelt out."""
+    import yaml
+
+    from funrec.config.compose import compose
+
+    return yaml.safe_dump(compose(overrides), sort_keys=False, allow_unicode=True)
 
 
 class _Single:

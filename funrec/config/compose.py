@@ -10,7 +10,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +20,6 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -28,7 +27,10 @@ from yaml import MarkedYAMLError, YAMLError
 
 from funrec.config.build import allowed_packages
 from funrec.config.catalogue import FOLDERS_VARIABLE
+from funrec.config.defaults import SECTIONS, expand
 from funrec.config.former import moved, translate
+from funrec.config.overrides import choices, is_nested_key, reach
+from funrec.config.overrides import parse as overrides_of
 from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.files import one_line, replacing
 
@@ -45,29 +47,56 @@ LAUNCHER_PACKAGES = {
 OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 
 
-def compose(overrides: Sequence[str], folders: Sequence[Path] = (), name: str = "config") -> dict[str, Any]:
-    """Return the configuration that `overrides` ask for, as plain values.
+def compose(
+    overrides: Sequence[str],
+    folders: Sequence[Path] = (),
+    name: str = "config",
+    sections: Collection[str] = SECTIONS,
+) -> dict[str, Any]:
+    """Return the configuration that `overrides` ask for, as plain values, every default spelt out.
 
     Args:
         overrides: Hydra overrides.
         folders: Folders of your own configuration files, as `--config-dir` names them; those that the
             environment variable `FUNREC_CONFIG_DIR` lists count too.
         name: The file to begin with.
+        sections: The sections whose defaults are wanted; a section's classes are imported for them.
 
     Raises:
         InputError: If an override does not parse, or names something that is not there.
     """
-    return compose_with_choices(overrides, folders, name)[0]
+    return compose_with_choices(overrides, folders, name, sections)[0]
 
 
 def compose_with_choices(
-    overrides: Sequence[str], folders: Sequence[Path] = (), name: str = "config"
+    overrides: Sequence[str],
+    folders: Sequence[Path] = (),
+    name: str = "config",
+    sections: Collection[str] = SECTIONS,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what `compose` does, and the file chosen in every group: `{"model": "mmoe", ...}`."""
+    reaching = reaching_overrides(overrides, folders, name)
     with one_line_errors(overrides), _own_hydra():
-        config = hydra_compose(name, [*overrides, *_search_path(folders)], return_hydra_config=True)
+        config = hydra_compose(name, [*reaching, *_search_path(folders)], return_hydra_config=True)
         chosen = {str(group): str(choice) for group, choice in config.hydra.runtime.choices.items()}
-        return to_plain(config), {group: choice for group, choice in chosen.items() if not group.startswith("hydra")}
+        plain = to_plain(config, sections)
+        return plain, {group: choice for group, choice in chosen.items() if not group.startswith("hydra")}
+
+
+def reaching_overrides(overrides: Sequence[str], folders: Sequence[Path] = (), name: str = "config") -> list[str]:
+    """Return overrides by which a key that a signature has can be set although no file spells it.
+
+    What does not parse or compose comes back as it is, for Hydra to say what is wrong with it.
+    """
+    try:
+        parsed = overrides_of(overrides)
+        if not any(map(is_nested_key, parsed)):
+            return list(overrides)
+        with _own_hydra():
+            composed = [hydra_compose(name, [*chosen, *_search_path(folders)]) for chosen in choices(parsed)]
+            return reach(parsed, [OmegaConf.to_container(config, resolve=False) for config in composed])  # type: ignore[misc]
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError):
+        return list(overrides)
 
 
 def parse_override(override: str) -> tuple[str, Any, bool]:
@@ -77,21 +106,14 @@ def parse_override(override: str) -> tuple[str, Any, bool]:
         InputError: If it does not parse, or lists values to sweep over.
     """
     with one_line_errors():
-        parsed = OverridesParser.create().parse_override(override)
+        (parsed,) = overrides_of([override])
         if parsed.is_sweep_override():
             raise InputError(f"{override} should give one value. Received: several. Put a list in brackets.")
         return parsed.key_or_group, parsed.value(), parsed.is_delete()
 
 
-def quoted(text: str) -> str:
-    """Return a text as the value of an override, whatever characters it has."""
-    # In Hydra's grammar a backslash stands for itself, except ahead of a quote.
-    escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text)
-    return f"'{escaped}'"
-
-
-def to_plain(config: DictConfig) -> dict[str, Any]:
-    """Return a composed configuration as plain values, every reference resolved.
+def to_plain(config: DictConfig, sections: Collection[str] = SECTIONS) -> dict[str, Any]:
+    """Return a composed configuration as plain values, every reference resolved and every default spelt out.
 
     Raises:
         InputError: If a value that must be given is not.
@@ -103,7 +125,7 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
                 value = config[key]
                 is_node = OmegaConf.is_config(value)
                 plain[key] = OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if is_node else value
-    return plain
+    return expand(plain, sections)
 
 
 def save(config: Mapping[str, Any], overrides: Sequence[str], folder: Path) -> None:
@@ -263,7 +285,9 @@ def _nearest_key(key: str, overrides: Sequence[str]) -> str:
     kept = [override for override in overrides if key not in override]
     try:
         with _own_hydra():
-            keys = list(_flatten(hydra_compose("config", [*kept, *_search_path([])])))
+            composed = hydra_compose("config", [*reaching_overrides(kept), *_search_path([])])
+        plain: Any = OmegaConf.to_container(composed, resolve=False)
+        keys = list(_flatten(expand(plain, {key.partition(".")[0]}, every_kind=True)))
     except (HydraException, OmegaConfBaseException):
         return ""
     # The name is looked for among its neighbours first: a typo rarely changes the path to it.
@@ -274,11 +298,8 @@ def _nearest_key(key: str, overrides: Sequence[str]) -> str:
     return did_you_mean(key, keys)
 
 
-def _flatten(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    for name in map(str, config):
-        key = f"{prefix}{name}"
-        yield key
-        if OmegaConf.is_missing(config, name) or not isinstance(node := config._get_node(name), DictConfig):
-            continue
-        if not node._is_none():
-            yield from _flatten(node, f"{key}.")
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")

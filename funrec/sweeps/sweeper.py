@@ -22,7 +22,8 @@ from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from funrec.config.compose import one_line_errors, quoted, to_plain
+from funrec.config.compose import one_line_errors, reaching_overrides, to_plain
+from funrec.config.overrides import quoted
 from funrec.experiment.settings import check_settings
 from funrec.runs.folder import FAILURE, is_finished, status, write_failure
 from funrec.sweeps.jobs import SERIAL, Show, run_hydra_job
@@ -164,7 +165,7 @@ class Sweeper(HydraSweeper):
     def _plan(self, overrides: Sequence[str]) -> Iterable[_Planned]:
         """Compose every combination; the first job with the same data makes the baselines for all of them."""
         with_baselines: list[dict[str, Any]] = []
-        combinations = _combinations(overrides)
+        combinations = _combinations(reaching_overrides(overrides))
         if len(combinations) >= MANY:
             sys.stderr.write(f"planning {len(combinations)} jobs\n")
         for number, combination in enumerate(combinations):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from funrec.config.compose import quoted
+from funrec.config.overrides import quoted
 from funrec.utils.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:

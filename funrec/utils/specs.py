@@ -187,6 +187,8 @@ def _spec_of(kind: type, given: frozenset[str]) -> Spec:
     for owner in inspect.getmro(kind):
         if "__init__" not in vars(owner) or owner is object:
             continue
+        if owner.__module__.partition(".")[0] == "keras" and not is_foreign:
+            break  # the options of a Keras layer, such as its name, are no configuration keys
         found = inspect.signature(vars(owner)["__init__"]).parameters.values()
         known = _hints(owner)
         for parameter in list(found)[1:]:

@@ -11,7 +11,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from funrec.config.compose import compose, parse_override, quoted, save, to_plain
+from funrec.config.compose import compose, parse_override, save, to_plain
+from funrec.config.overrides import quoted
 from funrec.utils.errors import InputError
 
 

@@ -14,7 +14,8 @@ import yaml
 from examples import layout
 
 from funrec.config.build import build, resolve
-from funrec.config.compose import compose
+from funrec.config.compose import compose, reaching_overrides
+from funrec.config.defaults import PROGRAM
 from funrec.data.datasets.base import Dataset
 from funrec.experiment.fitting import build_parts
 from funrec.experiment.settings import KEYS, METRIC_KEYS
@@ -23,12 +24,11 @@ from funrec.models.funnels.base import Funnel
 from funrec.models.model import MultiTaskModel
 from funrec.schema import Task
 from funrec.training.trainer import Trainer
+from funrec.utils.specs import spec_of
 from funrec.weighting.base import Weighting
 
 CONF = Path(__file__).parents[2] / "conf"
 TASKS = (Task("click", "c"), Task("long_view", "l", after="click"), Task("like", "k", after="click"))
-#: What the program passes to a part's constructor, so that no configuration file does.
-PROGRAM = {"backbone", "funnel", "layout", "tasks", "precision"}
 ROOMS = {
     "model/backbone": Backbone,
     "model/funnel": Funnel,
@@ -68,18 +68,51 @@ def test_the_choices_are_found() -> None:
 def test_every_choice_composes_into_the_keys_that_a_run_knows(group: str, name: str) -> None:
     config = whole(group, name)
     assert set(config) == set(KEYS)
-    assert set(config["metrics"]) == set(METRIC_KEYS)
+    assert set(config["metrics"]) - {"extra"} == set(METRIC_KEYS) - {"extra"}  # extra is there once one is chosen
 
 
 @pytest.mark.parametrize(("group", "name"), PARTS)
-def test_every_key_is_an_argument_and_every_argument_is_a_key(group: str, name: str) -> None:
+def test_every_key_is_an_argument_and_every_default_is_spelt_out(group: str, name: str) -> None:
     config = composed(group, name)
-    kind = resolve(config["_target_"], ROOMS[group], group)
-    spelled = [
-        p.name for p in inspect.signature(kind).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    arguments = set(spelled) - (PROGRAM if group == "model" else set())
-    assert set(config) - {"_target_", "backbone", "funnel"} == arguments
+    spec = spec_of(resolve(config["_target_"], ROOMS[group], group), PROGRAM)
+    if group == "dataset":
+        spec = spec_of(resolve(config["_target_"], ROOMS[group], group))
+    assert set(spec.defaults()) <= set(config)
+    assert set(config) - {"_target_", "backbone", "funnel", "interaction", "wide"} <= set(spec.parameters)
+
+
+@pytest.mark.parametrize("name", [*names("weighting"), "lazy_adam", "default"])
+def test_a_file_names_what_differs_from_the_defaults(name: str) -> None:
+    (file,) = (file for group in ("weighting", "optimizer", "trainer") for file in (CONF / group).glob(f"{name}.yaml"))
+    content = yaml.safe_load(file.read_text())
+    defaults = spec_of(resolve(content["_target_"], object, name)).defaults()
+    assert [key for key, value in content.items() if key in defaults and value == defaults[key]] == []
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("dataset.features.user_id.embedding_dim=16", ("dataset", "features", "user_id", "embedding_dim"), 16),
+        ("dataset.features.tag.max_length=5", ("dataset", "features", "tag", "max_length"), 5),
+        ("dataset.tasks.is_like.loss=focal", ("dataset", "tasks", "is_like", "loss"), "focal"),
+        ("dataset.downsample.rate=0.5", ("dataset", "downsample", "rate"), 0.5),
+        ("dataset.users=70", ("dataset", "users"), 70),
+        ("trainer.patience=null", ("trainer", "patience"), None),
+        ("optimizer.clipnorm=1.5", ("optimizer", "clipnorm"), 1.5),
+    ],
+)
+def test_a_key_that_no_file_spells_is_overridden_without_a_plus(
+    override: str, path: tuple[str, ...], value: Any
+) -> None:
+    node: Any = compose([override])
+    for key in path:
+        node = node[key]
+    assert node == value
+
+
+def test_a_key_of_a_swept_choice_is_reached() -> None:
+    swept = ["weighting=dwa,gradnorm", "weighting.alpha=0,1", "trainer.patience=1", "weighting.alpah=2"]
+    assert reaching_overrides(swept) == [swept[0], f"++{swept[1]}", f"++{swept[2]}", swept[3]]
 
 
 @pytest.mark.parametrize("name", names("optimizer"))

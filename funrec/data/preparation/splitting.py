@@ -6,16 +6,16 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from funrec.data.hashing import key_dtype, stable_hash, uniform
-from funrec.schema import Task
+from funrec.schema import SplitRule, Task
 from funrec.utils.errors import InputError, did_you_mean
-from funrec.utils.specs import Name, Share, check, worded
+from funrec.utils.specs import Name, check, worded
 
 if TYPE_CHECKING:
     from funrec.data.datasets.base import Dataset
@@ -35,30 +35,6 @@ _COLUMN_VALUES = {
     "test": 2,
     "testing": 2,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class SplitRule:
-    """How the rows of one log are divided.
-
-    Attributes:
-        by: `time` (from `valid_from` on is validation, from `test_from` on is test), `group` (a share of
-            the groups), `random` (a share of the rows) or `column` (a column that says train, valid or test).
-        column: The column to split on; `dataset.time` or `dataset.group` where not given.
-        valid_from: First value of the validation split, in the column's own terms.
-        valid: Share of groups or rows in the validation split.
-        test_from: First value of the test split; null for no test split.
-        test: Share of groups or rows in the test split.
-        seed: Which groups or rows fall where; also which negatives `dataset.downsample` keeps.
-    """
-
-    by: Literal["time", "group", "random", "column"] = "random"
-    column: Name | None = None
-    valid_from: Any = None
-    valid: Share | None = None
-    test_from: Any = None
-    test: Share | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
