@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from funrec.models.checks import check_positive_number, check_rate
+from funrec.utils.specs import PositiveNumber, Rate
 
 #: By name: a Keras schedule of the first rate, the number of steps, and the fraction left at the end.
 SCHEDULES: dict[str, Callable[[float, int, float], keras.optimizers.schedules.LearningRateSchedule]] = {
@@ -32,26 +32,18 @@ class LazyAdam(keras.optimizers.Adam):
         beta_2: Decay of the mean of squared gradients.
         epsilon: Keeps the quotient finite.
         clipnorm: Largest norm of one variable's gradient; null for no clipping.
-
-    Raises:
-        InputError: If one of them is not what it should be.
     """
 
     def __init__(
         self,
         learning_rate: float = 1e-3,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        clipnorm: float | None = None,
+        beta_1: Rate = 0.9,
+        beta_2: Rate = 0.999,
+        epsilon: PositiveNumber = 1e-7,
+        clipnorm: PositiveNumber | None = None,
         name: str = "lazy_adam",
         **keras_options: Any,
     ) -> None:
-        check_rate("optimizer.beta_1", beta_1)
-        check_rate("optimizer.beta_2", beta_2)
-        check_positive_number("optimizer.epsilon", epsilon)
-        if clipnorm is not None:
-            check_positive_number("optimizer.clipnorm", clipnorm)
         super().__init__(
             learning_rate=learning_rate,
             beta_1=beta_1,

@@ -6,23 +6,23 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from funrec.models.checks import check_positive, check_positive_number, check_rate
 from funrec.models.model import MultiTaskModel
 from funrec.training.batches import BatchStream, Rows, cut_epoch, read_ahead
 from funrec.training.checkpoints import CheckpointFile, Checkpoints, load_weights
-from funrec.training.optimizers import SCHEDULES, WeightAverage, schedule_learning_rate
+from funrec.training.optimizers import WeightAverage, schedule_learning_rate
 from funrec.training.progress import EpochTotals, TrainingProgress
 from funrec.training.scoring import ScoreNotANumber
 from funrec.training.state import Session, TrainingDiverged, TrainingState, check_finite, copy_to_host
 from funrec.training.step import TrainingStep
 from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.signals import Interruption
+from funrec.utils.specs import PositiveInt, PositiveNumber, Rate, WholeNumber
 from funrec.weighting.base import Weighting
 
 __all__ = ["EpochHook", "Trainer", "TrainingDiverged", "TrainingResult"]
@@ -30,8 +30,6 @@ __all__ = ["EpochHook", "Trainer", "TrainingDiverged", "TrainingResult"]
 Metrics = Mapping[str, float]
 #: Told of every epoch: its row of the history.
 EpochHook = Callable[[Mapping[str, Any]], None]
-#: What stays of a finished run's weights: the best epoch's, the last checkpoint too, or nothing.
-KEPT = ("best", "all", "none")
 
 
 @dataclass(frozen=True)
@@ -74,46 +72,39 @@ class Trainer:
         checkpoint_minutes: Minutes between checkpoints within an epoch; null writes them only at the end of epochs.
         keep: What stays of a finished run's weights: `best` (the best epoch's), `all` (the last checkpoint too) or
             `none`, which leaves nothing to score rows with.
-
-    Raises:
-        InputError: If one of them is not what it should be.
     """
 
     def __init__(
         self,
-        epochs: int = 5,
-        batch_size: int = 1024,
+        epochs: PositiveInt = 5,
+        batch_size: PositiveInt = 1024,
         monitor: str | None = "auc_macro",
-        monitor_mode: str = "max",
-        patience: int | None = 2,
-        learning_rate_decay: str | None = None,
-        final_learning_rate: float = 0.0,
-        average_steps: int = 0,
-        average_snapshots: int = 10,
-        steps_per_call: int = 100,
-        eval_batch_size: int = 8192,
-        precision: str = "float32",
-        checkpoint_minutes: float | None = 5.0,
-        keep: str = "best",
+        monitor_mode: Literal["max", "min"] = "max",
+        patience: PositiveInt | None = 2,
+        learning_rate_decay: Literal["linear", "cosine"] | None = None,
+        final_learning_rate: Rate = 0.0,
+        average_steps: WholeNumber = 0,
+        average_snapshots: PositiveInt = 10,
+        steps_per_call: PositiveInt = 100,
+        eval_batch_size: PositiveInt = 8192,
+        precision: Literal["float32", "mixed_bfloat16"] = "float32",
+        checkpoint_minutes: PositiveNumber | None = 5.0,
+        keep: Literal["best", "all", "none"] = "best",
     ) -> None:
-        self.epochs = check_positive("trainer.epochs", epochs)
-        self.batch_size = check_positive("trainer.batch_size", batch_size)
+        self.epochs = epochs
+        self.batch_size = batch_size
         self.monitor = monitor
-        self.monitor_mode = _check_choice("trainer.monitor_mode", monitor_mode, ("max", "min"))
-        self.patience = None if patience is None else check_positive("trainer.patience", patience)
-        if learning_rate_decay is not None:
-            _check_choice("trainer.learning_rate_decay", learning_rate_decay, tuple(SCHEDULES))
+        self.monitor_mode = monitor_mode
+        self.patience = patience
         self.learning_rate_decay = learning_rate_decay
-        self.final_learning_rate = check_rate("trainer.final_learning_rate", final_learning_rate)
-        self.average_steps = 0 if average_steps == 0 else check_positive("trainer.average_steps", average_steps)
-        self.average_snapshots = check_positive("trainer.average_snapshots", average_snapshots)
-        self.steps_per_call = check_positive("trainer.steps_per_call", steps_per_call)
-        self.eval_batch_size = check_positive("trainer.eval_batch_size", eval_batch_size)
-        self.precision = _check_choice("trainer.precision", precision, ("float32", "mixed_bfloat16"))
-        if checkpoint_minutes is not None:
-            check_positive_number("trainer.checkpoint_minutes", checkpoint_minutes)
+        self.final_learning_rate = final_learning_rate
+        self.average_steps = average_steps
+        self.average_snapshots = average_snapshots
+        self.steps_per_call = steps_per_call
+        self.eval_batch_size = eval_batch_size
+        self.precision = precision
         self.checkpoint_minutes = checkpoint_minutes
-        self.keep = _check_choice("trainer.keep", keep, KEPT)
+        self.keep = keep
 
     def fit(
         self,
@@ -274,9 +265,3 @@ def _stop_if_asked(
         progress.say("Stopping here: writing a checkpoint first. Ctrl-C again stops at once.")
         checkpoints.save_now(session)
         raise KeyboardInterrupt
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise InputError(f"{name} should be one of {', '.join(choices)}. Received: {value}.")
-    return value

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from funrec.config.build import build
 from funrec.training.optimizers import LazyAdam, WeightAverage
 from funrec.utils.errors import InputError
 
@@ -106,7 +107,7 @@ def test_it_survives_its_configuration() -> None:
 def test_an_impossible_option_is_refused(options: dict) -> None:
     (name,) = options
     with pytest.raises(InputError, match=rf"^optimizer\.{name} should be .* Received: "):
-        lazy(**options)
+        build({"_target_": "funrec.training.optimizers.LazyAdam", **options}, keras.optimizers.Optimizer, "optimizer")
 
 
 @pytest.fixture
