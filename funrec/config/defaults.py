@@ -11,7 +11,7 @@ from funrec.utils.errors import InputError
 from funrec.utils.logging import load_tensorflow
 from funrec.utils.specs import spec_of
 
-#: What the program passes to the constructors, so that no configuration does.
+#: What the program passes to a model and its parts, so that no configuration does.
 PROGRAM = frozenset(("backbone", "funnel", "interaction", "wide", "losses", "layout", "tasks", "precision", "dtype"))
 SECTIONS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics")
 
@@ -31,7 +31,7 @@ def expand(config: Mapping[str, Any], sections: Collection[str] = SECTIONS, ever
         load_tensorflow(look_for_devices=False)  # without the notes that importing it alone would write
     for section in sections:
         if isinstance(config.get(section), Mapping):
-            expanded[section] = _expand_node(config[section], PROGRAM if section != "dataset" else frozenset())
+            expanded[section] = _expand_node(config[section], PROGRAM if section == "model" else frozenset())
     if "dataset" in sections and isinstance(config.get("dataset"), Mapping):
         dataset = expanded["dataset"]
         if isinstance(dataset.get("features"), Mapping):
