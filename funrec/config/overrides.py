@@ -62,8 +62,10 @@ def reach(overrides: Sequence[Override], configs: Sequence[Mapping[str, Any]]) -
         overrides: As `parse` returns them.
         configs: What `choices` compose to, plain values.
     """
-    wanted = [override.key_or_group for override in overrides if is_nested_key(override)]
-    unspelt = {key for key in wanted if not any(has_key(config, key) for config in configs)}
+    wanted = {override.key_or_group for override in overrides if is_nested_key(override)}
+    # A mapping may have keys that no file spells, although its own key is spelt.
+    mappings = {override.key_or_group for override in overrides if isinstance(override.value(), Mapping)}
+    unspelt = {key for key in wanted if key in mappings or not any(has_key(config, key) for config in configs)}
     sections = {key.partition(".")[0] for key in unspelt}
     known = {key for config in configs for key in unspelt if has_key(expand(config, sections, every_kind=True), key)}
     return [
