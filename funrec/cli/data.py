@@ -70,7 +70,7 @@ def _dataset(overrides: Sequence[str], folders: Sequence[Path]) -> Dataset:
     from funrec.config.compose import compose
     from funrec.data.datasets.base import Dataset
 
-    return build(compose(overrides)["dataset"], Dataset, "dataset")
+    return build(compose(overrides, sections=["dataset"])["dataset"], Dataset, "dataset")
 
 
 def _verify(arguments: Sequence[str]) -> int:
