@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from funrec.utils.errors import InputError
     from funrec.utils.signals import Interrupted
 
+__version__ = "0.1.0"
 __all__ = ["InputError", "Interrupted", "Run", "Study", "compare", "load_run", "resume", "run_experiment", "tune"]
 
 _HOMES = {
@@ -33,7 +35,24 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'funrec' has no attribute {name!r}")
     from importlib import import_module
 
+    check_installation()
     return getattr(import_module(_HOMES[name]), name)
+
+
+def check_installation(site: Path = Path(__file__).parents[1]) -> None:
+    """Check that the other project that is distributed as `funrec` is not installed into the same folder.
+
+    Raises:
+        InputError: If it is: its modules and ours are mixed then.
+    """
+    for other in site.glob("funrec-*.dist-info"):
+        from funrec.utils.errors import InputError
+
+        raise InputError(
+            f"{site} should hold one package funrec. Received: that of funrec-lab, and another project's "
+            f"{other.name.removesuffix('.dist-info')}. Run pip uninstall funrec, then pip install --force-reinstall "
+            "--no-deps funrec-lab."
+        )
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "funrec", "conf")
+OTHER = "funrec-1.0.10.dist-info"  # of the other project of that name
 
 
 def run(*command, **options):
@@ -40,8 +41,8 @@ def wheel(tmp_path_factory):
         else:
             shutil.copy(ROOT / name, copy / name)
     out = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--no-build-isolation", "--wheel-dir", out, copy)
-    (built,) = out.glob("funrec-*.whl")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, copy)  # the wheel is made from the sdist
+    (built,) = out.glob("funrec_lab-*.whl")
     return built
 
 
@@ -64,7 +65,7 @@ def test_a_wheel_holds_every_module_and_every_configuration(wheel):
 
 def test_a_wheel_holds_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"funrec"}
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"funrec", "funrec_lab"}
     suffixes = {Path(name).suffix for name in names if ".dist-info/" not in name}
     assert suffixes == {".py", ".yaml", ".html", ".css", ".js", ".typed"}
 
@@ -88,3 +89,15 @@ def test_an_installed_wheel_brings_its_launcher(installed, tmp_path):
     table = run(sys.executable, *command.split(), cwd=tmp_path, env=installed)
     assert table.count("| logistic ") == 2
     assert len(list((tmp_path / "outputs").rglob("record.json"))) == 2
+
+
+def test_the_command_refuses_to_run_beside_the_other_project_called_funrec(wheel, tmp_path):
+    target = tmp_path / "site"
+    pip("install", "--target", target, wheel)
+    (target / OTHER).mkdir()
+    environment = os.environ | {"PYTHONPATH": str(target)}
+    command = [sys.executable, "-m", "funrec.cli.main", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "funrec-1.0.10. Run pip uninstall funrec" in done.stderr

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from funrec import __version__, check_installation
 from funrec.cli.console import reason
 from funrec.utils.errors import InputError, did_you_mean
 
@@ -46,11 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(HELP, end="")
         sys.exit(0)
     if command == "--version":
-        from importlib.metadata import version
-
-        print(f"funrec {version('funrec')}")
+        print(f"funrec {__version__}")
         sys.exit(0)
     try:
+        check_installation()
         if command not in COMMANDS:
             raise InputError(f"funrec {command}: no such command.{did_you_mean(command, COMMANDS)}")
         sys.exit(import_module(f"funrec.cli.{command}").main(arguments[1:]))

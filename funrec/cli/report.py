@@ -27,7 +27,9 @@ def main(arguments: Sequence[str]) -> int:
         missing = {"plotly": "Plotly", "jinja2": "Jinja2"}.get(str(error.name).partition(".")[0])
         if missing is None:
             raise
-        raise InputError(f'funrec report should find {missing}. It is missing: pip install "funrec[report]".') from None
+        raise InputError(
+            f'funrec report should find {missing}. It is missing: pip install "funrec-lab[report]".'
+        ) from None
 
     columns = options.columns.split(",") if options.columns else None
     found = write_report(options.paths, options.output, options.baseline, columns)

@@ -88,4 +88,4 @@ def _carry_out(found: Callable[[], StudyFolder], force: bool) -> int:
 
 def _check_optuna() -> None:
     if find_spec("optuna") is None:
-        raise InputError('funrec tune should find Optuna. It is missing: pip install "funrec[tune]".')
+        raise InputError('funrec tune should find Optuna. It is missing: pip install "funrec-lab[tune]".')

@@ -38,8 +38,8 @@ CONFIG_MODULE = "funrec.conf"
 
 #: What to install for a launcher that is not ours.
 LAUNCHER_PACKAGES = {
-    "joblib": "'funrec[joblib]'",
-    "ray": "'funrec[ray]'",
+    "joblib": "'funrec-lab[joblib]'",
+    "ray": "'funrec-lab[ray]'",
     "submitit": "hydra-submitit-launcher",
 }
 

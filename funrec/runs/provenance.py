@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from funrec import __version__
 from funrec.runs.folder import checkpoint_notes
 from funrec.utils.errors import InputError
 
@@ -21,7 +22,6 @@ log = logging.getLogger("funrec")
 
 #: Names under which a library is distributed, by the name that a record gives it.
 DISTRIBUTIONS = {
-    "funrec": ("funrec",),
     "tensorflow": ("tensorflow", "tensorflow-cpu"),
     "keras": ("keras", "keras-nightly"),
     "numpy": ("numpy",),
@@ -126,7 +126,8 @@ def check_origin(config: Mapping[str, Any], folder: Path, force: bool) -> None:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of Python, funrec and its main libraries; None for one that is not installed."""
-    return {"python": platform.python_version()} | {name: _version(DISTRIBUTIONS[name]) for name in DISTRIBUTIONS}
+    known = {"python": platform.python_version(), "funrec": __version__}
+    return known | {name: _version(DISTRIBUTIONS[name]) for name in DISTRIBUTIONS}
 
 
 def source_hash(folder: str | Path = PACKAGE) -> str:

@@ -95,7 +95,7 @@ def tune(model: str | None = None, *overrides: str) -> Study:
     except ModuleNotFoundError as error:
         if error.name != "optuna":
             raise
-        raise InputError('funrec.tune should find Optuna. It is missing: pip install "funrec[tune]".') from None
+        raise InputError('funrec.tune should find Optuna. It is missing: pip install "funrec-lab[tune]".') from None
     if model is not None and (Path(model) / "study.json").is_file() and not is_run(model):
         study = join(Path(model), overrides)
     else:

@@ -21,7 +21,7 @@ from funrec.runs import record
 from funrec.utils.errors import InputError
 
 for library in ("plotly", "jinja2"):
-    pytest.importorskip(library, reason='needs Plotly and Jinja2: pip install "funrec[report]"')
+    pytest.importorskip(library, reason='needs Plotly and Jinja2: pip install "funrec-lab[report]"')
 
 from funrec.report.figures import axis_range, pareto_front, plain, widest_interval  # noqa: E402
 from funrec.report.page import write_report  # noqa: E402
@@ -316,7 +316,7 @@ def test_without_plotly_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "plotly", None)
     done = funrec("report", str(runs))
     assert done.code == 2
-    assert done.err == 'funrec: funrec report should find Plotly. It is missing: pip install "funrec[report]".\n'
+    assert done.err == 'funrec: funrec report should find Plotly. It is missing: pip install "funrec-lab[report]".\n'
 
 
 def test_no_run_and_no_folder_are_refused(workdir: Path, runs: Path) -> None:
@@ -344,7 +344,7 @@ def test_random_exposure_has_a_table_of_its_own(tmp_path: Path) -> None:
 def browser() -> Iterator[Any]:
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason='needs Selenium: pip install "funrec[dev]"')
+    webdriver = pytest.importorskip("selenium.webdriver", reason='needs Selenium: pip install "funrec-lab[dev]"')
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()

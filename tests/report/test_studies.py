@@ -13,7 +13,7 @@ from runs import noisy, planted, write_run
 from funrec.comparison.compare import compare_runs
 
 for library in ("plotly", "jinja2"):
-    pytest.importorskip(library, reason='needs Plotly and Jinja2: pip install "funrec[report]"')
+    pytest.importorskip(library, reason='needs Plotly and Jinja2: pip install "funrec-lab[report]"')
 
 from funrec.report.page import write_report  # noqa: E402
 from funrec.report.studies import studies  # noqa: E402

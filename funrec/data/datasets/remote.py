@@ -152,7 +152,7 @@ class Remote:
             raise
         except ImportError as error:
             raise InputError(
-                f'{self.key}: {uri} needs a package ({one_line(error)}). Install it: pip install "funrec[cloud]".'
+                f'{self.key}: {uri} needs a package ({one_line(error)}). Install it: pip install "funrec-lab[cloud]".'
             ) from error
         except Exception as error:  # each file system has kinds of its own, and some hide them behind "not found"
             chain = list(causes(error))
