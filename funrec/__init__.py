@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from funrec.utils.installation import VERSION as __version__
+from funrec.utils.installation import check_installation
 
 if TYPE_CHECKING:
     from funrec.comparison.compare import compare
@@ -13,8 +15,18 @@ if TYPE_CHECKING:
     from funrec.utils.errors import InputError
     from funrec.utils.signals import Interrupted
 
-__version__ = "0.1.0"
-__all__ = ["InputError", "Interrupted", "Run", "Study", "compare", "load_run", "resume", "run_experiment", "tune"]
+__all__ = [
+    "InputError",
+    "Interrupted",
+    "Run",
+    "Study",
+    "__version__",
+    "compare",
+    "load_run",
+    "resume",
+    "run_experiment",
+    "tune",
+]
 
 _HOMES = {
     "InputError": "funrec.utils.errors",
@@ -37,22 +49,6 @@ def __getattr__(name: str) -> Any:
 
     check_installation()
     return getattr(import_module(_HOMES[name]), name)
-
-
-def check_installation(site: Path = Path(__file__).parents[1]) -> None:
-    """Check that the other project that is distributed as `funrec` is not installed into the same folder.
-
-    Raises:
-        InputError: If it is: its modules and ours are mixed then.
-    """
-    for other in site.glob("funrec-*.dist-info"):
-        from funrec.utils.errors import InputError
-
-        raise InputError(
-            f"{site} should hold one package funrec. Received: that of funrec-lab, and another project's "
-            f"{other.name.removesuffix('.dist-info')}. Run pip uninstall funrec, then pip install --force-reinstall "
-            "--no-deps funrec-lab."
-        )
 
 
 def __dir__() -> list[str]:

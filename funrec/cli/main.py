@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from funrec import __version__, check_installation
 from funrec.cli.console import reason
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.installation import VERSION, check_installation
 
 COMMANDS = ("run", "tune", "resume", "status", "clean", "list", "data", "predict", "compare", "report")
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(HELP, end="")
         sys.exit(0)
     if command == "--version":
-        print(f"funrec {__version__}")
+        print(f"funrec {VERSION}")
         sys.exit(0)
     try:
         check_installation()

@@ -24,6 +24,7 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
     "datasets": (("dataset", ""),),
     "weightings": (("weighting", ""),),
     "metrics": (("metrics/extra", "metrics/extra="),),
+    "trackers": (("tracking", "tracking="),),
     "experiments": (("experiment", ""),),
 }
 
@@ -34,7 +35,8 @@ def describe(kind: str) -> list[tuple[str, str]]:
     The line is the first comment of the YAML file. Files whose names begin with `_` are parts of others.
 
     Args:
-        kind: `models` (whole ones, then their parts), `datasets`, `weightings`, `losses`, `metrics` or `experiments`.
+        kind: `models` (whole ones, then their parts), `datasets`, `weightings`, `losses`, `metrics`, `trackers` or
+            `experiments`.
 
     Raises:
         InputError: If there is no such kind.

@@ -26,6 +26,7 @@ from funrec.experiment.evaluation import (
 )
 from funrec.experiment.run import Attempt, EpochHook, Run
 from funrec.experiment.settings import check_settings
+from funrec.experiment.tracking import TrackedRun, Trackers
 from funrec.metrics import build_metrics
 from funrec.runs import folder as run_folder
 from funrec.runs import record
@@ -145,19 +146,23 @@ def run(
 
     def tell(row: Mapping[str, Any]) -> None:
         epochs.append(row["epoch"])
+        trackers.epoch(row)
         if on_epoch is not None:
             on_epoch(row)
 
-    with run_folder.hold(folder), Interruption() as interruption:
+    trackers = Trackers(TrackedRun(folder, config, overrides))
+    with run_folder.hold(folder), Interruption() as interruption, trackers:
         try:
             remove_temporary_files(folder)
             if not resume:
                 remove_weights(folder, keep="none")
             save(config, overrides, folder / ".hydra")
+            trackers.start()
             with memory_errors_in_one_line():
                 done = _run(config, overrides, Attempt(folder, live, tell, interruption))
             record.write(folder, done)
             remove_weights(folder, config["trainer"].get("keep", "best"))
+            trackers.finish(record.read(folder))
         except KeyboardInterrupt:
             if run_folder.is_finished(folder):
                 raise

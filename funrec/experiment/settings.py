@@ -8,7 +8,10 @@ from typing import Any
 from funrec.metrics import build_metrics
 from funrec.utils.errors import InputError, did_you_mean
 
-KEYS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "seed", "baselines", "tuned_on")
+KEYS = (
+    *("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "tracking"),
+    *("seed", "baselines", "tuned_on"),
+)
 METRIC_KEYS = ("gauc_weight", "extra", "slices")
 REPORT_KEYS = ("gates", "diagnosis", "slices")
 

@@ -21,11 +21,15 @@ FAILURE = "failure.json"
 LOCK = ".lock"
 CHECKPOINT = "checkpoint.npz"
 BEST_WEIGHTS = "model/weights.npz"
+TENSORBOARD = "tensorboard"
+#: The folders within a run's that hold its files.
+_INNER = ("model", ".hydra", TENSORBOARD)
 
 #: All files that a run writes. Any other file in its folder is the user's, and stays.
 _OWN = re.compile(
     r"funrec\.log|history\.parquet|predictions\.parquet|checkpoint\.npz|failure\.json|\.lock"
     r"|\.hydra/(config|overrides|hydra)\.yaml|model/(inputs\.json|weights\.npz|vocabulary_\d+\.parquet)"
+    r"|tensorboard/events\.out\.tfevents\..+|\.tracking\.lock"
 )
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.tmp")  # see `funrec.utils.files.replacing`
 
@@ -230,7 +234,7 @@ def _remove(run: Path, found: Sequence[Path]) -> Iterator[Path]:
             for path in [path for path in found if path in may_go]:
                 for file in _own_files(run) if path == run else [path]:
                     file.unlink(missing_ok=True)
-                for folder in (run / "model", run / ".hydra", run):
+                for folder in (*(run / name for name in _INNER), run):
                     with suppress(OSError):  # something else is in it
                         folder.rmdir()
                 yield path
@@ -259,14 +263,14 @@ def _removable(run: Path) -> list[Path]:
 
 def _own_files(run: Path) -> list[Path]:
     """Return the files that a run wrote, its lock last, so that it stays a run until everything else is gone."""
-    known = [path for folder in (run, run / "model", run / ".hydra") for path in _files(folder)]
+    known = [path for folder in (run, *(run / name for name in _INNER)) for path in _files(folder)]
     own = [path for path in known if _OWN.fullmatch(path.relative_to(run).as_posix())]
     return sorted({*own, *_temporary_files(run)}, key=lambda path: (path.name == LOCK, path))
 
 
 def _temporary_files(run: Path) -> list[Path]:
     found = []
-    for folder in (run, run / "model", run / ".hydra"):
+    for folder in (run, *(run / name for name in _INNER)):
         for path in _files(folder):
             name = _TEMPORARY.fullmatch(path.name)
             final = name and (folder / name["name"]).relative_to(run).as_posix()

@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from funrec import __version__
 from funrec.runs.folder import checkpoint_notes
 from funrec.utils.errors import InputError
+from funrec.utils.installation import VERSION
 
 log = logging.getLogger("funrec")
 
@@ -32,7 +32,7 @@ DISTRIBUTIONS = {
 #: Libraries whose versions decide what a training computes.
 NUMERICAL = ("python", "tensorflow", "keras", "numpy")
 #: Settings that do not change what a training computes.
-IRRELEVANT = ("baselines", "report.", "trainer.checkpoint_minutes", "trainer.keep", "tuned_on")
+IRRELEVANT = ("baselines", "report.", "trainer.checkpoint_minutes", "trainer.keep", "tracking", "tuned_on")
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -126,7 +126,7 @@ def check_origin(config: Mapping[str, Any], folder: Path, force: bool) -> None:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of Python, funrec and its main libraries; None for one that is not installed."""
-    known = {"python": platform.python_version(), "funrec": __version__}
+    known = {"python": platform.python_version(), "funrec": VERSION}
     return known | {name: _version(DISTRIBUTIONS[name]) for name in DISTRIBUTIONS}
 
 
