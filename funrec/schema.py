@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from funrec.utils.errors import InputError, did_you_mean
-from funrec.utils.specs import Name, NotNegative, PositiveInt, Share, Text, check, spec_of, whole
+from funrec.utils.specs import Name, NotNegative, PositiveInt, PositiveNumber, Share, Text, check, spec_of, whole
 
 
 @dataclass(frozen=True)
@@ -125,18 +125,32 @@ class Task:
             column of the task's own name.
         where: The task's sample space, likewise; rows outside it are masked in loss and metrics.
         weight: The task's weight in the loss, read by the `fixed` weighting.
-        kind: `binary` or `regression`.
+        kind: `binary`, `regression`, or `duration`: a time of at least 0, such as watch time.
         after: The parent task in a funnel; null for a root.
         loss: The name of its loss in `conf/loss`, or a mapping of `name` and options; null for that of its kind.
+        length: Of a duration: how long it could be at once, such as the video's length, a column or an expression in
+            the label's unit.
+        most_lengths: Times its `length` that a duration may be; a longer one is an error. Null allows any.
     """
 
     name: str
     label: Name = ""
     where: str | None = None
     weight: NotNegative = 1.0
-    kind: Literal["binary", "regression"] = "binary"
+    kind: Literal["binary", "regression", "duration"] = "binary"
     after: Name | None = None
     loss: str | dict[str, Any] | None = None
+    length: Name | None = None
+    most_lengths: PositiveNumber | None = None
+
+    @property
+    def is_binary(self) -> bool:
+        return self.kind == "binary"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of losses and metrics that serve it: a duration is a regression too."""
+        return ("duration", "regression") if self.kind == "duration" else (self.kind,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -96,6 +96,7 @@ class Meter:
         self.tasks = runs[0].tasks
         self.damaged: list[str] = []
         self._recorded = {name for run in runs for name in run.record["metrics"]}
+        uncalibrated = {task for run in runs for task in run.record.get("uncalibrated") or ()}
         built = [metric for run in runs for metric in build_metrics(run.record["config"].get("metrics") or {})]
         self._measured = list({metric.name: metric for metric in built}.values())
         self._statistics: dict[str, Prepared] = {}
@@ -110,7 +111,7 @@ class Meter:
             rows = load_rows(runs, split)
             self.has_users = rows.users is not None
             names = {metric.partition("@")[0] for metric in wanted if split_of(metric) == split}
-            found = build_statistics(rows, self._measured, names)
+            found = build_statistics(rows, self._measured, names, uncalibrated)
             self._statistics |= {marked(name, split): prepared for name, prepared in found.items()}
             self._rows[split] = len(rows)
             if bootstrap is not None:
@@ -186,13 +187,16 @@ class Meter:
         return [column]
 
 
-def build_statistics(rows: Rows, metrics: Sequence[Metric], names: set[str]) -> dict[str, Prepared]:
+def build_statistics(
+    rows: Rows, metrics: Sequence[Metric], names: set[str], uncalibrated: Collection[str] = ()
+) -> dict[str, Prepared]:
     """Return those of the named metrics that are better in one direction and are defined on these rows.
 
     Args:
         rows: The split.
         metrics: What the runs measured.
         names: Metrics, without the mark of their split: `auc_is_like`, `auc_is_like_given_is_click`.
+        uncalibrated: Tasks whose scores are no log odds in some run; metrics of probabilities are left out for them.
     """
     targets: dict[str, tuple[Array, tuple[str, ...]]] = {task: (rows.labels[task], (task,)) for task in rows.labels}
     for task, labels in rows.labels.items():
@@ -205,6 +209,8 @@ def build_statistics(rows: Rows, metrics: Sequence[Metric], names: set[str]) -> 
         sample = rows.sample(labels)
         for metric in metrics:
             column = f"{metric.name}_{name}"
+            if metric.needs_probabilities and heads[-1] in uncalibrated:
+                continue
             if column not in names or metric.higher_is_better is None or (metric.needs_groups and rows.users is None):
                 continue
             statistic = metric.statistic(sample)

@@ -85,6 +85,7 @@ def measure_slices(
                 scores[places],
                 masks=None if split.rows.masks is None else np.asarray(split.rows.masks[places]),
                 groups=None if split.rows.groups is None else np.asarray(split.rows.groups[places]),
+                uncalibrated=split.uncalibrated,
                 metrics=metrics,
                 strict=False,
                 level="table",
@@ -109,7 +110,7 @@ def measure_reliability(data: PreparedData, scored: Sequence[Scored]) -> dict[st
         rows, suffix = _rows(data, split), SUFFIXES.get(split.name, f"@{split.name}")
         for column in rows.binary():
             places = rows.of_task(column)
-            if not places.size:
+            if not places.size or data.tasks[column].name in split.uncalibrated:
                 continue
             labels, logits = rows.labels[places, column], rows.scores[places, column]
             bins = reliability_bins(labels, sigmoid(logits), RELIABILITY_BINS)
@@ -190,6 +191,7 @@ def _rows(data: PreparedData, split: Scored) -> Rows:
         None if split.rows.masks is None else np.asarray(split.rows.masks),
         {name: np.asarray(codes) for name, codes in holders.items() if codes is not None},
         {"user": data.group_keys, "item": data.item_keys},
+        split.uncalibrated,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,19 +23,24 @@ SUFFIXES = {"valid": ""}
 
 
 class Scored(NamedTuple):
-    """A split with its scores: `scores[head]` is float32 `(rows,)`."""
+    """A split with its scores: `scores[head]` is float32 `(rows,)`; those of `uncalibrated` tasks are no log odds."""
 
     name: str
     rows: SplitArrays
     scores: dict[str, np.ndarray]
+    uncalibrated: Collection[str] = ()
 
 
 def measure_validation(
-    tasks: Sequence[Task], rows: SplitArrays, scores: dict[str, np.ndarray], metrics: Sequence[Metric]
+    tasks: Sequence[Task],
+    rows: SplitArrays,
+    scores: dict[str, np.ndarray],
+    metrics: Sequence[Metric],
+    uncalibrated: Collection[str] = (),
 ) -> dict[str, float]:
     """Return the metrics that an epoch ends with; `rmse_macro`, their mean, where every task is regression."""
-    values = _evaluate(tasks, Scored("valid", rows, scores), metrics, level="table").metrics
-    if all(task.kind == "regression" for task in tasks):
+    values = _evaluate(tasks, Scored("valid", rows, scores, uncalibrated), metrics, level="table").metrics
+    if not any(task.is_binary for task in tasks):
         values["rmse_macro"] = float(np.mean([values[f"rmse_{task.name}"] for task in tasks]))
     return values
 
@@ -43,8 +48,8 @@ def measure_validation(
 def validation_metrics(tasks: Sequence[Task], has_groups: bool, metrics: Sequence[Metric]) -> list[str]:
     """Return the names of what `measure_validation` gives."""
     measured = [metric for metric in metrics if metric.each_epoch and (has_groups or not metric.needs_groups)]
-    names = [f"{metric.name}_{task.name}" for metric in measured for task in tasks if metric.kind == task.kind]
-    if all(task.kind == "regression" for task in tasks):
+    names = [f"{metric.name}_{task.name}" for metric in measured for task in tasks if metric.kind in task.kinds]
+    if not any(task.is_binary for task in tasks):
         return [*names, "rmse_macro"]
     return names + [f"{metric.name}_macro" for metric in measured if metric.has_macro]
 
@@ -70,7 +75,7 @@ def describe_group_means(tasks: Sequence[Task], scored: Sequence[Scored], metric
             continue
         counts = []
         for column, task in enumerate(tasks):
-            if task.kind == metric.kind:
+            if metric.kind in task.kinds:
                 inside = slice(None) if rows.masks is None else np.asarray(rows.masks[:, column])
                 labels, groups = np.asarray(rows.labels[:, column])[inside], np.asarray(rows.groups)[inside]
                 unscored = TaskRows(labels, np.zeros(labels.size, np.float32), groups)
@@ -98,7 +103,7 @@ def evaluate_oracle(
             else probabilities[:, i]
             for i in columns
         }
-        values |= _evaluate(binary, split._replace(scores=scores), metrics, "table", columns).metrics
+        values |= _evaluate(binary, split._replace(scores=scores, uncalibrated=()), metrics, "table", columns).metrics
         if len(columns) < len(tasks):
             values = {name: value for name, value in values.items() if not name.partition("@")[0].endswith("_macro")}
     return values
@@ -152,6 +157,7 @@ def _evaluate(
         masks=None if rows.masks is None else np.asarray(rows.masks[:, pick]),
         groups=None if rows.groups is None else np.asarray(rows.groups),
         conditional=conditional or None,
+        uncalibrated=split.uncalibrated,
         metrics=metrics,
         suffix=SUFFIXES.get(split.name, f"@{split.name}"),
         strict=split.name == "valid",

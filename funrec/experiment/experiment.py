@@ -245,7 +245,10 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     else:
         trained = fitting.train(config, dataset, data, attempt)
 
-    scored = [Scored(name, rows, trained.score(rows)) for name, rows in data.splits.items() if name != "train"]
+    uncalibrated = trained.fields.get("uncalibrated", ())
+    scored = [
+        Scored(name, rows, trained.score(rows), uncalibrated) for name, rows in data.splits.items() if name != "train"
+    ]
     evaluation = evaluate_scored(data.tasks, scored, metrics)
     for line in describe_group_means(data.tasks, scored, metrics):
         log.info("%s", line)

@@ -36,7 +36,7 @@ from funrec.schema import InputLayout, Task
 from funrec.training.checkpoints import CheckpointFile
 from funrec.training.gates import GateMeter, gate_columns
 from funrec.training.scoring import Scorer
-from funrec.training.trainer import Trainer
+from funrec.training.trainer import Trainer, check_group
 from funrec.utils.errors import InputError
 from funrec.weighting.base import Weighting
 
@@ -44,6 +44,8 @@ log = logging.getLogger("funrec")
 
 #: Bytes of former models that may wait for Python's own garbage collection.
 MAY_WAIT = 1 << 26
+#: Training rows that losses learn their means and quantiles from.
+SAMPLED_ROWS = 2_000_000
 _models: WeakSet[MultiTaskModel] = WeakSet()
 
 
@@ -76,7 +78,8 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
         base_rates(rows, data.tasks, data.logit_offsets),
         count_lookups(rows, parts.model.layout) if parts.model.has_penalty else None,
     )
-    metrics = build_metrics(config["metrics"])
+    parts.model.fit_losses(sample_labels(rows, data.tasks))
+    metrics, uncalibrated = build_metrics(config["metrics"]), parts.model.uncalibrated
     scorer = Scorer(parts.model, parts.trainer.eval_batch_size)
     gates = GateMeter(parts.model)
     attempt.clock.lap("build")
@@ -88,7 +91,8 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
             parts.weighting,
             parts.optimizer,
             validate=lambda: (
-                measure_validation(data.tasks, valid, scorer.score(valid), metrics) | gate_columns(gates.measure(valid))
+                measure_validation(data.tasks, valid, scorer.score(valid), metrics, uncalibrated)
+                | gate_columns(gates.measure(valid))
             ),
             folder=folder / "model",
             seed=config["seed"],
@@ -108,6 +112,7 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
         "resumed_at": result.resumed_at,
         "selected_on": "valid" if parts.trainer.monitor and len(result.history) > 1 else config.get("tuned_on"),
         "gates": gates.measure(valid),
+        "uncalibrated": uncalibrated,
     }
     return Trained(scorer.score, names, fields)
 
@@ -123,7 +128,9 @@ def check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:
     trainer.check_monitor(validation_metrics(tasks, dataset.group is not None, metrics))
     parts = _build_parts(config["model"], tasks, trainer.precision)
     parts["funnel"].configure(Structure(tuple(tasks), check_groups(config["model"].get("groups"), tasks)))
-    check_fit(parts["backbone"], parts["funnel"], parts["interaction"], max(loss.outputs for loss in parts["losses"]))
+    check_fit(parts["backbone"], parts["funnel"], parts["interaction"], parts["losses"])
+    is_compared = any(loss.needs_groups for loss in parts["losses"])
+    check_group(dataset.group is not None, is_compared, trainer.batch_by == "group")
 
 
 def build_parts(config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout) -> Parts:
@@ -142,7 +149,7 @@ def _build_loop(
     config: Mapping[str, Any], tasks: Sequence[Task]
 ) -> tuple[Trainer, Weighting, keras.optimizers.Optimizer]:
     trainer = build(config["trainer"], Trainer, "trainer")
-    if trainer.monitor == "auc_macro" and all(task.kind == "regression" for task in tasks):
+    if trainer.monitor == "auc_macro" and not any(task.is_binary for task in tasks):
         trainer.monitor, trainer.monitor_mode = "rmse_macro", "min"
     weighting = build(config["weighting"], Weighting, "weighting")
     weighting.configure(tasks)
@@ -179,13 +186,13 @@ def _build_parts(config: Mapping[str, Any], tasks: Sequence[Task], precision: st
 def _build_loss(task: Task) -> Loss:
     """Build a task's loss: of its kind where it names none, else `conf/loss/<name>.yaml` with the options given."""
     where = f"dataset.tasks.{task.name}.loss"
-    given = task.loss or ("bce" if task.kind == "binary" else "mse")
+    given = task.loss or ("bce" if task.is_binary else "mse")
     options = {"name": given} if isinstance(given, str) else dict(given)
     name = options.pop("name", None)
     if not isinstance(name, str):
         raise InputError(f"{where} should name a loss, as in focal or {{name: focal, gamma: 1}}. Received: {given}.")
     loss: Loss = build({**read_choice("loss", name, where), **options}, Loss, where)
-    if loss.kind != task.kind:
+    if loss.kind not in task.kinds:
         raise InputError(f"{where} should serve a {task.kind} task. Received: {name}, for {loss.kind} tasks.")
     return loss
 
@@ -227,9 +234,17 @@ def base_rates(rows: Any, tasks: Sequence[Task], offsets: Mapping[str, float]) -
     rates = {}
     for task, total, count in zip(tasks, sums, counts, strict=True):
         kept = np.exp(offsets.get(task.name, 0.0))
-        negatives = (count - total) / kept if task.kind == "binary" else count - total
+        negatives = (count - total) / kept if task.is_binary else count - total
         rates[task.name] = float(total / max(total + negatives, 1e-12))
     return rates
+
+
+def sample_labels(rows: Any, tasks: Sequence[Task]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return every task's labels and the ids of their rows, over its sample space in (at most) two million rows."""
+    step = -(-len(rows) // SAMPLED_ROWS)
+    labels, ids = np.asarray(rows.labels[::step]), np.asarray(rows.ids[::step])
+    masks = np.ones(labels.shape, bool) if rows.masks is None else np.asarray(rows.masks[::step])
+    return [(labels[masks[:, column], column], ids[masks[:, column]]) for column in range(len(tasks))]
 
 
 def count_lookups(rows: Any, layout: InputLayout) -> dict[str, np.ndarray]:

@@ -64,12 +64,13 @@ class Predictor:
         self.inputs = load_inputs(run / MODEL)
         self.model = _load_model(config, run, self.inputs)
         self._scorer = Scorer(self.model, config["trainer"]["eval_batch_size"])
-        self._values = {task.name for task in self.inputs.tasks if task.kind == "regression"}
+        values = {task.name: "value" for task in self.inputs.tasks if not task.is_binary}
+        self._raw = values | dict.fromkeys(self.model.uncalibrated, "score")
         dataset = config["dataset"]
         self._reading = {key: dataset.get(key) for key in ("separator", "storage_options")}
         self._null_values = dataset.get("null_values") or ()
         one_row = self.model.layout.empty_batch(rows=1)
-        self._heads = list(self.model.scores(self.model(one_row)))
+        self._heads = list(self.model.scores(self.model(one_row), one_row))
 
     def move_on(self, source: str) -> None:
         """Let the histories of rows to come see a newer log as well: a file, a folder, a glob or a URI.
@@ -87,13 +88,13 @@ class Predictor:
     def columns(self, logits: bool = False) -> list[str]:
         """Return the names of the columns of scores."""
         kind = "logit" if logits else "p"
-        return [f"value_{head}" if head in self._values else f"{kind}_{head}" for head in self._heads]
+        return [f"{self._raw.get(head, kind)}_{head}" for head in self._heads]
 
     def score(self, rows: SplitArrays, logits: bool = False) -> pl.DataFrame:
-        """Return a float32 column per head: a probability `p_<head>` or its logit `logit_<head>`; `value_<task>` for
-        regression."""
+        """Return a float32 column per head: a probability `p_<head>` or its logit `logit_<head>`; for regression
+        `value_<task>`, and `score_<task>` where a loss only ranks."""
         scores = self._scorer.score(rows)
-        values = [scores[head] if logits or head in self._values else sigmoid(scores[head]) for head in self._heads]
+        values = [scores[head] if logits or head in self._raw else sigmoid(scores[head]) for head in self._heads]
         return pl.DataFrame(dict(zip(self.columns(logits), values, strict=True))).cast(pl.Float32)
 
     def score_frame(self, frame: pl.DataFrame) -> pl.DataFrame:

@@ -140,7 +140,8 @@ class Run:
 
         Returns:
             A float32 column per task and conditional head: `p_is_click` (pCTR, over exposures), `p_is_like` (pCTCVR),
-            with a funnel also `p_is_like_given_is_click` (pCVR); for a regression task its value, `value_<task>`.
+            with a funnel also `p_is_like_given_is_click` (pCVR); for a regression task its value, `value_<task>`;
+            `score_<task>` where a loss only ranks.
             Rows keep the index of a pandas frame.
 
         Raises:

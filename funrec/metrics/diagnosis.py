@@ -55,7 +55,8 @@ def find_problems(rows: Rows, matrix: HeadByLabel) -> list[Finding]:
     found += _implausible(matrix, names)
     for column in rows.binary():
         found += _concentrated(rows, column)
-        found += _off_in_mean(rows, column)
+        if rows.tasks[column].name not in rows.uncalibrated:
+            found += _off_in_mean(rows, column)
     return found
 
 

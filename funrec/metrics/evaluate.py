@@ -120,7 +120,7 @@ def evaluate(
             labels[:, column][picked], scores[:, column][picked], None if groups is None else groups[picked]
         )
         for metric in chosen:
-            if metric.kind == task.kind:
+            if metric.kind in task.kinds:
                 _measure(result, metric, task.name, rows, task.name in uncalibrated)
     binary = [task.name for task in tasks if task.kind == "binary"]
     for metric in chosen:

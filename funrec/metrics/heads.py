@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +72,7 @@ class Rows:
         masks: Whether a row is in a task's sample space, `bool (rows, tasks)`; None if every row is in each.
         holders: Codes from 0 of every row's `user` and `item`, `(rows,)`, where the data has them.
         names: The raw value of every such code.
+        uncalibrated: Tasks whose scores rank and are no logits.
     """
 
     tasks: Sequence[Task]
@@ -80,6 +81,7 @@ class Rows:
     masks: Array | None = None
     holders: Mapping[str, Array] = field(default_factory=dict)
     names: Mapping[str, Any] = field(default_factory=dict)
+    uncalibrated: Collection[str] = ()
 
     def of_task(self, column: int) -> Array:
         """Return the places of the rows in a task's sample space."""
@@ -94,7 +96,7 @@ class Rows:
 
     def binary(self) -> list[int]:
         """Return the columns of binary tasks."""
-        return [column for column, task in enumerate(self.tasks) if task.kind == "binary"]
+        return [column for column, task in enumerate(self.tasks) if task.is_binary]
 
 
 def head_by_label(rows: Rows) -> HeadByLabel:

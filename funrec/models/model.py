@@ -9,14 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
 from funrec.models.backbones.base import Backbone
-from funrec.models.funnels.base import Funnel, from_logit
+from funrec.models.funnels.base import Funnel, LogProbability, from_logit
 from funrec.models.interactions.base import Interaction
 from funrec.models.interactions.none import NoInteraction
 from funrec.models.layers.embedding import Embedded, FusedEmbedding
-from funrec.models.layers.mlp import MLPBank, add_bank_kernel
+from funrec.models.layers.mlp import Towers
 from funrec.models.layers.randomness import random_sites
 from funrec.models.losses.base import Loss, Prediction
 from funrec.models.losses.bce import BinaryCrossEntropy
@@ -79,7 +78,12 @@ class MultiTaskModel(keras.Model):
         self.embedding_l2 = embedding_l2
         self.tasks = tuple(tasks)
         self.layout = layout
-        self.criteria = tuple(losses or (BinaryCrossEntropy() if t.kind == "binary" else SquaredError() for t in tasks))
+        self.criteria = tuple(losses or (BinaryCrossEntropy() if t.is_binary else SquaredError() for t in tasks))
+        for task, loss in zip(self.tasks, self.criteria, strict=True):
+            loss.configure(task, layout)
+            loss.state = {
+                name: self._keep(f"{task.name}_{name}", start) for name, start in loss.initial_state().items()
+            }
         # Weights are numbered in the order of these assignments; a saved model relies on it.
         self.wide = wide if wide is not None and backbone.has_towers else NoWide()
         self.funnel = funnel
@@ -88,7 +92,7 @@ class MultiTaskModel(keras.Model):
         numbers = len(layout.numeric_features)
         structure, dim = self._configure(Structure(self.tasks, check_groups(groups, tasks), num_numeric=numbers))
         outputs = max(loss.outputs for loss in self.criteria)
-        check_fit(backbone, funnel, self.interaction, outputs)
+        check_fit(backbone, funnel, self.interaction, self.criteria)
         self.embedding = FusedEmbedding(
             layout.embedded_features,
             layout.id_features,
@@ -112,6 +116,12 @@ class MultiTaskModel(keras.Model):
         copies, dim = self.backbone.embedding_layout(None)
         return replace(structure, copies=copies), dim
 
+    def _keep(self, name: str, start: np.ndarray) -> keras.Variable:
+        """Return a weight that is saved and not trained."""
+        weight = self.add_weight(shape=start.shape, initializer="zeros", trainable=False, dtype="float32", name=name)
+        weight.assign(start)
+        return weight
+
     def initialise(
         self, seed: int, rates: Mapping[str, float] | None = None, counts: Mapping[str, np.ndarray] | None = None
     ) -> None:
@@ -129,10 +139,30 @@ class MultiTaskModel(keras.Model):
             self.wide.build(None)
             self(self.layout.empty_batch(rows=2), training=False)
         if rates is not None:
-            bias = self.backbone.bias if self.towers is None else self.towers.bias
-            start = np.zeros(bias.shape, np.float32)
+            start = np.zeros(self._bias.shape, np.float32)
             start[:, 0, 0] = self.funnel.initial_logits(rates)
-            bias.assign(start)
+            self._bias.assign(start)
+
+    @property
+    def _bias(self) -> keras.Variable:
+        """What is added to the towers' outputs, `(towers, 1, outputs)`."""
+        return self.backbone.bias if self.towers is None else self.towers.bias
+
+    def fit_losses(self, samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Let every loss keep what it needs of the training labels, and say where its tower's outputs start.
+
+        Args:
+            samples: By task: labels of training rows in its sample space, `(rows,)`, and their ids, `(rows, features)`.
+        """
+        start = np.array(self._bias)
+        for column, (loss, (labels, ids)) in enumerate(zip(self.criteria, samples, strict=True)):
+            state = loss.fit(labels, None if loss.column is None else ids[:, loss.column])
+            for name, value in state.items():
+                loss.state[name].assign(value)
+            outputs = loss.initial_outputs(labels)
+            if outputs is not None:
+                start[column, 0, : len(outputs)] = outputs
+        self._bias.assign(start)
 
     def call(self, batch: Batch, training: bool = False) -> tf.Tensor:
         """Return the towers' logits, float32 of shape `(towers, batch)`."""
@@ -165,6 +195,11 @@ class MultiTaskModel(keras.Model):
     def needs_groups(self) -> bool:
         """Whether a training batch needs `groups`, int32 `(batch,)`."""
         return any(loss.needs_groups for loss in self.criteria)
+
+    @property
+    def uncalibrated(self) -> list[str]:
+        """Tasks whose scores rank and are no log odds."""
+        return [task.name for task, loss in zip(self.tasks, self.criteria, strict=True) if not loss.gives_probabilities]
 
     @property
     def has_penalty(self) -> bool:
@@ -207,27 +242,31 @@ class MultiTaskModel(keras.Model):
         weights, groups = batch.get("weights"), batch.get("groups")
         losses = []
         for column, (task, loss) in enumerate(zip(self.tasks, self.criteria, strict=True)):
-            outputs = self._outputs(logits, column)
-            prediction = Prediction(probabilities.get(task.name) or from_logit(outputs[0]), outputs)
+            prediction = self._predict(logits, column, batch, probabilities.get(task.name))
             weight = None if weights is None else weights[:, column]
             losses.append(loss.over_batch(batch["labels"][:, column], prediction, weight, groups))
         return tf.stack(losses)
 
-    def _outputs(self, logits: tf.Tensor, column: int) -> tf.Tensor:
-        """Return the outputs `(outputs, batch)` of the tower at a task's place; it is the task's where none mix."""
-        return logits[column :: len(self.funnel.towers)][: self.criteria[column].outputs]
+    def _predict(
+        self, logits: tf.Tensor, column: int, batch: Batch, probability: LogProbability | None = None
+    ) -> Prediction:
+        """Return what the tower at a task's place says; it is the task's where none mix."""
+        loss = self.criteria[column]
+        outputs = logits[column :: len(self.funnel.towers)][: loss.outputs]
+        codes = None if loss.column is None else batch["ids"][:, loss.column]
+        return Prediction(probability or from_logit(outputs[0]), outputs, codes)
 
-    def scores(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return every head's score, float32 `(batch,)`: logits of probabilities, values for regression."""
+    def scores(self, logits: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
+        """Return every head's score, float32 `(batch,)`: logits of probabilities, scores that rank, or values."""
         heads = {**self.funnel.combine(logits), **self.funnel.conditional(logits)}
         scores = {name: head.logit for name, head in heads.items()}
         for column, (task, loss) in enumerate(zip(self.tasks, self.criteria, strict=True)):
-            if task.kind == "regression":
-                scores[task.name] = loss.value(self._outputs(logits, column))
+            if not task.is_binary:
+                scores[task.name] = loss.value(self._predict(logits, column, batch))
         return scores
 
 
-def check_fit(backbone: Backbone, funnel: Funnel, interaction: Interaction, outputs: int = 1) -> None:
+def check_fit(backbone: Backbone, funnel: Funnel, interaction: Interaction, losses: Sequence[Loss]) -> None:
     """Check what parts ask of each other.
 
     Raises:
@@ -239,43 +278,19 @@ def check_fit(backbone: Backbone, funnel: Funnel, interaction: Interaction, outp
             f"model.interaction should be none where model.backbone={name}, whose weights are the logits' own. "
             f"Received: {_name(interaction)}."
         )
+    outputs = max(loss.outputs for loss in losses)
     if outputs > 1 and (funnel.mixes_towers or not backbone.has_towers):
         raise InputError(
             f"A loss that reads {outputs} outputs of a tower should have towers of its own. Received: "
             f"model.backbone={name} and model.funnel={_name(funnel)}. Take model/funnel=independent and towers."
         )
+    ranking = [_name(loss) for loss in losses if not loss.gives_probabilities]
+    if ranking and funnel.mixes_towers:
+        raise InputError(
+            f"A task under model.funnel={_name(funnel)}, which multiplies probabilities, should have a loss that gives "
+            f"them. Received: {ranking[0]}. Take bce or jrc, or model/funnel=independent."
+        )
 
 
 def _name(part: Any) -> str:
     return type(part).__module__.rpartition(".")[2]
-
-
-class Towers(keras.layers.Layer):
-    """One network per tower, ending in one unit: block-diagonal, no tower reads another's representation.
-
-    Input shape: `(towers, batch, units)`.
-    Output shape: `(towers, batch, outputs)`, the logits; several outputs are for losses that ask for them.
-    """
-
-    def __init__(
-        self,
-        count: int,
-        units: Sequence[int],
-        activation: str,
-        dropout: float,
-        batch_normalization: bool,
-        outputs: int = 1,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__(dtype=dtype)
-        self.outputs = outputs
-        self.hidden = MLPBank(count, units, activation, dropout, batch_normalization, dtype=dtype)
-
-    def build(self, input_shape: Sequence[int | None]) -> None:
-        self.hidden.build(input_shape)
-        inputs = self.hidden.units[-1] if self.hidden.units else input_shape[-1]
-        self.kernel = add_bank_kernel(self, self.hidden.count, inputs, self.outputs, "kernel")
-        self.bias = self.add_weight(shape=(self.hidden.count, 1, self.outputs), initializer="zeros", name="bias")
-
-    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return ops.matmul(self.hidden(x, training=training), self.kernel) + self.bias

@@ -30,6 +30,7 @@ with its process, and files appear whole or not at all.
     resumed_at                     steps at which the training was resumed from a checkpoint
     tasks, selected_on             task names; the split that chose the epoch, if any
     metrics, absent                values by name; why a metric is absent, by name
+    uncalibrated                   tasks whose scores rank and are no log odds
     gates                          per gate: its mean expert weights, entropy, how often an expert is nearly unused
     oracle                         the same metrics for the true probabilities, or null
     diagnosis, slices, reliability see `funrec.experiment.diagnosis`

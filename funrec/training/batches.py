@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
 from funrec.schema import InputLayout
+from funrec.utils.errors import InputError
 
 
 class Rows(Protocol):
@@ -37,16 +39,30 @@ class BatchStream:
 
     Passes follow each other without a gap, so that every batch is whole and every row occurs once per pass.
 
+    With `by_group` the rows of a group follow each other, in an order of groups that is new in every pass: a batch has
+    whole groups, but for those that its ends cut in two. A group of more rows than a quarter of a batch is cut into
+    pieces, so that no user fills a batch alone.
+
     Args:
         rows: The training split.
         layout: Which features its arrays hold.
         batch_size: Rows per batch; no more than there are.
         seed: The run's seed, which with the number of the pass decides its order.
         has_groups: Whether batches have the rows' group codes, for losses that compare rows of a group.
+        by_group: Whether the rows of a group stay together.
     """
 
-    def __init__(self, rows: Rows, layout: InputLayout, batch_size: int, seed: int, has_groups: bool = False) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        layout: InputLayout,
+        batch_size: int,
+        seed: int,
+        has_groups: bool = False,
+        by_group: bool = False,
+    ) -> None:
         self.has_groups = has_groups
+        self.by_group = by_group
         self.rows = rows
         self.layout = layout
         self.batch_size = min(batch_size, len(rows))
@@ -87,9 +103,61 @@ class BatchStream:
         if epoch not in self._orders:
             self._orders = {known: order for known, order in self._orders.items() if known == epoch - 1}
             generator = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.uint64)))
-            dtype = np.int32 if len(self.rows) < 2**31 else np.int64
-            self._orders[epoch] = generator.permutation(np.arange(len(self.rows), dtype=dtype))
+            order = self._pieces.shuffled(generator) if self.by_group else generator.permutation(self._all)
+            self._orders[epoch] = order
         return self._orders[epoch]
+
+    @property
+    def _all(self) -> np.ndarray:
+        return np.arange(len(self.rows), dtype=np.int32 if len(self.rows) < 2**31 else np.int64)
+
+    @cached_property
+    def _pieces(self) -> Pieces:
+        # Which rows of a large group share a piece does not depend on the pass, so that rows are sorted once.
+        generator = np.random.Generator(np.random.Philox(key=np.array([self.seed, 2**64 - 1], np.uint64)))
+        shuffled = generator.permutation(self._all)
+        groups = np.asarray(self.rows.groups)[shuffled]
+        order = np.argsort(groups, kind="stable")
+        return Pieces(shuffled[order], groups[order], max(1, self.batch_size // 4))
+
+    def check_groups(self, steps: int = 100) -> None:
+        """Check that some batch among the first has two rows of a group.
+
+        Raises:
+            InputError: If every row of those batches is alone in its group.
+        """
+        for step in range(steps):
+            index = self._indices(step * self.batch_size, (step + 1) * self.batch_size)
+            if np.unique(self.rows.groups[index]).size < self.batch_size:
+                return
+        raise InputError(
+            "A batch should have several rows of a group for a loss that compares them. Every row is alone in its "
+            f"group in the first {steps} batches. Set trainer.batch_by=group, or check dataset.group."
+        )
+
+
+class Pieces:
+    """Groups of rows, large ones in pieces, to be shuffled as a whole.
+
+    Args:
+        rows: Row numbers by group, `(rows,)`.
+        groups: Their groups, equal ones together, `(rows,)`.
+        size: Most rows of a piece.
+    """
+
+    def __init__(self, rows: np.ndarray, groups: np.ndarray, size: int) -> None:
+        places = np.arange(rows.size)
+        is_first = np.concatenate(([True], groups[1:] != groups[:-1]))
+        place_in_group = places - np.maximum.accumulate(np.where(is_first, places, 0))
+        self._rows = rows
+        self._starts = np.flatnonzero(is_first | (place_in_group % size == 0))
+        self._sizes = np.diff(self._starts, append=rows.size)
+
+    def shuffled(self, generator: np.random.Generator) -> np.ndarray:
+        """Return all rows, those of a piece one after the other, the pieces in a random order."""
+        order = generator.permutation(self._starts.size)
+        starts, sizes = self._starts[order], self._sizes[order]
+        return self._rows[np.repeat(starts - (np.cumsum(sizes) - sizes), sizes) + np.arange(self._rows.size)]
 
 
 def cut_epoch(first: int, last: int, size: int, stops: Sequence[int], done: int = 0) -> list[tuple[int, int]]:

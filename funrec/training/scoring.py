@@ -42,7 +42,7 @@ class Scorer:
         self._graphs: dict[int, Any] = {}  # by rows per batch
 
     def _score_batch(self, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        return self.model.scores(self.model(batch, training=False))
+        return self.model.scores(self.model(batch, training=False), batch)
 
     def _trace(self, features: Mapping[str, Any]) -> Any:
         # Traced by hand: called as a tf.function, the fifth model of a sweep would be warned of retracing.

@@ -59,6 +59,8 @@ class Trainer:
     Args:
         epochs: Most passes over the training split.
         batch_size: Rows per step.
+        batch_by: `row` shuffles rows, `group` keeps the rows of a group (user) together; null for `group` where a loss
+            compares the rows of a group, else `row`.
         monitor: The validation metric that decides which epoch is kept; null keeps the last.
         monitor_mode: `max` or `min`: which way the metric is better.
         patience: Epochs without a better metric before training stops early; null never stops early.
@@ -78,6 +80,7 @@ class Trainer:
         self,
         epochs: PositiveInt = 5,
         batch_size: PositiveInt = 1024,
+        batch_by: Literal["row", "group"] | None = None,
         monitor: str | None = "auc_macro",
         monitor_mode: Literal["max", "min"] = "max",
         patience: PositiveInt | None = 2,
@@ -93,6 +96,7 @@ class Trainer:
     ) -> None:
         self.epochs = epochs
         self.batch_size = batch_size
+        self.batch_by = batch_by
         self.monitor = monitor
         self.monitor_mode = monitor_mode
         self.patience = patience
@@ -142,11 +146,11 @@ class Trainer:
             TrainingDiverged: If a loss turns NaN or infinite; names the task, the step and the last good epoch.
             InputError: If `monitor` is no metric of the validation split.
         """
-        if model.needs_groups and rows.groups is None:
-            raise InputError(
-                "dataset.group should name a column: a task's loss compares the rows of a group. Received: none."
-            )
-        stream = BatchStream(rows, model.layout, self.batch_size, seed, model.needs_groups)
+        by_group = self.batch_by == "group" or (self.batch_by is None and model.needs_groups)
+        check_group(rows.groups is not None, model.needs_groups, by_group)
+        stream = BatchStream(rows, model.layout, self.batch_size, seed, model.needs_groups, by_group)
+        if model.needs_groups:
+            stream.check_groups()
         steps = stream.steps_until(self.epochs)
         if self.learning_rate_decay is not None:
             schedule_learning_rate(optimizer, self.learning_rate_decay, steps, self.final_learning_rate)
@@ -256,6 +260,17 @@ class Trainer:
         self.check_monitor(metrics)
         score = float(metrics[self.monitor])
         return score if self.monitor_mode == "max" else -score
+
+
+def check_group(has_groups: bool, is_compared: bool, by_group: bool) -> None:
+    """Check that there are groups where a loss or the batches need them.
+
+    Raises:
+        InputError: If there are none.
+    """
+    if not has_groups and (is_compared or by_group):
+        why = "a task's loss compares the rows of a group" if is_compared else "trainer.batch_by is group"
+        raise InputError(f"dataset.group should name a column: {why}. Received: none.")
 
 
 def _stop_if_asked(

@@ -11,6 +11,8 @@ import pytest
 import tensorflow as tf
 from examples import Rows, layout, model, optimizer, randomise, weighting
 
+from funrec.config.build import resolve
+from funrec.config.catalogue import read_choice
 from funrec.config.compose import compose
 from funrec.experiment.fitting import build_model
 from funrec.models.funnels.base import from_logit
@@ -40,17 +42,21 @@ def build(loss: Any, kind: str = "binary") -> MultiTaskModel:
 
 
 def build_by_kind(name: str) -> MultiTaskModel:
-    try:
-        return build(name)
-    except InputError:
-        return build(name, "regression")
+    """Build the loss for the kind it serves, and where it reads a feature's codes, on one that there is."""
+    options = read_choice("loss", name, "loss")
+    kind = resolve(options["_target_"], Loss, "loss").kind
+    return build({"name": name, "by": "item"} if "by" in options else name, kind)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_has_finite_gradients_that_reach_its_task_alone(name: str) -> None:
     built = build_by_kind(name)
     rows = contracts.nested_rows(rows=16)
-    batch = {"labels": tf.constant(rows.labels[:, :2]), "groups": tf.constant(np.arange(16) % 4, tf.int32)}
+    batch = {
+        "ids": rows.ids,
+        "labels": tf.constant(rows.labels[:, :2]),
+        "groups": tf.constant(np.arange(16) % 4, tf.int32),
+    }
     towers = len(built.funnel.towers) * max(loss.outputs for loss in built.criteria)
     for size in (0.0, 1.0, 27.6, 90.0):
         signs = np.sign(np.random.default_rng(0).normal(size=(towers, 16))).astype(np.float32)
@@ -73,8 +79,9 @@ def test_rows_without_weight_do_not_count(name: str) -> None:
     groups = np.arange(16, dtype=np.int32) % 4
     weights = np.ones((16, 2), np.float32)
     weights[8:] = 0
-    whole = {"labels": tf.constant(labels), "weights": tf.constant(weights), "groups": tf.constant(groups)}
-    half = {"labels": tf.constant(labels[:8]), "groups": tf.constant(groups[:8])}
+    ids = contracts.nested_rows(rows=16).ids
+    whole = {"ids": ids, "labels": tf.constant(labels), "weights": tf.constant(weights), "groups": tf.constant(groups)}
+    half = {"ids": ids[:8], "labels": tf.constant(labels[:8]), "groups": tf.constant(groups[:8])}
     found = built.task_losses(tf.constant(logits), whole)
     np.testing.assert_allclose(found, built.task_losses(tf.constant(logits[:, :8]), half), rtol=1e-5)
 

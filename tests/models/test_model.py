@@ -48,7 +48,7 @@ def test_every_head_starts_at_its_tasks_base_rate(backbone: type) -> None:
 def test_a_regression_head_starts_at_the_mean() -> None:
     tasks = (Task("click", "click"), Task("seconds", "seconds", kind="regression"))
     built = model(tasks=tasks, rates={"click": 0.5, "seconds": 12.5})
-    scores = built.scores(built(built.layout.empty_batch(rows=2)))
+    scores = built.scores(built(batch := built.layout.empty_batch(rows=2)), batch)
     np.testing.assert_allclose(scores["seconds"], [12.5, 12.5], rtol=1e-6)
     np.testing.assert_allclose(scores["click"], [0, 0], atol=1e-6)
 
@@ -99,12 +99,12 @@ def test_logits_beyond_what_a_probability_can_hold_keep_their_loss() -> None:
     logits = tf.constant([[-200.0] * 4, [200.0] * 4])
     found = model().task_losses(logits, {"labels": tf.constant(LABELS)}).numpy()
     np.testing.assert_allclose(found, [100.0, 100.0], rtol=1e-6)  # half of the labels contradict each
-    assert np.isfinite(model().scores(logits)["click"]).all()
+    assert np.isfinite(model().scores(logits, {})["click"]).all()
 
 
 def test_scores_are_named_by_task_in_whatever_order_the_tasks_stand() -> None:
     for tasks in (TASKS, TASKS[::-1]):
-        scores = model(tasks=tasks).scores(tf.constant(LOGITS))
+        scores = model(tasks=tasks).scores(tf.constant(LOGITS), {})
         for place, task in enumerate(tasks):
             np.testing.assert_allclose(scores[task.name], LOGITS[place], rtol=1e-5)
 

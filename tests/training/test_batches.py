@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from funrec.data.arrays import SequenceArrays
 from funrec.schema import CategoricalFeature, InputLayout, SequenceFeature
 from funrec.training.batches import BatchStream, take_features
+from funrec.utils.errors import InputError
 
 LAYOUT = layout({"row": 1000}, numeric=["half"])
 
@@ -112,3 +113,40 @@ def test_sequences_are_padded_and_stay_with_their_rows() -> None:
     features = take_features(rows, inputs, slice(4, 9))
     np.testing.assert_array_equal(features["ids"][:, 0], np.arange(4, 9))
     np.testing.assert_array_equal(features["sequences"]["seen"][:, 0], [-1, 5, 6, 7, -1])
+
+
+def grouped(size: int = 1003, batch_size: int = 40, seed: int = 0, groups: int = 150) -> tuple[BatchStream, NDArray]:
+    codes = np.random.default_rng(9).integers(0, groups, size).astype(np.int32)
+    rows = numbered(size, groups=codes)
+    inputs = InputLayout((CategoricalFeature("row"),), ("row",), (), {"row": size})
+    return BatchStream(rows, inputs, batch_size, seed, True, True), codes
+
+
+def test_batches_by_group_meet_every_row_once_a_pass_and_cut_a_group_only_at_their_ends() -> None:
+    stream, codes = grouped()
+    rows = rows_of(stream, 0, 51)[:2006]
+    for order in (rows[:1003], rows[1003:]):
+        np.testing.assert_array_equal(np.sort(order), np.arange(1003))
+    runs = 1 + np.count_nonzero(np.diff(codes[rows[:1003]]))
+    pieces = sum(-(-count // 10) for count in np.bincount(codes))  # a quarter of a batch at most
+    assert np.unique(codes).size <= runs <= pieces
+    assert (rows[:1003] != rows[1003:]).any()
+
+
+def test_a_group_larger_than_a_batch_does_not_fill_it_alone() -> None:
+    stream, codes = grouped(groups=4)
+    batches = codes[rows_of(stream, 0, 25)].reshape(25, 40)
+    assert np.median([np.unique(batch).size for batch in batches]) > 1
+
+
+def test_batches_by_group_are_the_same_however_the_steps_before_them_were_cut() -> None:
+    whole = rows_of(grouped()[0], 0, 60)
+    np.testing.assert_array_equal(rows_of(grouped()[0], 45, 15), whole[45 * 40 :])
+    assert (rows_of(grouped(seed=1)[0], 0, 20) != whole[:800]).any()
+
+
+def test_batches_whose_rows_are_all_alone_in_their_groups_are_refused() -> None:
+    rows = numbered(100, groups=np.arange(100, dtype=np.int32))
+    with pytest.raises(InputError, match=r"^A batch should have several rows of a group .* trainer\.batch_by=group"):
+        BatchStream(rows, LAYOUT, 10, 0, True).check_groups()
+    grouped()[0].check_groups()

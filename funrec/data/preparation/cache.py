@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from funrec.data.expressions import one_line
+from funrec.schema import Task
 from funrec.utils.errors import InputError
 from funrec.utils.locks import locked
 
@@ -46,7 +47,7 @@ def fingerprint(dataset: Dataset) -> str:
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "settings": dataset.settings(),
         "features": [_without(feature.to_plain(), _OTHER_FEATURE_KEYS) for feature in dataset.features],
-        "tasks": [_without(asdict(task), _TASK_KEYS_OF_THE_MODEL) for task in dataset.tasks],
+        "tasks": [_task(task) for task in dataset.tasks],
         "split": asdict(dataset.split),
         "downsample": None if dataset.downsample is None else asdict(dataset.downsample),
         "oracle": dict(dataset.oracle),
@@ -62,6 +63,11 @@ def fingerprint(dataset: Dataset) -> str:
         specs = [asdict(spec) for spec in dataset.histories]
         state["histories"] = {"specs": specs, **asdict(dataset.history)}
     return hashlib.sha256(json.dumps(state, default=str).encode()).hexdigest()[:32]
+
+
+def _task(task: Task) -> dict[str, Any]:
+    without_effect = {key for key in ("length", "most_lengths") if getattr(task, key) is None}
+    return _without(asdict(task), _TASK_KEYS_OF_THE_MODEL | without_effect)
 
 
 def _without(part: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:

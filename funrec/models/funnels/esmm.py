@@ -75,7 +75,7 @@ def check_binary(tasks: Sequence[Task], funnel: str) -> None:
         InputError: If there is one.
     """
     for task in tasks:
-        if task.kind != "binary":
+        if not task.is_binary:
             raise InputError(
                 f"dataset.tasks.{task.name}.kind should be binary in the funnel {funnel}. Received: {task.kind}. "
                 "Take model/funnel=independent, or make the label a condition."

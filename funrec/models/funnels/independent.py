@@ -21,10 +21,10 @@ class Independent(Funnel):
         return tuple(task.name for task in tasks)
 
     def combine(self, logits: tf.Tensor) -> dict[str, LogProbability]:
-        return {task.name: from_logit(logits[tower]) for tower, task in enumerate(self.tasks) if task.kind == "binary"}
+        return {task.name: from_logit(logits[tower]) for tower, task in enumerate(self.tasks) if task.is_binary}
 
     def initial_logits(self, rates: Mapping[str, float]) -> list[float]:
-        return [logit(rates[task.name]) if task.kind == "binary" else rates[task.name] for task in self.tasks]
+        return [logit(rates[task.name]) if task.is_binary else rates[task.name] for task in self.tasks]
 
 
 def logit(rate: float) -> float:

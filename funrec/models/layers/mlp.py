@@ -127,3 +127,34 @@ def add_bank_kernel(
         initializer=uniform_initializer(limit),
         name=name,
     )
+
+
+class Towers(keras.layers.Layer):
+    """One network per tower, ending in one unit: block-diagonal, no tower reads another's representation.
+
+    Input shape: `(towers, batch, units)`.
+    Output shape: `(towers, batch, outputs)`, the logits; several outputs are for losses that ask for them.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        units: Sequence[int],
+        activation: str,
+        dropout: float,
+        batch_normalization: bool,
+        outputs: int = 1,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(dtype=dtype)
+        self.outputs = outputs
+        self.hidden = MLPBank(count, units, activation, dropout, batch_normalization, dtype=dtype)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        self.hidden.build(input_shape)
+        inputs = self.hidden.units[-1] if self.hidden.units else input_shape[-1]
+        self.kernel = add_bank_kernel(self, self.hidden.count, inputs, self.outputs, "kernel")
+        self.bias = self.add_weight(shape=(self.hidden.count, 1, self.outputs), initializer="zeros", name="bias")
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return ops.matmul(self.hidden(x, training=training), self.kernel) + self.bias

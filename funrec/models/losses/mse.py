@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from funrec.models.losses.base import Loss, Prediction
+from funrec.models.losses.base import Prediction, ValueLoss
 
 
-class SquaredError(Loss):
+class SquaredError(ValueLoss):
     """`(value - y)^2`."""
 
     paper = "least squares"
-    kind = "regression"
 
     def per_row(self, label: tf.Tensor, prediction: Prediction) -> tf.Tensor:
-        return tf.square(prediction.outputs[0] - label)
+        return tf.square(self.residual(label, prediction))
