@@ -1,0 +1,1 @@
+"""Data on which a mechanism of a model must show, one module per kind of part."""
