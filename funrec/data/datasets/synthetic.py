@@ -84,6 +84,7 @@ class Synthetic(Dataset):
     """
 
     leaky = dict.fromkeys(TRUTHS, "it is the true probability that a model should find")
+    future_aggregates = TRUTHS
 
     def __init__(
         self,
@@ -100,6 +101,7 @@ class Synthetic(Dataset):
         max_train_rows: int | None = None,
         drop: Sequence[str] = (),
         downsample: Mapping[str, Any] | None = None,
+        history: Mapping[str, Any] | None = None,
         rows: int = 400_000,
         users: int = 3_000,
         videos: int = 2_000,
@@ -164,6 +166,7 @@ class Synthetic(Dataset):
             max_train_rows=max_train_rows,
             drop=drop,
             downsample=downsample,
+            history=history,
         )
         self.recipe = RECIPE
         self.oracle = self._find_oracle()

@@ -317,7 +317,7 @@ def test_the_config_spells_every_argument_with_the_signatures_default() -> None:
     parameters = inspect.signature(Synthetic).parameters
     assert set(config) - {"_target_"} == set(parameters)
     for name, parameter in parameters.items():
-        if name not in ("features", "tasks", "split", "group", "item", "time", "drop", "downsample"):
+        if name not in ("features", "tasks", "split", "group", "item", "time", "drop", "downsample", "history"):
             assert config[name] == parameter.default, name
 
 

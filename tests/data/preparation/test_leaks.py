@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tables import log_table, tabular
+from tables import log_table, tabular, write_kuairand
 
 from funrec.cli.data import main
+from funrec.config.build import build
+from funrec.config.compose import compose
+from funrec.data.datasets.base import Dataset
 from funrec.data.features.history_ranges import Clock
 from funrec.data.preparation.leaks import check_histories
 from funrec.utils.errors import InputError
@@ -48,3 +51,20 @@ def test_the_command_says_ok_for_each_history(
     assert capsys.readouterr().out.startswith("n: ok (")
     with pytest.raises(InputError, match=r"one of kind history to check for leaks"):
         main(["verify", "--leaks", *overrides[:-1], "+dataset.features={user: {}}"])
+
+
+EXPERIMENTS = Path(__file__).parents[3] / "conf" / "experiment"
+WITH_HISTORY = [file.stem for file in sorted(EXPERIMENTS.glob("*.yaml")) if "kind: history" in file.read_text()]
+
+
+@pytest.mark.parametrize("name", WITH_HISTORY)
+def test_no_history_of_an_experiment_leaks(tmp_path: Path, name: str) -> None:
+    root = write_kuairand(tmp_path / "archive")
+    config = compose([f"experiment={name}", f"dataset.root={root}"])["dataset"]
+    histories = {name: values for name, values in config["features"].items() if values.get("kind") == "history"}
+    config["features"] = {"user_id": {}, **histories}
+    work = tmp_path / "work"
+    work.mkdir()
+    checks = check_histories(build(config, Dataset, "dataset"), work)
+    assert len(checks) >= 28 and not any(found.leaks for found in checks)
+    assert sum(found.moved > 0 for found in checks) >= len(checks) // 2
