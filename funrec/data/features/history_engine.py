@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -216,8 +217,12 @@ def _prior(scan: pl.LazyFrame, clock: Clock, spec: HistorySpec, folder: Path) ->
     """
     if not spec.rate or not spec.smoothing:
         return None
-    hits, counts = (np.zeros(len(clock.instants) + 1, np.int64) for _ in range(2))
     columns = [name for name in spec.columns() if not name.startswith("by/")]
+    # On disk, since there may be as many instants as rows; one file for the same rate by different keys.
+    path = folder / f"prior_{hashlib.sha256('/'.join(columns).encode()).hexdigest()[:16]}.npy"
+    if path.exists():
+        return np.load(path, mmap_mode="r")
+    hits, counts = (np.zeros(len(clock.instants) + 1, np.int64) for _ in range(2))
     for start in range(0, len(clock.ranks), ROWS_PER_BATCH):
         batch = scan.select("feeds", *columns).slice(start, ROWS_PER_BATCH).collect()
         counted, numbers = _counted(spec, batch)
@@ -225,8 +230,10 @@ def _prior(scan: pl.LazyFrame, clock: Clock, spec: HistorySpec, folder: Path) ->
         places = clock.ranks[start : start + ROWS_PER_BATCH][counted] + 1
         np.add.at(counts, places, 1)
         np.add.at(hits, places, numbers.whole[counted])
+    prior = np.lib.format.open_memmap(path, mode="w+", dtype=np.float64, shape=hits.shape)
     with np.errstate(invalid="ignore"):
-        return np.cumsum(hits) / np.cumsum(counts)
+        np.divide(np.cumsum(hits, out=hits), np.cumsum(counts, out=counts), out=prior)
+    return prior
 
 
 class _Writer:
