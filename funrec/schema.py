@@ -271,8 +271,17 @@ def build_tasks(config: Mapping[str, Mapping[str, Any] | None]) -> tuple[Task, .
     for name, values in config.items():
         checked = check(Task, values or {}, f"dataset.tasks.{name}", given={"name"}, ignore_nulls=True)
         tasks.append(Task(name=name, **{**checked, "label": checked.get("label") or name}))
+        _check_length(tasks[-1])
     check_chain(tasks)
     return tuple(tasks)
+
+
+def _check_length(task: Task) -> None:
+    where = f"dataset.tasks.{task.name}"
+    if task.length is not None and task.kind != "duration":
+        raise InputError(f"{where}.length is for tasks of kind duration. Received: a {task.kind} one.")
+    if task.most_lengths is not None and task.length is None:
+        raise InputError(f"{where}.length should name a column where most_lengths is given. Received: null.")
 
 
 def check_chain(tasks: Sequence[Task]) -> None:

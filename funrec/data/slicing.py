@@ -84,7 +84,8 @@ def cut(data: PreparedData, split: SplitArrays, columns: Mapping[str, pl.Series]
     """Yield a split's slices.
 
     By `user`: `cold` (no row in training) and `known`. By `item`: `cold`, `head` (the fifth of the items with the most
-    training rows) and `tail` (the others). Then by column: its most frequent values, and the rest of them together.
+    training rows) and `tail` (the others). Then by column: its most frequent values, and the rest of them together; of
+    a numeric feature with many values, tenths.
 
     Args:
         data: The prepared data.
@@ -107,8 +108,12 @@ def cut(data: PreparedData, split: SplitArrays, columns: Mapping[str, pl.Series]
         place_of_row = place[np.asarray(split.items)]
         for number, value in enumerate(("head", "tail", "cold")):
             yield Slice("item", value, place_of_row == number)
+    numbers = {feature.name for feature in data.features if feature.kind == "numeric"}
     for name, values in columns.items():
-        yield from _by_value(name, values)
+        if name in numbers and values.n_unique() > MOST_VALUES:
+            yield from _by_tenth(name, values)
+        else:
+            yield from _by_value(name, values)
 
 
 def _count(train: NDArray[Any], split: NDArray[Any]) -> NDArray[np.int64]:
@@ -128,6 +133,17 @@ def _by_value(name: str, values: pl.Series) -> Iterator[Slice]:
         yield Slice(name, str(distinct[code]), codes == code)
     if distinct.size > frequent.size:
         yield Slice(name, OTHER, ~np.isin(codes, frequent))
+
+
+def _by_tenth(name: str, values: pl.Series) -> Iterator[Slice]:
+    numbers = values.cast(pl.Float64).to_numpy()
+    known = ~np.isnan(numbers)
+    edges = np.unique(np.quantile(numbers[known], np.linspace(0, 1, 11)))
+    tenth = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, max(edges.size - 2, 0))
+    for place in range(edges.size - 1):
+        yield Slice(name, f"{edges[place]:g} to {edges[place + 1]:g}", known & (tenth == place))
+    if not known.all():
+        yield Slice(name, MISSING, ~known)
 
 
 def _check_columns(dataset: Dataset, wanted: Mapping[str, str], known: Sequence[str] | None) -> None:

@@ -80,7 +80,8 @@ def describe_group_means(tasks: Sequence[Task], scored: Sequence[Scored], metric
                 labels, groups = np.asarray(rows.labels[:, column])[inside], np.asarray(rows.groups)[inside]
                 unscored = TaskRows(labels, np.zeros(labels.size, np.float32), groups)
                 counts.append(f"{metric.entries(unscored).values.size:,} for {task.name}")
-        lines.append(f"{metric.name} is a mean over {metric.counted}: {', '.join(counts)}.")
+        if counts:
+            lines.append(f"{metric.name} is a mean over {metric.counted}: {', '.join(counts)}.")
     return lines
 
 

@@ -123,7 +123,7 @@ class Metric(ABC):
         pattern: A regular expression for all names of the class; by default its `name`.
         higher_is_better: None where neither more nor less is better, as of a count.
         is_count: Whether it is a property of the rows, the same for every model.
-        kind: The tasks it measures: `binary` or `regression`.
+        kind: The tasks it measures: `binary`, `regression` (durations among them) or `duration`.
         needs_groups: Whether it is undefined without a group column.
         needs_probabilities: Whether scores must be log odds; otherwise any score that ranks will do.
         is_given_parent: Whether it is also measured on the rows where the label of a task's parent is 1.
@@ -136,7 +136,7 @@ class Metric(ABC):
     pattern: ClassVar[str] = ""
     higher_is_better: ClassVar[bool | None] = True
     is_count: ClassVar[bool] = False
-    kind: ClassVar[str] = "binary"
+    kind: str = "binary"
     needs_groups: ClassVar[bool] = False
     needs_probabilities: ClassVar[bool] = False
     is_given_parent: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""How far predictions are from what was observed: log loss, root mean squared error, mean absolute error."""
+"""How far predictions are from what was observed: log loss, root mean squared error, mean absolute error, bias."""
 
 from __future__ import annotations
 
@@ -56,6 +56,17 @@ class MAE(MeanMetric):
 
     def entries(self, rows: TaskRows) -> Entries:
         return Entries(np.abs(residuals(rows.labels, rows.scores)))
+
+
+class Bias(MeanMetric):
+    """The mean of predictions less labels, in the label's unit: above 0 where too much is predicted."""
+
+    name = "bias"
+    kind = "regression"
+    higher_is_better = None
+
+    def entries(self, rows: TaskRows) -> Entries:
+        return Entries(-residuals(rows.labels, rows.scores))
 
 
 def residuals(labels: ArrayLike, predictions: ArrayLike) -> Array:

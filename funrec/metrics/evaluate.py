@@ -12,9 +12,10 @@ from funrec.config.build import build
 from funrec.metrics.auc import AUC, PRAUC
 from funrec.metrics.base import MACRO, NO_GROUPS, Metric, TaskRows
 from funrec.metrics.calibration import ExpectedCalibrationError, PredictedOverObserved
-from funrec.metrics.errors import RMSE, LogLoss
+from funrec.metrics.errors import MAE, RMSE, Bias, LogLoss
 from funrec.metrics.gauc import GAUC, ValidUsers
 from funrec.metrics.sorting import Array, UndefinedMetric
+from funrec.metrics.xauc import XAUC, GroupXAUC
 from funrec.schema import Task
 from funrec.utils.errors import InputError
 
@@ -46,7 +47,13 @@ def standard_metrics(gauc_weight: str = "impressions") -> list[Metric]:
         GAUC(gauc_weight),
         ValidUsers(),
         RMSE(),
+        *map(_of_durations, (MAE(), Bias(), XAUC(), GroupXAUC())),
     ]
+
+
+def _of_durations(metric: Metric) -> Metric:
+    metric.kind = "duration"
+    return metric
 
 
 def build_metrics(config: Mapping[str, Any]) -> list[Metric]:
@@ -62,6 +69,7 @@ def build_metrics(config: Mapping[str, Any]) -> list[Metric]:
         depths = spec["k"] if isinstance(spec.get("k"), list) else None
         for changes in [{}] if depths is None else [{"k": depth} for depth in depths]:
             metric = build({**spec, **changes}, Metric, f"metrics.extra.{name}")
+            metrics = [other for other in metrics if other.kind != "duration" or other.name != metric.name]
             if any(metric.name == other.name for other in metrics):
                 raise InputError(f"metrics.extra.{name} should give metrics of different names. Twice: {metric.name}.")
             metrics.append(metric)

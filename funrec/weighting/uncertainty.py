@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from funrec.schema import Task
 from funrec.utils.specs import PositiveNumber
 from funrec.weighting.adam import adam_state, adam_step
 from funrec.weighting.base import State, Weighting, active_tasks
@@ -37,9 +38,15 @@ class Uncertainty(Weighting):
         key: tf.Tensor,
         active: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, State]:
-        factors = tf.constant([0.5 if task.kind == "regression" else 1.0 for task in self.tasks])
+        factors = tf.constant([0.5 if _is_squared(task) else 1.0 for task in self.tasks])
         weights = factors * tf.exp(-state["log_variances"])
         log_variances, state = adam_step(
             state["log_variances"], 0.5 - weights * losses, state, self.learning_rate, active_tasks(losses, active)
         )
         return weights, {**state, "log_variances": log_variances}
+
+
+def _is_squared(task: Task) -> bool:
+    """Whether a task's loss is the squared error."""
+    name = task.loss.get("name") if isinstance(task.loss, dict) else task.loss
+    return not task.is_binary and name in (None, "mse")

@@ -117,3 +117,16 @@ def test_a_column_of_lists_is_refused(tmp_path: Path) -> None:
     dataset = tabular(tmp_path, path=str(tmp_path / "log.parquet"))
     with pytest.raises(InputError, match="one value per row"):
         read_columns(dataset, prepare(dataset, tmp_path / "cache"), ["tags"])
+
+
+def test_a_numeric_feature_with_many_values_is_cut_into_tenths(tmp_path: Path) -> None:
+    table = log_table().with_columns(length=(pl.int_range(pl.len()) * 7) % 101 * 1.0)
+    data = prepare_table(tmp_path, table, features={"length": {"kind": "numeric"}, "user": {}})
+    values = table.filter(LATE)["length"]
+    parts = {value: rows for (name, value), rows in sliced(data, {"length": values}).items() if name == "length"}
+    assert len(parts) == 10
+    np.testing.assert_array_equal(sum(rows.astype(int) for rows in parts.values()), 1)
+    upper = [values.to_numpy()[rows].max() for rows in parts.values()]
+    assert upper == sorted(upper) and max(rows.sum() for rows in parts.values()) <= 0.2 * len(values)
+    # Other columns, ids among them, keep a slice per value.
+    assert ("other", OTHER) in sliced(data, {"other": values})

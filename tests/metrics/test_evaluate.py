@@ -292,3 +292,21 @@ def test_scores_that_are_no_log_odds_have_no_metric_that_needs_them(rows):
     names = ("log_loss_is_like", "ratio_is_like", "ece_is_like")
     assert result.absent == dict.fromkeys(names, "its scores are not log odds")
     assert "log_loss_is_click" in result.metrics and "auc_is_like" in result.metrics
+
+
+def test_durations_have_errors_and_order_in_the_table_unasked(rows):
+    labels, scores, groups = rows
+    for kind, names in (("duration", {"rmse", "mae", "bias", "xauc", "gxauc"}), ("regression", {"rmse"})):
+        tasks = (CLICK, LIKE, Task("watch", kind=kind))
+        found = evaluate(tasks, labels, scores, groups=groups).metrics
+        assert {name.removesuffix("_watch") for name in found if name.endswith("_watch")} == names
+        assert all(is_table_metric(f"{name}_watch") for name in names)
+    found = evaluate((CLICK, LIKE, Task("watch", kind="duration")), labels, scores, groups=groups).metrics
+    assert found["bias_watch"] == pytest.approx(float(scores[:, 2].mean() - labels[:, 2].mean()), abs=1e-6)
+
+
+def test_a_metric_that_durations_have_is_also_had_for_regressions_once_it_is_chosen(rows):
+    labels, scores, groups = rows
+    metrics = build_metrics({"extra": {"mae": {"_target_": "funrec.metrics.errors.MAE"}}})
+    assert "mae_watch_seconds" in evaluate(TASKS, labels, scores, groups=groups, metrics=metrics).metrics
+    assert [metric.name for metric in metrics].count("mae") == 1

@@ -173,6 +173,9 @@ class Dataset(ABC):
             if task.where is not None:
                 key = f"dataset.tasks.{task.name}.where"
                 ask(key, self.parse(key, task.where).columns)
+            if task.most_lengths is not None:
+                key = f"dataset.tasks.{task.name}.length"
+                ask(key, self.parse(key, str(task.length)).columns)
         for key, expression in (("where", self.where), ("row_weight", self.row_weight)):
             if expression is not None:
                 ask(f"dataset.{key}", self.parse(f"dataset.{key}", expression).columns)

@@ -13,6 +13,8 @@ from funrec.data.preparation.staging import ROW, WEIGHT
 from funrec.schema import Task
 from funrec.utils.errors import InputError
 
+SHOULD_BE = {"binary": "0 or 1", "regression": "a finite number", "duration": "a finite number of at least 0"}
+
 
 @dataclass(frozen=True)
 class LabelBatch:
@@ -68,21 +70,41 @@ def _label(task: Task, batch: pl.DataFrame) -> tuple[NDArray[np.float32], NDArra
     label = batch[f"label/{task.name}"].fill_null(np.nan).to_numpy()
     where = f"where/{task.name}"
     mask = batch[where].to_numpy() if where in batch.columns else np.ones(len(label), dtype=bool)
-    is_valid = ((label == 0) | (label == 1)) if task.kind == "binary" else np.isfinite(label)
+    is_valid = ((label == 0) | (label == 1)) if task.is_binary else np.isfinite(label)
+    if task.kind == "duration":
+        is_valid &= label >= 0
     bad = mask & ~is_valid
     if bad.any():
         place = int(np.argmax(bad))
         value = label[place]
         received = "a null" if np.isnan(value) else f"{value:g}"
-        should = "0 or 1" if task.kind == "binary" else "a finite number"
-        mend = ' Write a condition, such as "rating >= 4", or set kind=regression.' if task.kind == "binary" else ""
+        should = SHOULD_BE[task.kind]
+        mend = ' Write a condition, such as "rating >= 4", or set kind=regression.' if task.is_binary else ""
         if np.isnan(value):
             mend = f" Mend the column, or set dataset.tasks.{task.name}.where to the rows that have a label."
         raise InputError(
             f"dataset.tasks.{task.name}.label should be {should} in every row of its sample space. "
             f"Received: {received}, in row {batch[ROW][place]:,} (from 0).{mend}"
         )
+    if task.most_lengths is not None:
+        _check_lengths(task, label, batch[f"length/{task.name}"].fill_null(0).to_numpy(), mask, batch)
     return np.where(is_valid, label, 0).astype(np.float32), mask
+
+
+def _check_lengths(
+    task: Task, label: NDArray[np.float32], length: NDArray[np.float32], mask: NDArray[np.bool_], batch: pl.DataFrame
+) -> None:
+    """Refuse durations that are too many times their length; a length of 0 or null is unknown."""
+    assert task.most_lengths is not None
+    bad = mask & (length > 0) & (label > task.most_lengths * length)
+    if bad.any():
+        place = int(np.argmax(bad))
+        where = f"dataset.tasks.{task.name}"
+        raise InputError(
+            f"{where}.label should be at most {task.most_lengths:g} times its length (most_lengths). Received: "
+            f"{label[place]:g} for a length of {length[place]:g}, in row {batch[ROW][place]:,} (from 0). Raise "
+            f'{where}.most_lengths, or cap the label, such as "LEAST({task.label}, {task.length})".'
+        )
 
 
 def _row_weights(batch: pl.DataFrame) -> NDArray[np.float32]:

@@ -28,8 +28,8 @@ ROWS_PER_BATCH = 1 << 18
 class StagedFrame:
     """The rows of one frame that `Dataset.scan` returned.
 
-    Columns: `row`, `split`, `label/<task>`, `where/<task>`, `oracle/<task>`, `weight`, `feature/<name>`, `group`,
-    `item`, `time`; those that the dataset does not have are absent.
+    Columns: `row`, `split`, `label/<task>`, `length/<task>`, `where/<task>`, `oracle/<task>`, `weight`,
+    `feature/<name>`, `group`, `item`, `time`; those that the dataset does not have are absent.
 
     Attributes:
         path: The Arrow IPC file.
@@ -127,7 +127,9 @@ def _plan(dataset: Dataset, name: str, frame: pl.LazyFrame, schema: pl.Schema, l
     code = split_code(dataset, frame, schema, row) if name == "all" else pl.lit(0, pl.Int8)
     columns.append(code.alias(SPLIT))
     for task in dataset.tasks:
-        columns.append(_label(dataset, task, schema))
+        columns.append(_number(dataset, task, "label", schema))
+        if task.most_lengths is not None:
+            columns.append(_number(dataset, task, "length", schema))
         if task.where is not None:
             condition = _condition(dataset, f"dataset.tasks.{task.name}.where", task.where, schema)
             columns.append(condition.alias(f"where/{task.name}"))
@@ -162,11 +164,12 @@ def _kept(dataset: Dataset, frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame if dataset.max_rows is None else frame.head(dataset.max_rows)
 
 
-def _label(dataset: Dataset, task: Task, schema: pl.Schema) -> pl.Expr:
-    key = f"dataset.tasks.{task.name}.label"
-    label = dataset.parse(key, task.label).expr
-    _check_numeric(key, schema, label)
-    return label.cast(pl.Float32).alias(f"label/{task.name}")
+def _number(dataset: Dataset, task: Task, what: str, schema: pl.Schema) -> pl.Expr:
+    """Return a task's `label` or `length`."""
+    key = f"dataset.tasks.{task.name}.{what}"
+    number = dataset.parse(key, getattr(task, what)).expr
+    _check_numeric(key, schema, number)
+    return number.cast(pl.Float32).alias(f"{what}/{task.name}")
 
 
 def _check_numeric(key: str, schema: pl.Schema, expression: pl.Expr) -> None:

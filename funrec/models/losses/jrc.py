@@ -17,7 +17,7 @@ class JRC(Loss):
 
         calibration = -log softmax(f(x))_y        ranking = -log (exp f(x)_y / sum_{j in the group} exp f(x_j)_y)
 
-    Sheng et al., KDD 2023, eq. 4-7; `alpha` weighs the first, `1 - alpha` the second, both means over rows. The tower's
+    Sheng et al., KDD 2023; `alpha` weighs the first, `1 - alpha` the second, both means over rows. The tower's
     outputs are `d` and `s`, with `f_1 = s + d / 2` and `f_0 = s - d / 2`: `d` is the logit, as of any other loss.
 
     Args:
