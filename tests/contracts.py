@@ -14,6 +14,7 @@ from examples import Rows, layout, optimizer, randomise, weighting
 
 from funrec.config.compose import compose
 from funrec.experiment.fitting import build_model
+from funrec.models.layers.experts import gates_replaced
 from funrec.models.model import MultiTaskModel
 from funrec.models.sharing import find_sharing
 from funrec.schema import Task
@@ -159,8 +160,17 @@ def check_what_is_found_to_be_shared(model: MultiTaskModel) -> None:
 
 
 def check_gates_are_shares(model: MultiTaskModel) -> None:
+    """And a look inside reaches all of them (`gates_replaced`), and knows the experts' outputs."""
     randomise(model)
-    for gates in model.backbone.gates_of(model.interaction(model.embed(batch_of(nested_rows(rows=16))).x)):
+    x = model.interaction(model.embed(batch_of(nested_rows(rows=16))).x)
+    readers = []
+    with gates_replaced(lambda weights: readers.append(len(weights)) or weights):
+        model.backbone(x)
+    assert sum(readers) == sum(len(gates.readers) for gates in model.backbone.gates_of(x))
+    for experts in model.backbone.experts_of(x):
+        assert experts.outputs.shape[:2] == (len(experts.experts), 16)
+        assert len(set(experts.experts)) == len(experts.experts)
+    for gates in model.backbone.gates_of(x):
         assert gates.weights.shape == (len(gates.readers), 16, len(gates.experts))
         assert set(gates.readers) <= {*model.funnel.towers, "shared"}
         assert len(set(gates.experts)) == len(gates.experts)

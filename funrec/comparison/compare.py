@@ -268,7 +268,7 @@ def _measure(
     per_task = [metric for metric in tested if not is_macro(metric)]
 
     def named(model: str) -> list[Variant]:
-        return [variant for variant in comparison.variants if variant.model == model]
+        return [variant for variant in comparison.variants if variant.model.partition(" + ")[0] == model]
 
     single, logistic = named(SINGLE_TASK), named(LOGISTIC)
     is_single = bool(baselines) and all(variant in single for variant in baselines)

@@ -65,7 +65,7 @@ class Family:
     def add(self, variant: Variant, ours: Measured, kept: dict[int, Measured], meter: Meter) -> None:
         """Compare a variant with its baseline, unless it is one; `kept` has the baselines' measurements by `id`."""
         known = [baseline for baseline in self.baselines if id(baseline) in kept]
-        if not known or variant in self.baselines or variant.model in self.without:
+        if not known or variant in self.baselines or variant.model.partition(" + ")[0] in self.without:
             return
         baseline = partner(variant, known)
         if baseline is None:

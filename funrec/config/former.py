@@ -29,6 +29,14 @@ def moved(key: str) -> str:
     return f" It has moved: use {FORMER_KEYS[key]}." if key in FORMER_KEYS else ""
 
 
+def full_label(label: str, config: Mapping[str, Any]) -> str:
+    """Return a model's label with the linear part that it had; version 0.1 left that out."""
+    model = config.get("model") or {}
+    wide = str((model.get("wide") or {}).get("_target_", ""))
+    is_bare = " + " not in label and label not in ("logistic", "popularity")
+    return f"{label} + linear" if is_bare and wide == "funrec.models.wide.linear.Linear" else label
+
+
 def translate(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's configuration as it reads today."""
     if "ndcg_k" in (metrics := config.get("metrics") or {}):

@@ -34,8 +34,13 @@ RELIABILITY_BINS = 15
 GIVES_AWAY = 0.95
 
 
-def diagnose(data: PreparedData, scored: Sequence[Scored]) -> dict[str, Any]:
+def diagnose(data: PreparedData, scored: Sequence[Scored], more: Sequence[Finding] = ()) -> dict[str, Any]:
     """Look for mistakes in a run's validation scores and data; warn of each in one line.
+
+    Args:
+        data: What it was trained on.
+        scored: Its evaluation splits.
+        more: What was found elsewhere.
 
     Returns:
         The record's `diagnosis`: `split`, `tasks`, `auc` (heads by labels), `gain` and `gain_error` (how much better
@@ -46,7 +51,7 @@ def diagnose(data: PreparedData, scored: Sequence[Scored]) -> dict[str, Any]:
     matrix = head_by_label(rows)
     repeats = count_repeats(data)
     findings = _name_leaks(data, rows, matrix, find_problems(rows, matrix))
-    findings += _data_problems(data, repeats.valid, repeats.train)
+    findings += [*_data_problems(data, repeats.valid, repeats.train), *more]
     for finding in findings:
         log.warning("Warning: %s", finding.message)
     return {

@@ -259,7 +259,7 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     if data.splits["valid"].groups is None:
         log.info("No GAUC: the dataset names no group column (dataset.group).")
     diagnosis = {
-        "diagnosis": diagnose(data, scored),
+        "diagnosis": diagnose(data, scored, trained.findings()),
         "reliability": measure_reliability(data, scored),
         "slices": measure_slices(data, scored, metrics, slices),
     }

@@ -19,8 +19,9 @@ from funrec.data.arrays import PreparedData, save_inputs
 from funrec.data.datasets.base import Dataset
 from funrec.data.preparation.checks import check_nesting
 from funrec.experiment.evaluation import measure_validation, validation_metrics
+from funrec.experiment.inside import look_inside
 from funrec.experiment.run import Attempt, Trained
-from funrec.metrics import build_metrics
+from funrec.metrics import build_metrics, is_higher_better
 from funrec.models.backbones.base import Backbone
 from funrec.models.checks import check_positive_number
 from funrec.models.funnels.base import Funnel
@@ -113,6 +114,7 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
         "selected_on": "valid" if parts.trainer.monitor and len(result.history) > 1 else config.get("tuned_on"),
         "gates": gates.measure(valid),
         "uncalibrated": uncalibrated,
+        "inside": look_inside(parts.model, valid, rows, config["seed"], data.logit_offsets),
     }
     return Trained(scorer.score, names, fields)
 
@@ -150,7 +152,9 @@ def _build_loop(
 ) -> tuple[Trainer, Weighting, keras.optimizers.Optimizer]:
     trainer = build(config["trainer"], Trainer, "trainer")
     if trainer.monitor == "auc_macro" and not any(task.is_binary for task in tasks):
-        trainer.monitor, trainer.monitor_mode = "rmse_macro", "min"
+        trainer.monitor = "rmse_macro"
+    if trainer.monitor_mode is None and trainer.monitor is not None:
+        trainer.monitor_mode = "max" if is_higher_better(trainer.monitor) else "min"
     weighting = build(config["weighting"], Weighting, "weighting")
     weighting.configure(tasks)
     optimizer = build(_check_optimizer(config["optimizer"]), keras.optimizers.Optimizer, "optimizer")

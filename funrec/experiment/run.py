@@ -9,8 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from funrec.metrics.diagnosis import Finding
 from funrec.runs import record as records
-from funrec.runs.tables import HTML, render, render_diagnosis, render_gates, render_slices, rows_from_record
+from funrec.runs.inside import nearly_another
+from funrec.runs.tables import HTML, label, render, render_diagnosis, render_gates, render_slices, rows_from_record
 from funrec.utils.logging import load_tensorflow
 from funrec.utils.signals import Interruption
 
@@ -73,6 +75,14 @@ class Trained:
     score: Callable[[SplitArrays], dict[str, np.ndarray]]
     parts: dict[str, str]
     fields: dict[str, Any]
+
+    def findings(self) -> list[Finding]:
+        """Return what its parts say about it: whether it is nearly another model."""
+        if "inside" not in self.fields:
+            return []
+        wide = self.parts["wide"]
+        name = label(**{**self.parts, "wide": "none"})
+        return nearly_another(self.fields["inside"], self.fields["gates"], name, wide)
 
 
 @dataclass(frozen=True)

@@ -68,10 +68,10 @@ class MultiTaskModel(keras.Model):
         losses: Sequence[Loss] | None = None,
         groups: dict[str, Names] | None = None,
         tower_units: OptionalUnits = (32,),
-        tower_dropout: Rate = 0.3,
+        tower_dropout: Rate = 0.1,
         activation: Activation = "relu",
         batch_normalization: bool = False,
-        embedding_l2: NotNegative = 5.0,
+        embedding_l2: NotNegative = 0.0,
         precision: str = "float32",
     ) -> None:
         super().__init__(dtype=precision)
@@ -211,11 +211,32 @@ class MultiTaskModel(keras.Model):
         return self.embedding_l2 if self.backbone.l2 is None else self.backbone.l2
 
     def penalty(self, embedded: Embedded, rows: int) -> tf.Tensor | None:
-        """Return the penalty on what a batch of `rows` looked up, or None where there is none."""
+        """Return the penalty on what a batch of `rows` looked up, or None where there is none.
+
+        Its shape is `(towers + 1,)`: a tower's own weights, for each, then what towers share. `penalty_weights` says
+        how they add up.
+        """
         if not self.has_penalty:
             return None
         penalties = (self._embedding_penalty, self.backbone.effective), (self.wide.l2, self.wide.effective)
-        return self.embedding.ridge(embedded.lookups, *penalties) / rows
+        copies, linear = self.embedding.ridge(embedded.lookups, *penalties)
+        towers = len(self.funnel.towers)
+        own = copies[:towers] if copies.shape[0] >= towers else tf.zeros(towers)
+        shared = tf.reduce_sum(copies) - tf.reduce_sum(own)
+        if self.wide.units:
+            own += linear
+        return tf.concat([own, shared[None]], axis=0) / rows
+
+    def penalty_weights(self, weights: tf.Tensor) -> tf.Tensor:
+        """Return the factors of `penalty`, `(towers + 1,)`, from the tasks' weights in the loss.
+
+        A task's own penalty belongs to its loss, and is weighted with it, so that a ridge penalty means the same
+        whatever the weight; what tasks share has the factor 1. A funnel's towers, where they are not as many as the
+        tasks, take the mean weight.
+        """
+        towers = len(self.funnel.towers)
+        own = weights if towers == len(self.tasks) else tf.fill([towers], tf.reduce_mean(weights))
+        return tf.concat([own, [1.0]], axis=0)
 
     def auxiliary_loss(self, logits: tf.Tensor) -> tf.Tensor | None:
         """Return what the backbone adds to the tasks' losses (see `Backbone.auxiliary_loss`), or None."""

@@ -21,7 +21,7 @@ from funrec.comparison.notes import about_differences, about_values, verdicts
 from funrec.report.figures import Figure, Shown, colour_of, learning_curves, trade_offs
 from funrec.report.run_figures import constants_of, figures_of_run
 from funrec.report.studies import studies
-from funrec.report.tables import comparison_table, differences_table, exposures_table
+from funrec.report.tables import comparison_table, differences_table, exposures_table, inside_table
 from funrec.runs import record as records
 from funrec.utils.errors import InputError
 from funrec.utils.files import replacing
@@ -106,6 +106,7 @@ def sections(comparison: Comparison) -> dict[str, Any]:
             if differences
         ],
         "exposures": exposures_table(comparison),
+        "inside": inside_table(comparison),
         "data": {
             "figures": {name: _choices(found) for name, found in figures.items()},
             "legend": [

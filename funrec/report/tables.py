@@ -12,6 +12,7 @@ from funrec.comparison.significance import Estimate
 from funrec.comparison.text import EXPOSURE_TITLE, behind, exposures, signed
 from funrec.comparison.variants import Variant
 from funrec.metrics import is_count, is_higher_better
+from funrec.runs.inside import inside_columns
 
 MARKS = {"better": "▲", "worse": "▼", "cannot tell": "≈"}
 
@@ -122,6 +123,22 @@ def exposures_table(comparison: Comparison) -> Table | None:
             cells.append(Cell(f"{mean:.4f}", mean, tuple(filter(None, below))))
         rows.append((variant, cells))
     return Table(EXPOSURE_TITLE, [Column(metric) for metric in metrics], rows) if found else None
+
+
+def inside_table(comparison: Comparison) -> Table | None:
+    """Return what each variant's parts do, means over seeds; None where no run measured it."""
+    found = [[inside_columns(run.record) for run in variant.runs] for variant in comparison.variants]
+    names = list(dict.fromkeys(name for runs in found for columns in runs for name in columns))
+    rows = []
+    for variant, runs in zip(comparison.variants, found, strict=True):
+        cells: list[Cell | None] = []
+        for name in names:
+            values = [columns[name] for columns in runs if name in columns]
+            mean = sum(values) / max(len(values), 1)
+            text = f"{mean:.1%}" if name.startswith("network") else f"{mean:.4f}"
+            cells.append(Cell(text, mean) if values else None)
+        rows.append((variant, cells))
+    return Table("What the parts of the models do", [Column(name) for name in names], rows) if names else None
 
 
 def _difference(difference: Difference, scale: tuple[float, float] | None) -> Cell:

@@ -32,6 +32,7 @@ with its process, and files appear whole or not at all.
     metrics, absent                values by name; why a metric is absent, by name
     uncalibrated                   tasks whose scores rank and are no log odds
     gates                          per gate: its mean expert weights, entropy, how often an expert is nearly unused
+    inside                         what the model's parts do; see `funrec.runs.inside`
     oracle                         the same metrics for the true probabilities, or null
     diagnosis, slices, reliability see `funrec.experiment.diagnosis`
 
@@ -46,7 +47,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from funrec.config.former import translate
+from funrec.config.former import full_label, translate
 from funrec.metrics import build_metrics
 from funrec.runs.folder import RECORD, status
 from funrec.utils.errors import InputError
@@ -104,7 +105,7 @@ def read(run: str | Path) -> dict[str, Any]:
     with suppress(InputError):
         # This loads their classes, so that tables know their columns; those of a package not allowed are left out.
         build_metrics(config.get("metrics") or {})
-    return {**record, "config": config}
+    return {**record, "label": full_label(record["label"], config), "config": config}
 
 
 def write_history(run: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

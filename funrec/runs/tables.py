@@ -12,6 +12,7 @@ from typing import Any
 from tabulate import tabulate
 
 from funrec.metrics import is_count, is_table_metric, split_column, table_columns
+from funrec.runs.inside import render_inside
 from funrec.utils.errors import InputError, did_you_mean
 
 FORMATS = ("grid", "github", "latex", "csv")
@@ -24,10 +25,6 @@ NOT_RECORDED = "This run's record has none: it was made before runs were diagnos
 Row = Mapping[str, Any]
 
 
-#: Whether labels name a wide part. It does not, as long as every model has one by default.
-LABELS_SHOW_WIDE = False
-
-
 def label(backbone: str, funnel: str, interaction: str = "none", wide: str = "none") -> str:
     """Return what a table calls a model, derived from the parts that ran.
 
@@ -38,7 +35,7 @@ def label(backbone: str, funnel: str, interaction: str = "none", wide: str = "no
     name = backbone if interaction == "none" else f"{interaction}-{backbone}"
     if funnel != "independent":
         name = funnel if name == "embedding_only" else f"{name}+{funnel}"
-    return f"{name} + {wide}" if LABELS_SHOW_WIDE and wide != "none" else name
+    return name if wide == "none" else f"{name} + {wide}"
 
 
 def rows_from_record(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -243,7 +240,7 @@ def render_diagnosis(record: Mapping[str, Any]) -> str:
     parts = ["AUC of every head (row) on every task's labels (column)", _grid(["head", *tasks], rows)] if tasks else []
     findings = diagnosis["findings"]
     parts += [f"Warning: {finding['message']}" for finding in findings] or ["No warnings."]
-    return "\n".join([*parts, *_exposures(record["metrics"])])
+    return "\n".join([*parts, *render_inside(record), *_exposures(record["metrics"])])
 
 
 def selection_note(record: Mapping[str, Any]) -> str:

@@ -26,16 +26,17 @@ class GateMeter:
 
     def __init__(self, model: MultiTaskModel) -> None:
         self.model = model
-        self._groups: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
+        self._groups: list[tuple[str, tuple[str, ...], tuple[str, ...], int]] = []
         self._graphs: dict[int, Any] = {}  # by rows per batch
 
     def measure(self, rows: Rows) -> list[dict[str, Any]]:
         """Return a plain row per gate; empty where the backbone has none.
 
         At most 65,536 rows, spread evenly, are looked at. Keys: `gate` (its place, such as `level_1`), `reader` (a
-        tower's name, or `shared`), `experts` (their names), `weight` (the mean weight of each), `unused` (by expert:
-        the share of rows in which it gets less than a tenth of an equal share) and `entropy` (the mean over rows of the
-        weights' entropy over that of equal weights: 1 mixes all experts alike, 0 takes one).
+        tower's name, or `shared`), `experts` (their names), `weight` (the mean weight of each), `deviation` (its
+        standard deviation over rows), `unused` (by expert: the share of rows in which it gets less than a tenth of an
+        equal share), `entropy` (the mean over rows of the weights' entropy over that of equal weights: 1 mixes all
+        experts alike, 0 takes one) and `num_shared` (how many experts, the last ones, all readers share).
         """
         batch_size = min(BATCH_SIZE, len(rows))
         batches = min(BATCHES, len(rows) // batch_size)
@@ -52,8 +53,9 @@ class GateMeter:
             totals = [total + value for total, value in zip(totals, measured, strict=True)] if totals else measured
         means = [total / batches for total in totals]
         found = []
-        for place, (gate, readers, experts) in enumerate(self._groups):
-            weight, unused, entropy = means[3 * place : 3 * place + 3]
+        for place, (gate, readers, experts, num_shared) in enumerate(self._groups):
+            weight, square, unused, entropy = means[4 * place : 4 * place + 4]
+            deviation = np.sqrt(np.maximum(square - np.square(weight), 0.0))
             for number, reader in enumerate(readers):
                 found.append(
                     {
@@ -61,22 +63,24 @@ class GateMeter:
                         "reader": reader,
                         "experts": list(experts),
                         "weight": [float(value) for value in weight[number]],
+                        "deviation": [float(value) for value in deviation[number]],
                         "unused": [float(value) for value in unused[number]],
                         "entropy": float(entropy[number]),
+                        "num_shared": num_shared,
                     }
                 )
         return found
 
     def _measure_batch(self, batch: Mapping[str, Any]) -> list[tf.Tensor]:
         groups = self.model.backbone.gates_of(self.model.interaction(self.model.embed(batch).x))
-        self._groups = [(group.name, group.readers, group.experts) for group in groups]
+        self._groups = [(group.name, group.readers, group.experts, group.num_shared) for group in groups]
         means = []
         for group in groups:
             weights = tf.cast(group.weights, tf.float32)  # (readers, batch, experts)
             size = len(group.experts)
             entropy = -tf.reduce_sum(tf.math.xlogy(weights, weights), axis=-1) / max(float(np.log(size)), 1e-12)
             unused = tf.cast(weights < UNUSED_BELOW / size, tf.float32)
-            means += [tf.reduce_mean(weights, 1), tf.reduce_mean(unused, 1), tf.reduce_mean(entropy, 1)]
+            means += [tf.reduce_mean(value, 1) for value in (weights, tf.square(weights), unused, entropy)]
         return means
 
 

@@ -36,7 +36,7 @@ class LazyAdam(keras.optimizers.Adam):
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-3,
         beta_1: Rate = 0.9,
         beta_2: Rate = 0.999,
         epsilon: PositiveNumber = 1e-7,

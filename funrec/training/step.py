@@ -124,10 +124,13 @@ class TrainingStep:
             losses = model.task_losses(logits, batch, self.offsets)
             weights, state = self.weighting.weights(tf.stop_gradient(losses), None, state, sites.next_key(), active)
             report = _report(losses, weights, active)
-            total = tf.tensordot(tf.stop_gradient(report["weights"]), losses, 1)
-            for extra in (model.penalty(embedded, batch["ids"].shape[0]), model.auxiliary_loss(logits)):
-                if extra is not None:
-                    total += extra
+            weights = tf.stop_gradient(report["weights"])
+            total = tf.tensordot(weights, losses, 1)
+            penalty, auxiliary = model.penalty(embedded, batch["ids"].shape[0]), model.auxiliary_loss(logits)
+            if penalty is not None:
+                total += tf.tensordot(model.penalty_weights(weights), penalty, 1)
+            if auxiliary is not None:
+                total += auxiliary
         gradients = tape.gradient(total, self._values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return gradients, state, report
 

@@ -22,7 +22,8 @@ class Forward(NamedTuple):
         shared: The backbone's shared tensor.
         representation: What the towers read, `(towers, batch, units)`.
         losses: The tasks' losses, `(tasks,)`.
-        penalty: What the step descends besides, a function of the embeddings; None where there is none.
+        penalty: What the step descends besides, a function of the embeddings, by tower (see
+            `MultiTaskModel.penalty`); None where there is none.
         auxiliary: What the step descends besides, a function of the logits; None where there is none.
     """
 
@@ -193,7 +194,7 @@ class SharedGradients:
             cotangents.append(towers.pop())
         if forward.penalty is not None:
             targets.append(forward.penalty)
-            cotangents.append(tf.ones_like(forward.penalty))
+            cotangents.append(self.model.penalty_weights(own))
         lowest = _gradients(tape, targets, [*self.tables, *self.others], cotangents)
         values = [*self.shared, *self.own, *self.towers, *self.tables, *self.others]
         gradients = [*shared, *mine, *towers, *lowest]

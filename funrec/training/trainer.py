@@ -62,7 +62,8 @@ class Trainer:
         batch_by: `row` shuffles rows, `group` keeps the rows of a group (user) together; null for `group` where a loss
             compares the rows of a group, else `row`.
         monitor: The validation metric that decides which epoch is kept; null keeps the last.
-        monitor_mode: `max` or `min`: which way the metric is better.
+        monitor_mode: `max` or `min`: which way the metric is better. Null is `max` here; a run takes the metric's own
+            direction.
         patience: Epochs without a better metric before training stops early; null never stops early.
         learning_rate_decay: `linear` or `cosine`: how the learning rate falls over `epochs`; null keeps it constant.
         final_learning_rate: Where it ends, as a fraction of its start.
@@ -82,7 +83,7 @@ class Trainer:
         batch_size: PositiveInt = 1024,
         batch_by: Literal["row", "group"] | None = None,
         monitor: str | None = "auc_macro",
-        monitor_mode: Literal["max", "min"] = "max",
+        monitor_mode: Literal["max", "min"] | None = None,
         patience: PositiveInt | None = 2,
         learning_rate_decay: Literal["linear", "cosine"] | None = None,
         final_learning_rate: Rate = 0.0,
@@ -259,7 +260,7 @@ class Trainer:
             return 0.0
         self.check_monitor(metrics)
         score = float(metrics[self.monitor])
-        return score if self.monitor_mode == "max" else -score
+        return -score if self.monitor_mode == "min" else score
 
 
 def check_group(has_groups: bool, is_compared: bool, by_group: bool) -> None:

@@ -13,6 +13,7 @@ from commands import Command
 from tables import write_kuairand
 
 import funrec as package
+from funrec.comparison.compare import compare_runs
 from funrec.experiment.run import Run
 from funrec.metrics import auc
 from funrec.runs.tables import selection_note
@@ -276,3 +277,16 @@ def test_bad_settings_are_refused_in_one_line(workdir: Path, funrec: Command, ov
     assert done.code == 2
     assert done.err.splitlines()[-1] == f"funrec: {reason}"
     assert not list(workdir.rglob("record.json"))
+
+
+@pytest.mark.slow
+def test_a_run_says_that_it_is_nearly_another_in_its_record_its_diagnosis_and_a_comparison(workdir: Path) -> None:
+    """One expert leaves its gates nothing to choose; clicks and saves are sums, which the wide part sees."""
+    options = ("model/wide=linear", "model.backbone.num_experts=1")
+    run = run_shop(workdir, shop(0), shop(1), *options, model="mmoe")
+    assert run.record["label"] == "mmoe + linear"
+    assert ("constant_gates",) in findings(run)
+    assert any(kind == "nearly_wide" for kind, *_ in findings(run))
+    assert "this is shared_bottom" in run.diagnosis()
+    assert "Spread of every tower's logit" in run.diagnosis()
+    assert any("this is shared_bottom" in str(note) for note in compare_runs([run.path]).notes)

@@ -39,6 +39,18 @@ def test_parts_are_what_the_configuration_names() -> None:
     assert parts.weighting.tasks == TASKS[:1]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "mode"),
+    [
+        (["trainer.monitor=auc_click"], "max"),
+        (["trainer.monitor=log_loss_click"], "min"),
+        (["trainer.monitor=auc_click", "trainer.monitor_mode=min"], "min"),
+    ],
+)
+def test_which_way_the_monitored_metric_is_better_is_its_own_matter_unless_set(overrides: list[str], mode: str) -> None:
+    assert build_parts(compose(overrides), TASKS, LAYOUT).trainer.monitor_mode == mode
+
+
 @pytest.mark.parametrize("name", ["adam", "adagrad"])
 def test_optimizers_of_keras_are_configured_by_its_own_arguments(name: str) -> None:
     parts = build_parts(compose([f"optimizer={name}", "optimizer.learning_rate=0.25"]), TASKS, LAYOUT)

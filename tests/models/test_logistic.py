@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from funrec.models.backbones.logistic import Logistic
 from funrec.models.wide.linear import Linear
+from funrec.schema import Task
 from funrec.training.batches import BatchStream
 from funrec.training.scoring import Scorer
 from funrec.training.step import TrainingStep
@@ -43,7 +44,7 @@ def test_weights_start_at_zero() -> None:
 
 
 @pytest.mark.slow
-def test_with_a_ridge_penalty_it_finds_what_scikit_learn_finds() -> None:
+def test_with_a_ridge_penalty_it_finds_what_scikit_learn_finds_whatever_the_tasks_weights() -> None:
     users, items, penalty = 12, 9, 2.0
     effect = np.random.default_rng(0).normal(size=(2, 20))
     rows = planted_rows(
@@ -52,13 +53,14 @@ def test_with_a_ridge_penalty_it_finds_what_scikit_learn_finds() -> None:
         users=users,
         items=items,
     )
-    built = model(Logistic(scale=1.0, l2=penalty), layout({"user": users, "item": items}))
+    tasks = (Task("click", "click"), Task("like", "like", weight=4.0))
+    built = model(Logistic(scale=1.0, l2=penalty), layout({"user": users, "item": items}), tasks)
     counts = {
         "user": np.bincount(rows.ids[:, 0], minlength=users),
         "item": np.bincount(rows.ids[:, 1], minlength=items),
     }
     built.embedding.count_lookups(counts)
-    step = TrainingStep(built, weighting(), optimizer(0.1), seed=0)
+    step = TrainingStep(built, weighting(tasks), optimizer(0.1), seed=0)
     step.run(BatchStream(rows, built.layout, batch_size=1500, seed=0).block(0, 150), tf.constant(0, tf.int64))
     one_hot = np.concatenate([np.eye(users)[rows.ids[:, 0]], np.eye(items)[rows.ids[:, 1]]], axis=1)
     for task, name in enumerate(("click", "like")):

@@ -140,8 +140,8 @@ def test_the_penalty_is_per_row_of_the_batch_and_on_effective_weights() -> None:
     randomise(built)
     (lookup,) = built.embed(batch).lookups
     squares = np.square(10.0 * lookup.rows.numpy()) * lookup.present.numpy()[:, :, None]
-    found = float(built.penalty(built.embed(batch), rows=6))
-    assert found == pytest.approx(0.5 * squares.sum() / 4 / 6, rel=1e-5)
+    found = built.penalty(built.embed(batch), rows=6).numpy()
+    assert found == pytest.approx([*(0.5 * squares.sum((0, 1)) / 4 / 6), 0.0], rel=1e-5)
 
 
 def test_embeddings_and_linear_weights_are_penalised_by_weights_of_their_own() -> None:
@@ -149,11 +149,20 @@ def test_embeddings_and_linear_weights_are_penalised_by_weights_of_their_own() -
     built = model(inputs=rich_layout(), embedding_l2=0.5, wide=Linear(3.0, l2=0.25))
     built.embedding.count_lookups({name: np.full(rows, 4) for name, rows in rich_layout().cardinalities.items()})
     randomise(built)
-    expected = 0.0
+    expected = np.zeros(3)
     for lookup in built.embed(batch).lookups:
         squares = np.square(lookup.rows.numpy()) * lookup.present.numpy()[:, :, None]
-        expected += 0.5 * squares[:, :, :-2].sum() + 0.25 * 9 * squares[:, :, -2:].sum()
-    assert float(built.penalty(built.embed(batch), rows=6)) == pytest.approx(expected / 4 / 6, rel=1e-5)
+        expected += [*(0.25 * 9 * squares[:, :, -2:].sum((0, 1))), 0.5 * squares[:, :, :-2].sum()]
+    assert built.penalty(built.embed(batch), rows=6).numpy() == pytest.approx(expected / 4 / 6, rel=1e-5)
+
+
+def test_a_penalty_on_what_one_task_owns_is_weighted_with_its_loss() -> None:
+    alone, shared = model(SingleTask((8,), dropout=0.0), embedding_l2=0.5), model(embedding_l2=0.5)
+    for built, expected in ((alone, [True, True, False]), (shared, [False, False, True])):
+        built.embedding.count_lookups({"user": np.ones(20), "item": np.ones(30)})
+        penalty = built.penalty(built.embed({"ids": np.ones((2, 2), np.int32), "sequences": {}}), rows=2)
+        assert list(penalty.numpy() > 0) == expected
+        assert list(built.penalty_weights(tf.constant([3.0, 0.25])).numpy()) == [3.0, 0.25, 1.0]
 
 
 def test_there_is_no_penalty_unless_asked_for() -> None:

@@ -326,6 +326,24 @@ def test_no_run_and_no_folder_are_refused(workdir: Path, runs: Path) -> None:
         write_report([runs], workdir / "missing" / "report.html")
 
 
+def test_what_the_parts_do_has_a_table_of_its_own(tmp_path: Path) -> None:
+    rows = planted()
+    part = {"tower": "click", "network": 0.01, "wide": 0.81, "covariance": 0.0}
+    inside = {
+        "logits": [part],
+        "gate_costs": {"rows": {"click": 0.0, "like": -0.002}},
+        "experts": [],
+        "shared_gradient_norms": {"click": 0.1},
+    }
+    gates = [{**gate, "deviation": [0.02, 0.04], "num_shared": 2} for gate in GATES]
+    write_run(tmp_path / "0", rows, noisy(rows, 1.0, 0), model="mmoe + linear", inside=inside, gates=gates)
+    write_run(tmp_path / "1", rows, noisy(rows, 1.0, 1), model="shared_bottom")
+    write_report([tmp_path], tmp_path / "out.html")
+    table = (tmp_path / "out.html").read_text().partition("What the parts of the models do")[2].partition("</table>")[0]
+    for value in ("11.0%", "0.0300", "-0.0020"):
+        assert value in table
+
+
 def test_random_exposure_has_a_table_of_its_own(tmp_path: Path) -> None:
     rows = planted()
     split = np.where(rows["group"] % 3 == 0, "random", "valid")

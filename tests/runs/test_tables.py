@@ -6,7 +6,6 @@ import io
 import numpy as np
 import pytest
 
-from funrec.runs import tables
 from funrec.runs.tables import FORMATS, label, render, rows_from_record, rows_from_records
 from funrec.utils.errors import InputError
 
@@ -206,8 +205,7 @@ def test_a_label_names_what_ran(backbone, funnel, expected):
     assert label(backbone, funnel) == expected
 
 
-def test_a_label_names_the_interaction_and_the_wide_part(monkeypatch):
-    monkeypatch.setattr(tables, "LABELS_SHOW_WIDE", True)
+def test_a_label_names_the_interaction_and_the_wide_part():
     assert label("mmoe", "independent", wide="linear") == "mmoe + linear"
     assert label("mmoe", "independent", "dcn_v2") == "dcn_v2-mmoe"
     assert label("embedding_only", "esmm", "dcn_v2", "linear") == "dcn_v2-embedding_only+esmm + linear"

@@ -144,3 +144,19 @@ def test_snapshots_are_spread_over_the_last_steps_and_end_with_the_last(
     steps: int, snapshots: int, expected: list[int]
 ) -> None:
     assert WeightAverage([], steps, snapshots).snapshot_steps(100, 200) == expected
+
+
+def test_a_row_looked_up_once_moves_ten_times_as_far_under_dense_adam() -> None:
+    """Dense Adam goes on moving it by its momentum; docs/optimizers.md builds on it."""
+    moved = {}
+    for optimizer in (LazyAdam(0.001), keras.optimizers.Adam(0.001)):
+        table = keras.Variable(np.zeros((2, 1), np.float32))
+        optimizer.build([table])
+        for step in range(200):
+            row = 0 if step == 100 else 1  # row 1 in all other steps
+            gradient = tf.IndexedSlices(tf.ones((1, 1)), tf.constant([row]), tf.constant([2, 1]))
+            optimizer.apply([gradient], [table])
+        moved[type(optimizer).__name__] = table.numpy()[:, 0]
+    lazy, dense = moved["LazyAdam"], moved["Adam"]
+    assert dense[0] / lazy[0] == pytest.approx(10, rel=0.2)
+    assert dense[1] / lazy[1] == pytest.approx(1, rel=0.2)

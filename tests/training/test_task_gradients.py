@@ -115,10 +115,12 @@ def test_the_combined_gradient_is_that_of_the_weighted_sum_of_losses(backbone: s
         found = shared.combine(done, shared.pull(done), weights, weights)
         again = forward(shared)
         targets, cotangents = [again.losses], [weights]
-        for extra in (again.penalty, again.auxiliary):
-            if extra is not None:
-                targets.append(extra)
-                cotangents.append(tf.ones(()))
+        if again.penalty is not None:
+            targets.append(again.penalty)
+            cotangents.append(made.penalty_weights(weights))
+        if again.auxiliary is not None:
+            targets.append(again.auxiliary)
+            cotangents.append(tf.ones(()))
         zero = tf.UnconnectedGradients.ZERO
         expected = again.tape.gradient(targets, variables, output_gradients=cotangents, unconnected_gradients=zero)
         for variable, ours, theirs in zip(made.trainable_variables, found, expected, strict=True):

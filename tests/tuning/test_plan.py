@@ -193,7 +193,7 @@ def test_a_plan_is_kept_and_compared(tmp_path: Path) -> None:
     other = make_plan(["trainer=smoke", f"search.space.{RATE}.high=0.5", "search.objectives=[auc_is_like]"])
     assert differences(plan, other)[0] == f"space.{RATE}.high was 0.005, is 0.5"
     assert any("objectives.auc_is_like" in found for found in differences(plan, other))
-    assert differences(plan, make_plan(["trainer=smoke", "model.wide.scale=10"]))
+    assert differences(plan, make_plan(["trainer=smoke", "model.tower_dropout=0.1"]))
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_a_grid_visits_every_point_once_and_the_start_first_however_many_process
                 *("search=logistic", "model=logistic", "search.sampler=grid", "search.trials=100"),
                 *("search.storage=journal", "~search.space"),
                 "search.space.optimizer.learning_rate={choices: [0.001, 0.002, 0.003]}",
-                "search.space.model.embedding_l2={choices: [1.67, 5.0]}",
+                "search.space.model.embedding_l2={choices: [0.0, 5.0]}",
             ]
         )
         (tmp_path / name).mkdir()

@@ -52,7 +52,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[package.Study]:
             "search.sampler=grid",
             "search.objectives=[auc_is_click,auc_is_like]",
             f"search.space.{RATE}={{choices: [0.001, 1e30]}}",
-            "search.space.model.embedding_l2={choices: [1.67, 5.0]}",
+            "search.space.model.embedding_l2={choices: [0.0, 5.0]}",
         )
         yield package.Study(study.path.resolve(), study.summary)
 
@@ -181,7 +181,7 @@ def test_a_pruned_trial_is_shown_as_such(funrec: Command, workdir: Path, monkeyp
         *(
             "search.sampler=grid",
             f"search.space.{RATE}={{choices: [0.001, 1e-7]}}",
-            "search.space.model.embedding_l2={choices: [5.0]}",
+            "search.space.model.embedding_l2={choices: [0.0]}",
         ),
     )
     assert done.code == 0, done.err
@@ -248,7 +248,7 @@ def test_a_study_outlives_its_workers_and_their_parent(funrec: Command, workdir:
 def test_a_fresh_seed_of_the_winner_and_of_the_start_is_compared(funrec: Command, workdir: Path) -> None:
     done = funrec(
         *("tune", *SMALL, "search.space=null", "search.trials=2", "search.sampler=grid", "search.confirm=1"),
-        *(f"search.space.{RATE}={{choices: [1e-7]}}", "search.space.model.embedding_l2={choices: [5.0]}"),
+        *(f"search.space.{RATE}={{choices: [1e-7]}}", "search.space.model.embedding_l2={choices: [0.0]}"),
         "search.objectives={log_loss_is_click: max}",  # which the one that learns nothing wins
     )
     assert done.code == 0, done.err

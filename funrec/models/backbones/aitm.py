@@ -10,8 +10,9 @@ import tensorflow as tf
 from keras import ops
 
 from funrec.config.build import build
-from funrec.models.backbones.base import Backbone, Gates, NetworkBackbone
+from funrec.models.backbones.base import Backbone, Experts, Gates, NetworkBackbone
 from funrec.models.funnels.base import LogProbability
+from funrec.models.layers.experts import as_gates
 from funrec.models.layers.mlp import MLPBank, add_bank_kernel
 from funrec.models.structure import Structure
 from funrec.schema import Task
@@ -118,10 +119,10 @@ class AITM(NetworkBackbone):
             attention = ops.cast(self.attention, both.dtype)
             values, keys, queries = (ops.matmul(both, attention[place]) for place in range(3))
             fit = ops.sum(keys * queries, axis=-1) / self.units[-1] ** 0.5  # (stage, 2, batch)
-            share = ops.softmax(fit, axis=1)
-            mixed = ops.sum(ops.expand_dims(share, -1) * values, axis=1)
+            share = as_gates(ops.transpose(ops.softmax(fit, axis=1), (0, 2, 1)))  # (stage, batch, 2)
+            mixed = ops.sum(ops.expand_dims(ops.transpose(share, (0, 2, 1)), -1) * values, axis=1)
             streams.update(zip(stage, ops.unstack(mixed, len(stage)), strict=True))
-            weights.append(ops.transpose(share, (0, 2, 1)))
+            weights.append(share)
         return ops.stack([streams[tower] for tower in range(self.num_towers)]), weights
 
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
@@ -131,6 +132,9 @@ class AITM(NetworkBackbone):
             names = tuple(self.structure.towers[tower] for tower in stage)
             gates.append(Gates("transfer", names, ("own", "received"), stage_weights))
         return gates
+
+    def experts_of(self, x: tf.Tensor) -> list[Experts]:
+        return self.inner.experts_of(x)
 
     def auxiliary_loss(self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task]) -> tf.Tensor | None:
         inner = self.inner.auxiliary_loss(probabilities, tasks)

@@ -24,12 +24,28 @@ class Gates(NamedTuple):
         readers: Who reads each gate: the towers' names, or `shared`.
         experts: The experts' names, as every one of these gates sees them.
         weights: `(readers, batch, experts)`, sums to 1 over the last axis.
+        num_shared: How many of the experts, the last ones, are the same for all readers.
     """
 
     name: str
     readers: tuple[str, ...]
     experts: tuple[str, ...]
     weights: tf.Tensor
+    num_shared: int = 0
+
+
+class Experts(NamedTuple):
+    """What some experts made of a batch.
+
+    Attributes:
+        name: Where in the backbone they are, as in `Gates`.
+        experts: Their names.
+        outputs: `(experts, batch, units)`.
+    """
+
+    name: str
+    experts: tuple[str, ...]
+    outputs: tf.Tensor
 
 
 class Backbone(keras.layers.Layer):
@@ -92,6 +108,10 @@ class Backbone(keras.layers.Layer):
         """Return what every gate makes of a batch, for a look inside; empty where there are none."""
         return []
 
+    def experts_of(self, x: tf.Tensor) -> list[Experts]:
+        """Return what every expert makes of a batch, for a look inside; empty where there are none."""
+        return []
+
     def auxiliary_loss(self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task]) -> tf.Tensor | None:
         """Return what the backbone adds to the tasks' losses, a scalar mean over the batch; None for most.
 
@@ -119,7 +139,7 @@ class NetworkBackbone(Backbone):
     """
 
     def __init__(
-        self, activation: Activation = "relu", dropout: Rate = 0.3, batch_normalization: bool = False, **layer: Any
+        self, activation: Activation = "relu", dropout: Rate = 0.1, batch_normalization: bool = False, **layer: Any
     ) -> None:
         super().__init__(**layer)
         self.activation = activation

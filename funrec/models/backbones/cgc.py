@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.models.backbones.base import Gates, NetworkBackbone
+from funrec.models.backbones.base import Experts, Gates, NetworkBackbone
 from funrec.models.layers.experts import mix_experts, mix_own_experts
 from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Units
 
@@ -37,9 +37,12 @@ class LevelOutput(NamedTuple):
 
     def shared_stream(self) -> tf.Tensor:
         """Mix all experts, `(1, batch, units)`."""
+        return mix_experts(self.shared_gate, self.every_expert())
+
+    def every_expert(self) -> tf.Tensor:
+        """Return the task-specific experts, tower by tower, then the shared ones, `(all, batch, units)`."""
         towers, own, _, units = self.specific.shape
-        every = ops.concatenate([ops.reshape(self.specific, (towers * own, -1, units)), self.shared], axis=0)
-        return mix_experts(self.shared_gate, every)
+        return ops.concatenate([ops.reshape(self.specific, (towers * own, -1, units)), self.shared], axis=0)
 
 
 class ExtractionLevel(keras.layers.Layer):
@@ -91,11 +94,16 @@ class ExtractionLevel(keras.layers.Layer):
         """Return the level's gates under its name, with the towers' names."""
         specific = tuple(f"specific_{place + 1}" for place in range(self.num_specific))
         shared = tuple(f"shared_{place + 1}" for place in range(self.num_shared))
-        gates = [Gates(name, towers, (*specific, *shared), output.gates)]
+        gates = [Gates(name, towers, (*specific, *shared), output.gates, self.num_shared)]
         if output.shared_gate is not None:
-            every = tuple(f"{tower}_{expert}" for tower in towers for expert in specific)
-            gates.append(Gates(name, ("shared",), (*every, *shared), output.shared_gate))
+            gates.append(Gates(name, ("shared",), self.experts_of(output, name, towers).experts, output.shared_gate))
         return gates
+
+    def experts_of(self, output: LevelOutput, name: str, towers: tuple[str, ...]) -> Experts:
+        """Return the level's experts under its name, those of the towers with their names."""
+        specific = [f"{tower}_specific_{place + 1}" for tower in towers for place in range(self.num_specific)]
+        shared = [f"shared_{place + 1}" for place in range(self.num_shared)]
+        return Experts(name, (*specific, *shared), output.every_expert())
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -125,7 +133,7 @@ class CGC(NetworkBackbone):
         self,
         num_specific: PositiveInt = 2,
         num_shared: PositiveInt = 2,
-        expert_units: Units = (32,),
+        expert_units: Units = (64,),
         gate_units: OptionalUnits = (),
         **network: Inherited,
     ) -> None:
@@ -162,8 +170,13 @@ class CGC(NetworkBackbone):
         return outputs
 
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
-        gates: list[Gates] = []
+        towers = self.structure.towers
+        levels = [level.gates_of(output, name, towers) for level, output, name in self._by_level(x)]
+        return [gates for level in levels for gates in level]
+
+    def experts_of(self, x: tf.Tensor) -> list[Experts]:
+        return [level.experts_of(output, name, self.structure.towers) for level, output, name in self._by_level(x)]
+
+    def _by_level(self, x: tf.Tensor) -> Iterator[tuple[ExtractionLevel, LevelOutput, str]]:
         for level, output in zip(self.levels, self._extract(x, training=False), strict=True):
-            name = level.name if self.num_levels > 1 else ""
-            gates += level.gates_of(output, name, self.structure.towers)
-        return gates
+            yield level, output, level.name if self.num_levels > 1 else ""

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from funrec.models.backbones.base import Gates, NetworkBackbone
+from funrec.models.backbones.base import Experts, Gates, NetworkBackbone
 from funrec.models.layers.experts import mix_experts
-from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Rate, Units
+from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -23,7 +23,6 @@ class MMoE(NetworkBackbone):
         num_experts: Number of experts. The paper uses 8.
         expert_units: Hidden units of every expert, input side first.
         gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
-        dropout: Dropout rate after every hidden layer of experts and gates.
         **network: See `NetworkBackbone`.
 
     Input shape: `(batch, width)`.
@@ -35,12 +34,11 @@ class MMoE(NetworkBackbone):
     def __init__(
         self,
         num_experts: PositiveInt = 8,
-        expert_units: Units = (32,),
+        expert_units: Units = (64,),
         gate_units: OptionalUnits = (),
-        dropout: Rate = 0.5,
         **network: Inherited,
     ) -> None:
-        super().__init__(dropout=dropout, **network)
+        super().__init__(**network)
         self.num_experts = num_experts
         self.expert_units = expert_units
         self.gate_units = gate_units
@@ -60,7 +58,10 @@ class MMoE(NetworkBackbone):
         return mix_experts(private, shared)
 
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
-        return [Gates("", self.structure.towers, self.expert_names, self.gates(x))]
+        return [Gates("", self.structure.towers, self.expert_names, self.gates(x), self.num_experts)]
+
+    def experts_of(self, x: tf.Tensor) -> list[Experts]:
+        return [Experts("", self.expert_names, self.experts(x))]
 
     @property
     def expert_names(self) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ from keras import ops
 from funrec.models.backbones.base import Gates
 from funrec.models.backbones.mmoe import MMoE
 from funrec.models.layers.experts import mix_experts
-from funrec.utils.specs import Inherited, Rate
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -22,8 +21,7 @@ class OMoE(MMoE):
     `h = sum_e softmax(W x)_e * expert_e(x)`   (Ma et al., KDD 2018, eq. 1-2: the baseline that MMoE departs from)
 
     Args:
-        dropout: Dropout rate after every hidden layer of experts and gate.
-        **network: See `MMoE`.
+        **experts: See `MMoE`.
 
     Input shape: `(batch, width)`.
     Output shape: `(towers, batch, expert_units[-1])`.
@@ -31,9 +29,6 @@ class OMoE(MMoE):
 
     paper = "Jacobs et al., Neural Computation 1991; the baseline of Ma et al., KDD 2018"
     last_shared_layer = "experts"
-
-    def __init__(self, dropout: Rate = 0.3, **network: Inherited) -> None:
-        super().__init__(dropout=dropout, **network)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         self.experts = self.bank(self.num_experts, self.expert_units)
@@ -49,4 +44,4 @@ class OMoE(MMoE):
         return ops.repeat(shared, self.num_towers, axis=0)
 
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
-        return [Gates("", ("shared",), self.expert_names, self.gate(x))]
+        return [Gates("", ("shared",), self.expert_names, self.gate(x), self.num_experts)]

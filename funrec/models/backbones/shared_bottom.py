@@ -29,7 +29,7 @@ class SharedBottom(NetworkBackbone):
 
     def __init__(
         self,
-        units: Units = (32,),
+        units: Units = (64,),
         **network: Inherited,
     ) -> None:
         super().__init__(**network)

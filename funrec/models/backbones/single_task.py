@@ -28,7 +28,7 @@ class SingleTask(NetworkBackbone):
 
     def __init__(
         self,
-        units: Units = (64, 32),
+        units: Units = (64,),
         **network: Inherited,
     ) -> None:
         super().__init__(**network)

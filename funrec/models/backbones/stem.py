@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.models.backbones.base import Gates, NetworkBackbone
+from funrec.models.backbones.base import Experts, Gates, NetworkBackbone
 from funrec.models.layers.experts import mix_experts, mix_own_experts
 from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Units
 
@@ -82,6 +82,15 @@ class STEM(NetworkBackbone):
         return mix_own_experts(gates[..., :others], read) + mix_experts(gates[..., others:], shared)
 
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
+        gates = self.gates(x[:-1] + x[-1])
+        return [Gates("", self.structure.towers, self.expert_names, gates, len(self.expert_names))]
+
+    def experts_of(self, x: tf.Tensor) -> list[Experts]:
+        shared, (specific, _) = self.share(x)
+        return [Experts("", self.expert_names, ops.concatenate([specific, shared], axis=0))]
+
+    @property
+    def expert_names(self) -> tuple[str, ...]:
+        """What the look inside calls the experts."""
         specific = [f"{tower}_{place + 1}" for tower in self.structure.towers for place in range(self.num_specific)]
-        shared = [f"shared_{place + 1}" for place in range(self.num_shared)]
-        return [Gates("", self.structure.towers, (*specific, *shared), self.gates(x[:-1] + x[-1]))]
+        return (*specific, *(f"shared_{place + 1}" for place in range(self.num_shared)))

@@ -148,8 +148,13 @@ class FusedEmbedding(keras.layers.Layer):
                 inverse[first : first + len(counts[name])] = 1.0 / np.maximum(counts[name], 1)
             self._inverse_counts.append(tf.Variable(inverse, trainable=False))
 
-    def ridge(self, lookups: Sequence[Lookup], embeddings: Penalty, linear: Penalty = (0.0, None)) -> tf.Tensor:
+    def ridge(
+        self, lookups: Sequence[Lookup], embeddings: Penalty, linear: Penalty = (0.0, None)
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return `sum(||w||^2 / count)` over the rows that a batch looked up, weighted.
+
+        The first is of the embeddings, by copy, `(copies,)`, the second of the linear weights, by tower,
+        `(linear_units,)`.
 
         A row's share of the penalty is divided by how often a pass over the training split looks it up, so that
         a pass adds up to the ridge penalty on the whole table at the cost of the batch's rows.
@@ -164,18 +169,21 @@ class FusedEmbedding(keras.layers.Layer):
         """
         if len(self._inverse_counts) != len(self.tables):
             raise RuntimeError("A penalty needs to know how often rows are looked up: call count_lookups first.")
-        total = tf.constant(0.0)
+        totals = [tf.zeros(self.copies), tf.zeros(self.linear_units)]
         for table, lookup, inverse in zip(self.tables, lookups, self._inverse_counts, strict=True):
             width = table.width - self.linear_units
             rows = tf.cast(lookup.rows, tf.float32)
-            norms = tf.zeros(tf.shape(lookup.ids))
-            for (weight, effective), part in ((embeddings, rows[..., :width]), (linear, rows[..., width:])):
-                if weight and effective is not None:
-                    norms += weight * tf.reduce_sum(tf.square(effective(part)), axis=-1)
+            shares = tf.gather(inverse, lookup.ids)
             if lookup.present is not None:
-                norms *= lookup.present
-            total += tf.reduce_sum(norms * tf.gather(inverse, lookup.ids))
-        return total
+                shares *= lookup.present
+            for place, ((weight, effective), part) in enumerate(
+                ((embeddings, rows[..., :width]), (linear, rows[..., width:]))
+            ):
+                if weight and effective is not None:
+                    by_column = tf.tensordot(shares, tf.square(effective(part)), 2)
+                    owners = totals[place].shape[0]
+                    totals[place] += weight * tf.reduce_sum(tf.reshape(by_column, (owners, -1)), axis=1)
+        return totals[0], totals[1]
 
     def _look_up(self, table: _Table, weight: Any, inputs: Mapping[str, Any]) -> Lookup:
         ids = inputs["ids"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -10,6 +12,24 @@ import tensorflow as tf
 from keras import ops
 
 from funrec.models.layers.mlp import MLPBank, add_bank_kernel
+
+_replace: ContextVar[Callable[[tf.Tensor], tf.Tensor] | None] = ContextVar("gates_replaced", default=None)
+
+
+@contextmanager
+def gates_replaced(replace: Callable[[tf.Tensor], tf.Tensor]) -> Iterator[None]:
+    """Put what `replace` makes of them in place of gates' weights, `(count, batch, experts)`, in the order of calls."""
+    token = _replace.set(replace)
+    try:
+        yield
+    finally:
+        _replace.reset(token)
+
+
+def as_gates(weights: tf.Tensor) -> tf.Tensor:
+    """Return gates' weights, or what stands in for them; every gate passes its weights through here."""
+    replace = _replace.get()
+    return weights if replace is None else replace(weights)
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -51,7 +71,7 @@ class GateBank(keras.layers.Layer):
             x = self.hidden(x, training=training)
         elif len(x.shape) == 2:
             x = ops.expand_dims(x, 0)
-        return ops.softmax(ops.matmul(x, self.kernel))
+        return as_gates(ops.softmax(ops.matmul(x, self.kernel)))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return (self.count, input_shape[-2], self.num_experts)

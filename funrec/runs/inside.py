@@ -1,0 +1,156 @@
+"""What a trained model's parts do, in words and tables, and what it says about the model's name.
+
+The record's `inside` holds
+
+    logits                 by tower: variance of the `network`'s and the `wide` part's logits, and their `covariance`
+    gate_costs             AUC lost by task where gates are replaced by their means: over `rows`, and, where all readers
+                           of a gate share its experts, over `rows_and_readers`
+    experts                by place: how alike the experts' outputs are, `similarity`, linear CKA
+    shared_gradient_norms  by task: of the gradient over all that tasks share
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from funrec.metrics.diagnosis import Finding
+
+#: A network with less of a logit's standard deviation than this adds next to nothing to a wide part.
+LITTLE = 0.05
+#: Gates whose means do as well, to this AUC, might as well be constants.
+NO_COST = 1e-4
+#: An expert is unused by a reader that gives it next to nothing in this share of rows.
+UNUSED = 0.99
+
+
+def network_share(part: Mapping[str, float]) -> float:
+    """Return the network's standard deviation as a fraction of the logit's; NaN where the logit is constant."""
+    total = part["network"] + part["wide"] + 2 * part["covariance"]
+    return math.sqrt(part["network"] / total) if total > 0 else math.nan
+
+
+def nearly_another(
+    inside: Mapping[str, Any], gates: Sequence[Mapping[str, Any]], backbone: str, wide: str
+) -> list[Finding]:
+    """Return what shows that a model is nearly another one, or nothing."""
+    return [*_is_its_wide_part(inside, backbone, wide), *_has_constant_gates(inside, gates, backbone)]
+
+
+def _is_its_wide_part(inside: Mapping[str, Any], backbone: str, wide: str) -> Iterator[Finding]:
+    little = {part["tower"]: network_share(part) for part in inside["logits"] if part["wide"] > 0}
+    little = {tower: share for tower, share in little.items() if share < LITTLE}
+    if not little:
+        return
+    shares = ", ".join(f"{share:.1%} of {tower}'s" for tower, share in little.items())
+    model = "the logistic regression" if wide == "linear" else f"its wide part, {wide}"
+    message = (
+        f"{backbone}: {shares} spread (standard deviation of the logit) is the network's; this is {model}. "
+        "model/wide=none shows what the network does by itself."
+    )
+    yield Finding("nearly_wide", tuple(little), message)
+
+
+def _has_constant_gates(
+    inside: Mapping[str, Any], gates: Sequence[Mapping[str, Any]], backbone: str
+) -> Iterator[Finding]:
+    costs = inside["gate_costs"]
+    readers = {gate["reader"] for gate in gates}
+    for key, where, model in (
+        ("rows_and_readers", "every row and task" if len(readers) > 1 else "every row", "shared_bottom"),
+        ("rows", "every row", "a network with a fixed mixture of experts"),
+    ):
+        if costs.get(key) and all(abs(cost) < NO_COST for cost in costs[key].values()):
+            told = f"substituting their mean moves no AUC by {NO_COST:.4f}: this is {model}."
+            yield Finding("constant_gates", (), f"{backbone}: its gates are the same for {where}; {told}")
+            return
+
+
+def inside_columns(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures that tell whether a model is what its name says; empty for runs that did not measure them."""
+    inside = record.get("inside")
+    if not inside:
+        return {}
+    columns = {f"network's share, {part['tower']}": network_share(part) for part in inside["logits"]}
+    deviations = [value for gate in record.get("gates") or [] for value in gate.get("deviation", ())]
+    if deviations:
+        columns["gates' deviation"] = sum(deviations) / len(deviations)
+    if costs := inside["gate_costs"]:
+        columns["AUC of gates' variation"] = max(costs["rows"].values(), key=abs, default=math.nan)
+    return {name: value for name, value in columns.items() if math.isfinite(value)}
+
+
+def render_inside(record: Mapping[str, Any]) -> list[str]:
+    """Return tables of what the parts do; empty for runs made before it was measured, and where there is no network."""
+    inside = record.get("inside")
+    if not inside:
+        return []
+    blocks = []
+    for title, (headers, rows) in inside_tables(inside, record.get("gates") or []).items():
+        align = ["left", *["right"] * (len(headers) - 1)]
+        blocks += [title, tabulate(rows, headers, tablefmt="grid", disable_numparse=True, colalign=align)]
+    return blocks
+
+
+def inside_tables(
+    inside: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Return the tables, a heading and rows each, by title."""
+    norms = inside["shared_gradient_norms"]
+    rows = [
+        [
+            part["tower"],
+            *(f"{math.sqrt(part[name]):.3f}" for name in ("network", "wide")),
+            f"{part['covariance']:+.3f}",
+            "" if math.isnan(share := network_share(part)) else f"{share:.1%}",
+            f"{norms[part['tower']]:.4f}" if part["tower"] in norms else "",
+        ]
+        for part in inside["logits"]
+    ]
+    headers = ["tower", "network sd", "wide sd", "covariance", "network's share", "gradient norm"]
+    tables = {"Spread of every tower's logit, and the norm of its task's gradient in what tasks share": (headers, rows)}
+    if costs := inside["gate_costs"]:
+        tasks = list(costs["rows"])
+        named = {"rows": "mean over rows", "rows_and_readers": "mean over rows and tasks"}
+        rows = [[named[key], *(f"{by_task[task]:+.5f}" for task in tasks)] for key, by_task in costs.items()]
+        tables["AUC lost where gates are replaced by their means"] = (["gates", *tasks], rows)
+    if rows := list(_experts(inside, gates)):
+        tables["Experts: the one most alike (linear CKA), and who reads them"] = (
+            ["expert", "most alike", "similarity", "unused by"],
+            rows,
+        )
+    return tables
+
+
+def _experts(inside: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
+    unused = unused_by(gates)
+    for group in inside["experts"]:
+        names = group["experts"]
+        for place, name in enumerate(names):
+            others = [(value, names[other]) for other, value in enumerate(group["similarity"][place]) if other != place]
+            value, other = max(others, default=(math.nan, ""))
+            idle, readers = unused.get((group["place"], name), ([], 0))
+            who = "everyone" if idle and len(idle) == readers else ", ".join(idle)
+            label = f"{name} ({group['place']})" if group["place"] else name
+            yield [label, other, "" if math.isnan(value) else f"{value:.3f}", who]
+
+
+def unused_by(gates: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[list[str], int]]:
+    """Return for every expert, by place and name, the readers that do not use it, and how many readers it has.
+
+    A gate names its reader's own experts without the reader's name, which is put in front of them.
+    """
+    found: dict[tuple[str, str], tuple[list[str], int]] = {}
+    for gate in gates:
+        own = len(gate["experts"]) - gate.get("num_shared", 0)
+        for place, (expert, idle) in enumerate(zip(gate["experts"], gate["unused"], strict=True)):
+            names_reader = gate["reader"] != "shared" and place < own and expert.startswith("specific_")
+            name = f"{gate['reader']}_{expert}" if names_reader else expert
+            who, readers = found.setdefault((gate["gate"], name), ([], 0))
+            if idle > UNUSED:
+                who.append(gate["reader"])
+            found[gate["gate"], name] = (who, readers + 1)
+    return found
