@@ -116,6 +116,7 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
         "uncalibrated": uncalibrated,
         "inside": look_inside(parts.model, valid, rows, config["seed"], data.logit_offsets),
     }
+    attempt.clock.lap("inspect")
     return Trained(scorer.score, names, fields)
 
 

@@ -21,7 +21,7 @@ from funrec.training.task_gradients import SharedGradients
 from funrec.utils.errors import InputError
 
 #: Rows that are looked at, spread evenly: for logits and gates, for the outputs of experts, for gradients.
-BATCH_SIZE, BATCHES, EXPERT_BATCHES = 8192, 8, 2
+BATCH_SIZE, BATCHES, EXPERT_BATCHES = 8192, 4, 1
 GRADIENT_BATCH_SIZE, GRADIENT_BATCHES = 1024, 4
 
 
@@ -39,7 +39,7 @@ def look_inside(
 
     Args:
         model: The model.
-        valid: Rows to look at, with their labels: 65,536 at most.
+        valid: Rows to look at, with their labels: 32,768 at most.
         train: Rows to take gradients on.
         seed: Of the batches of `train`.
         offsets: `log r` of every task whose negatives were downsampled at rate r.

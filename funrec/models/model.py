@@ -211,10 +211,9 @@ class MultiTaskModel(keras.Model):
         return self.embedding_l2 if self.backbone.l2 is None else self.backbone.l2
 
     def penalty(self, embedded: Embedded, rows: int) -> tf.Tensor | None:
-        """Return the penalty on what a batch of `rows` looked up, or None where there is none.
+        """Return the penalties on what a batch of `rows` looked up; None where there are none.
 
-        Its shape is `(towers + 1,)`: a tower's own weights, for each, then what towers share. `penalty_weights` says
-        how they add up.
+        That is `(towers + 1,)`: on the weights of each tower alone, then on what towers share.
         """
         if not self.has_penalty:
             return None
@@ -230,9 +229,8 @@ class MultiTaskModel(keras.Model):
     def penalty_weights(self, weights: tf.Tensor) -> tf.Tensor:
         """Return the factors of `penalty`, `(towers + 1,)`, from the tasks' weights in the loss.
 
-        A task's own penalty belongs to its loss, and is weighted with it, so that a ridge penalty means the same
-        whatever the weight; what tasks share has the factor 1. A funnel's towers, where they are not as many as the
-        tasks, take the mean weight.
+        A task's own penalty is weighted with its loss, so that it means the same whatever the weight; what tasks share
+        has the factor 1. Towers that are not one per task take the mean weight.
         """
         towers = len(self.funnel.towers)
         own = weights if towers == len(self.tasks) else tf.fill([towers], tf.reduce_mean(weights))

@@ -75,12 +75,16 @@ def inside_columns(record: Mapping[str, Any]) -> dict[str, float]:
     if not inside:
         return {}
     columns = {f"network's share, {part['tower']}": network_share(part) for part in inside["logits"]}
-    deviations = [value for gate in record.get("gates") or [] for value in gate.get("deviation", ())]
-    if deviations:
-        columns["gates' deviation"] = sum(deviations) / len(deviations)
+    if (deviation := _mean_deviation(record.get("gates") or [])) is not None:
+        columns["gates' deviation"] = deviation
     if costs := inside["gate_costs"]:
         columns["AUC of gates' variation"] = max(costs["rows"].values(), key=abs, default=math.nan)
     return {name: value for name, value in columns.items() if math.isfinite(value)}
+
+
+def _mean_deviation(gates: Sequence[Mapping[str, Any]]) -> float | None:
+    deviations = [value for gate in gates for value in gate.get("deviation", ())]
+    return sum(deviations) / len(deviations) if deviations else None
 
 
 def render_inside(record: Mapping[str, Any]) -> list[str]:
@@ -112,11 +116,12 @@ def inside_tables(
     ]
     headers = ["tower", "network sd", "wide sd", "covariance", "network's share", "gradient norm"]
     tables = {"Spread of every tower's logit, and the norm of its task's gradient in what tasks share": (headers, rows)}
-    if costs := inside["gate_costs"]:
+    if (costs := inside["gate_costs"]) and (deviation := _mean_deviation(gates)) is not None:
         tasks = list(costs["rows"])
         named = {"rows": "mean over rows", "rows_and_readers": "mean over rows and tasks"}
         rows = [[named[key], *(f"{by_task[task]:+.5f}" for task in tasks)] for key, by_task in costs.items()]
-        tables["AUC lost where gates are replaced by their means"] = (["gates", *tasks], rows)
+        varies = f"which vary by {deviation:.3f} (standard deviation over rows), "
+        tables[f"AUC lost where gates, {varies}are replaced by their means"] = (["gates", *tasks], rows)
     if rows := list(_experts(inside, gates)):
         tables["Experts: the one most alike (linear CKA), and who reads them"] = (
             ["expert", "most alike", "similarity", "unused by"],
