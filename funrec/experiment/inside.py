@@ -135,7 +135,7 @@ def _aucs(
     scores = [model.scores(one) for one in logits]
     found = {}
     for column, task in enumerate(model.tasks):
-        if task.kind != "binary":
+        if not task.is_binary:
             continue
         inside = np.ones(len(places), bool) if rows.masks is None else np.asarray(rows.masks[places, column])
         labels, of_task = rows.labels[places, column], np.concatenate([one[task.name] for one in scores])

@@ -88,8 +88,8 @@ def test_a_starting_value_outside_of_the_choices_joins_them() -> None:
 
 
 def test_a_starting_value_outside_of_its_range_is_said() -> None:
-    plan = make_plan([f"search.space.{RATE}.low=0.002"])
-    assert plan.notes == [f"{RATE} starts from 0.001, outside of its range."]
+    plan = make_plan([f"search.space.{RATE}.low=0.004"])
+    assert plan.notes == [f"{RATE} starts from 0.003, outside of its range."]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_plan_is_kept_and_compared(tmp_path: Path) -> None:
     other = make_plan(["trainer=smoke", f"search.space.{RATE}.high=0.5", "search.objectives=[auc_is_like]"])
     assert differences(plan, other)[0] == f"space.{RATE}.high was 0.005, is 0.5"
     assert any("objectives.auc_is_like" in found for found in differences(plan, other))
-    assert differences(plan, make_plan(["trainer=smoke", "model.tower_dropout=0.1"]))
+    assert differences(plan, make_plan(["trainer=smoke", "model.activation=elu"]))
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
