@@ -26,8 +26,9 @@ GRADIENT_BATCH_SIZE, GRADIENT_BATCHES = 1024, 4
 
 
 class _Pass(NamedTuple):
-    """A batch on its way: what the backbone reads, and what the wide part adds to the logits."""
+    """A batch on its way: its features, what the backbone reads, and what the wide part adds to the logits."""
 
+    features: Mapping[str, Any]
     x: tf.Tensor
     wide: tf.Tensor | None
 
@@ -61,8 +62,9 @@ def look_inside(
 
 def _passes(model: MultiTaskModel, rows: Rows, places: Sequence[NDArray[np.int64]]) -> Iterator[_Pass]:
     for index in places:
-        embedded = model.embed(take_features(rows, model.layout, index))
-        yield _Pass(model.interaction(embedded.x), embedded.linear)
+        features = take_features(rows, model.layout, index)
+        embedded = model.embed(features)
+        yield _Pass(features, model.interaction(embedded.x), embedded.linear)
 
 
 def _parts_of_logits(model: MultiTaskModel, passes: Sequence[_Pass]) -> list[dict[str, Any]]:
@@ -104,7 +106,7 @@ def _costs_of_gates(
     with gates_replaced(note):
         for one in passes:
             seen.append([])
-            plain.append(model.head(model.backbone(one.x), one.wide))
+            plain.append(_scores(model, one))
     if not seen[0]:
         return {}
     means = {"rows": [tf.add_n(of_gate) / len(passes) for of_gate in zip(*seen, strict=True)]}
@@ -116,7 +118,7 @@ def _costs_of_gates(
         replaced = []
         for one in passes:
             with gates_replaced(_constants(values)):
-                replaced.append(model.head(model.backbone(one.x), one.wide))
+                replaced.append(_scores(model, one))
         after = _aucs(model, replaced, rows, places)
         costs[name] = {task: before[task] - after[task] for task in before}
     return costs
@@ -128,11 +130,14 @@ def _constants(values: Sequence[tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda weights: tf.zeros_like(weights) + tf.cast(next(waiting), weights.dtype)
 
 
+def _scores(model: MultiTaskModel, one: _Pass) -> dict[str, tf.Tensor]:
+    return model.scores(model.head(model.backbone(one.x), one.wide), one.features)
+
+
 def _aucs(
-    model: MultiTaskModel, logits: Sequence[tf.Tensor], rows: Rows, places: NDArray[np.int64]
+    model: MultiTaskModel, scores: Sequence[Mapping[str, tf.Tensor]], rows: Rows, places: NDArray[np.int64]
 ) -> dict[str, float]:
     """Return every binary task's AUC on the rows at `places`; tasks of one class there are left out."""
-    scores = [model.scores(one) for one in logits]
     found = {}
     for column, task in enumerate(model.tasks):
         if not task.is_binary:
