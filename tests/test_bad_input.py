@@ -69,7 +69,7 @@ def _write_configurations(folder: Path) -> None:
     files = {
         "dataset/twice.yaml": good.replace("never_married:", "income:"),
         "dataset/typo.yaml": good.replace("path: adult.csv", "paht: adult.csv"),
-        "dataset/deep_typo.yaml": good.replace("{kind: numeric}", "{knid: numeric}"),
+        "dataset/deep_typo.yaml": good.replace("kind: numeric", "knid: numeric"),
         "dataset/broken.yaml": good.replace("tasks:", "tasks: {", 1),
         "dataset/tabs.yaml": "defaults:\n\t- tabular\n",
         "trainer/typo.yaml": "defaults: [default, _self_]\nepoch: 3\n",
@@ -215,7 +215,7 @@ CASES = {
     ),
     "every id unseen": (
         (*TABLE, TASKS, "+dataset.features={user: {}, fresh: {}}"),
-        ("dataset.features.fresh: not one of the", "seen in training"),
+        ("dataset.features.fresh: no value in the 42 rows of the valid split was seen in training",),
     ),
     # unreadable files
     "empty file": ((*TABLE, *COLUMNS, "dataset.path=empty.csv"), ("empty.csv", "empty")),
@@ -293,6 +293,10 @@ CASES = {
     ),
     "abstract target": (("dataset._target_=funrec.data.datasets.base.Dataset",), ("dataset._target_ should be a",)),
     "target without a name": (("model.backbone._target_=mmoe", *SMALL), ("model.backbone._target_", "mmoe")),
+    "a model larger than memory": (
+        ("model.backbone.num_experts=1000000", *SMALL),
+        ("should fit in memory", "(1000000, 128, 32)", "GB"),
+    ),
     "target of nothing": (("model.backbone._target_=null", *SMALL), ("model.backbone._target_ should name a class",)),
     "target with a typo": (
         ("model.backbone._target_=funrec.models.backbones.mmoe.MMeO", *SMALL),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -137,7 +138,9 @@ class MultiTaskModel(keras.Model):
             self.embedding.count_lookups(counts)
         with random_sites(seed, -1):
             self.wide.build(None)
-            self(self.layout.empty_batch(rows=2), training=False)
+            with warnings.catch_warnings():  # of a layer whose weights do not fit in memory, which raises
+                warnings.filterwarnings("ignore", message=r"`build\(\)` was called on layer")
+                self(self.layout.empty_batch(rows=2), training=False)
         if rates is not None:
             start = np.zeros(self._bias.shape, np.float32)
             start[:, 0, 0] = self.funnel.initial_logits(rates)

@@ -19,7 +19,8 @@ from funrec.utils.errors import InputError
 
 #: Share of the errors that a feature which determines a label removes; a thousandth may straddle a threshold.
 DETERMINES = 0.95
-_BUCKETS, _ROWS_PER_BUCKET = 1000, 50
+#: Leaves of the tree that predicts a label from a number: enough for some thresholds, too few for single rows.
+_LEAVES = 64
 #: Rows looked at, spread evenly over the split: a share of 2% is then known to a tenth of itself.
 MOST_ROWS = 100_000
 ROWS_PER_BATCH = 1 << 17
@@ -29,8 +30,8 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 def measure_agreement(dataset: Dataset, train: pl.LazyFrame) -> dict[str, dict[str, list[float]]]:
     """Measure how far each feature that a label's expression reads determines that label.
 
-    The label is predicted from the feature's value alone (of a number, from its quantile), by the mean over every
-    other training row, and compared with the rows between.
+    The label is predicted from the feature's value alone, by the mean over every other training row (of a number with
+    many values, by a regression tree), and compared with the rows between.
 
     Args:
         dataset: Which features and tasks there are.
@@ -49,16 +50,20 @@ def measure_agreement(dataset: Dataset, train: pl.LazyFrame) -> dict[str, dict[s
 
 
 def _agreement(table: pl.DataFrame, task: Task) -> list[float]:
-    value = pl.col("value")
-    buckets = min(_BUCKETS, table.height // _ROWS_PER_BUCKET + 1)
-    if table["value"].dtype.is_numeric() and table["value"].n_unique() > buckets:
-        value = value.rank("ordinal").cast(pl.Int64) * buckets // table.height
-    table = table.with_columns(value.alias("value")).with_row_index("place").with_columns(pl.col("label").cast(float))
-    known = table.filter(pl.col("place") % 2 == 0)
-    means = known.group_by("value").agg(mean=pl.col("label").mean())
-    compared = table.filter(pl.col("place") % 2 == 1).join(means, on="value", how="left", nulls_equal=True)
+    table = table.with_row_index("place").with_columns(pl.col("label").cast(float))
+    known, compared = (table.filter(pl.col("place") % 2 == half) for half in (0, 1))
     label = compared["label"].to_numpy()
-    mean = compared["mean"].fill_null(known["label"].mean()).to_numpy()
+    if table["value"].dtype.is_numeric() and table["value"].n_unique() > _LEAVES:
+        # Loaded here: it takes half a second, and few labels are computed from a number that is a feature too.
+        from sklearn.tree import DecisionTreeRegressor
+
+        halves = [part["value"].cast(float).to_numpy()[:, None] for part in (known, compared)]
+        tree = DecisionTreeRegressor(max_leaf_nodes=_LEAVES, random_state=0).fit(halves[0], known["label"].to_numpy())
+        mean = tree.predict(halves[1])
+    else:
+        means = known.group_by("value").agg(mean=pl.col("label").mean())
+        compared = compared.join(means, on="value", how="left", nulls_equal=True, maintain_order="left")
+        mean = compared["mean"].fill_null(known["label"].mean()).to_numpy()
     if task.kind == "binary":
         errors, baseline = float(np.mean((mean > 0.5) != (label > 0.5))), float(min(label.mean(), 1 - label.mean()))
     else:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from funrec.models.layers.randomness import dropout, relu_dropout, uniform_initializer
+from funrec.utils.memory import check_weight_fits
 
 
 @keras.saving.register_keras_serializable(package="funrec")
@@ -121,6 +122,7 @@ def add_bank_kernel(
     """Add a `(count, inputs, outputs)` weight in which every matrix starts as a Glorot-uniform one of its own."""
     if inputs is None:
         raise ValueError(f"{layer.name}: the width of the input should be known when the layer is built.")
+    check_weight_fits(layer.name, (count, inputs, outputs))
     limit = (6.0 / (inputs + outputs)) ** 0.5  # Keras would count the bank's axis into the fan
     return layer.add_weight(
         shape=(count, inputs, outputs),
