@@ -20,6 +20,7 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
         ("model", ""),
         *((f"model/{part}", f"model/{part}=") for part in ("backbone", "funnel", "interaction", "wide")),
     ),
+    "interactions": (("model/interaction", "model/interaction="),),
     "losses": (("loss", ""),),
     "datasets": (("dataset", ""),),
     "weightings": (("weighting", ""),),
@@ -35,8 +36,7 @@ def describe(kind: str) -> list[tuple[str, str]]:
     The line is the first comment of the YAML file. Files whose names begin with `_` are parts of others.
 
     Args:
-        kind: `models` (whole ones, then their parts), `datasets`, `weightings`, `losses`, `metrics`, `trackers` or
-            `experiments`.
+        kind: One of `GROUPS`; `models` are whole ones, then their parts.
 
     Raises:
         InputError: If there is no such kind.

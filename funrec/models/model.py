@@ -258,15 +258,17 @@ class MultiTaskModel(keras.Model):
             offsets: For a task whose negatives were downsampled at rate r, `log r`: the odds on the sampled
                 rows are the true odds over r, so its loss is read at `logit - log r`.
         """
+        weights, groups = batch.get("weights"), batch.get("groups")
         probabilities = self.funnel.combine(logits)
+        extra = self.funnel.extra_losses(logits, probabilities, batch["labels"], weights)
         for name, offset in (offsets or {}).items():
             probabilities[name] = from_logit(probabilities[name].logit - offset)
-        weights, groups = batch.get("weights"), batch.get("groups")
         losses = []
         for column, (task, loss) in enumerate(zip(self.tasks, self.criteria, strict=True)):
             prediction = self._predict(logits, column, batch, probabilities.get(task.name))
             weight = None if weights is None else weights[:, column]
-            losses.append(loss.over_batch(batch["labels"][:, column], prediction, weight, groups))
+            own = loss.over_batch(batch["labels"][:, column], prediction, weight, groups)
+            losses.append(own + extra[task.name] if task.name in extra else own)
         return tf.stack(losses)
 
     def _predict(

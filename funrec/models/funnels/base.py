@@ -77,6 +77,23 @@ class Funnel(ABC):
         """Return the conditional heads, named `<task>_given_<parent>`; none for most funnels."""
         return {}
 
+    def extra_losses(
+        self,
+        logits: tf.Tensor,
+        probabilities: Mapping[str, LogProbability],
+        labels: tf.Tensor,
+        weights: tf.Tensor | None,
+    ) -> dict[str, tf.Tensor]:
+        """Return what is added to tasks' losses, scalars by task; nothing for most funnels.
+
+        Args:
+            logits: float32 of shape `(towers, batch)`.
+            probabilities: What `combine` returned.
+            labels: `(batch, tasks)`.
+            weights: Likewise, 0 where a row is outside a task's sample space; None where all are 1.
+        """
+        return {}
+
     def initial_logits(self, rates: Mapping[str, float]) -> list[float]:
         """Return where each tower's logit starts, from the tasks' positive rates (means, for regression)."""
         return [0.0 for _ in self.towers]
