@@ -115,7 +115,7 @@ def check_gradients_are_finite(model: MultiTaskModel) -> None:
 
 def check_every_tower_reads_the_shared_tensor(model: MultiTaskModel) -> None:
     randomise(model)
-    backbone, x = model.backbone, model.interaction(model.embed(batch_of(nested_rows(rows=16))).x)
+    backbone, x = model.backbone, model.read(model.embed(batch_of(nested_rows(rows=16))))
     towers = len(model.funnel.towers)
     shared, private = backbone.share(x)
     represented = backbone.specialise(shared, private)
@@ -162,7 +162,7 @@ def check_what_is_found_to_be_shared(model: MultiTaskModel) -> None:
 def check_gates_are_shares(model: MultiTaskModel) -> None:
     """And a look inside reaches all of them (`gates_replaced`), and knows the experts' outputs."""
     randomise(model)
-    x = model.interaction(model.embed(batch_of(nested_rows(rows=16))).x)
+    x = model.read(model.embed(batch_of(nested_rows(rows=16))))
     readers = []
     with gates_replaced(lambda weights: readers.append(len(weights)) or weights):
         model.backbone(x)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from examples import structure
+from examples import layout, model, optimizer, planted_rows, structure, weighting
 from numpy.typing import NDArray
 
 from funrec.models.backbones.base import Backbone
+from funrec.schema import Task
 
 Array = NDArray[np.float64]
 WIDTH = 12
@@ -26,8 +27,18 @@ def softmax(x: Array) -> Array:
 def network(bank: Any, number: int, x: Array) -> Array:
     """Return what one network of an `MLPBank` makes of `x`."""
     for kernel, bias in zip(bank.kernels, bank.biases, strict=True):
-        x = relu(x @ kernel.numpy()[number].astype(np.float64) + bias.numpy()[number])
+        x = relu(x @ of(kernel, number) + of(bias, number))
     return x
+
+
+def of(variable: Any, number: int) -> Array:
+    """Return one network's part of a bank's variable."""
+    part: Array = variable.numpy()[number].astype(np.float64)
+    return part
+
+
+def sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
 
 
 def gate(bank: Any, number: int, x: Array) -> Array:
@@ -54,6 +65,24 @@ def built(backbone: Backbone, towers: int, copies: int | None = None, rows: int 
     for variable in backbone.trainable_variables:
         variable.assign(draw.normal(scale=0.5, size=variable.shape))
     return backbone, x
+
+
+def trained(backbone: Backbone, towers: int, steps: int = 100, **options: Any) -> tuple[Backbone, Any]:
+    """Return a backbone after some steps of training on labels that the ids decide, and what it reads of six rows."""
+    import tensorflow as tf
+
+    from funrec.training.batches import BatchStream
+    from funrec.training.step import TrainingStep
+
+    tasks = [Task(f"tower_{place + 1}") for place in range(towers)]
+    rows = planted_rows(lambda ids: [np.where((ids[:, k % 2] + 3 * k) % 16 < 8, 0.9, 0.1) for k in range(towers)])
+    layout_options = {"domain": options.pop("domain")} if "domain" in options else {}
+    built_model = model(backbone, layout({"user": 20, "item": 30}, **layout_options), tasks, **options)
+    stream = BatchStream(rows, built_model.layout, batch_size=128, seed=0)
+    step = TrainingStep(built_model, weighting(tasks), optimizer(0.02), seed=0)
+    losses = step.run(stream.block(0, steps), tf.constant(0, tf.int64))["losses"].numpy()
+    assert losses[-5:].mean() < 0.95 * losses[:5].mean()
+    return backbone, built_model.read(built_model.embed({"ids": rows.ids[:6], "sequences": {}})).numpy()
 
 
 def assert_close(found: Any, expected: Any) -> None:

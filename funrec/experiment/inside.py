@@ -64,7 +64,7 @@ def _passes(model: MultiTaskModel, rows: Rows, places: Sequence[NDArray[np.int64
     for index in places:
         features = take_features(rows, model.layout, index)
         embedded = model.embed(features)
-        yield _Pass(features, model.interaction(embedded.x), embedded.linear)
+        yield _Pass(features, model.read(embedded), embedded.linear)
 
 
 def _parts_of_logits(model: MultiTaskModel, passes: Sequence[_Pass]) -> list[dict[str, Any]]:

@@ -170,8 +170,12 @@ class MultiTaskModel(keras.Model):
     def call(self, batch: Batch, training: bool = False) -> tf.Tensor:
         """Return the towers' logits, float32 of shape `(towers, batch)`."""
         embeddings = self.embed(batch)
-        x = self.interaction(embeddings.x, training=training)
+        x = self.read(embeddings, training)
         return self.head(self.backbone(x, training=training), embeddings.linear, training)
+
+    def read(self, embedded: Embedded, training: bool = False) -> tf.Tensor:
+        """Return what the backbone reads of a batch."""
+        return self.interaction(embedded.x, training=training)
 
     def embed(self, batch: Batch) -> Embedded:
         """Look the batch up: `x` is `(batch, width)` or `(copies, batch, width)`, `linear` is `(towers, batch)`."""
@@ -239,9 +243,9 @@ class MultiTaskModel(keras.Model):
         own = weights if towers == len(self.tasks) else tf.fill([towers], tf.reduce_mean(weights))
         return tf.concat([own, [1.0]], axis=0)
 
-    def auxiliary_loss(self, logits: tf.Tensor) -> tf.Tensor | None:
-        """Return what the backbone adds to the tasks' losses (see `Backbone.auxiliary_loss`), or None."""
-        return self.backbone.auxiliary_loss(self.funnel.combine(logits), self.tasks)
+    def auxiliary_loss(self, logits: tf.Tensor, x: tf.Tensor) -> tf.Tensor | None:
+        """Return what the backbone, having read `x`, adds to the tasks' losses (see `Backbone.auxiliary_loss`)."""
+        return self.backbone.auxiliary_loss(self.funnel.combine(logits), self.tasks, x)
 
     def task_losses(
         self,

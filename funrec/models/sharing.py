@@ -40,9 +40,9 @@ class Sharing(NamedTuple):
 def find_sharing(interaction: Interaction, backbone: Backbone, width: int) -> Sharing:
     """Probe a built model: a slice is shared if the gradients of two towers are non-zero there.
 
-    The probes have positive weights of about 1 / inputs and positive rows, so that no rectifier is shut, no softmax
-    saturated and no two terms cancel: gradients are zero only where nothing connects. (With one tower, what it reads
-    counts as shared.) The model's own weights stay as they are.
+    The probes have positive weights of about 1 / inputs and small positive rows, so that no rectifier is shut, no
+    softmax or step saturated and no two terms cancel: gradients are zero only where nothing connects. (With one tower,
+    what it reads counts as shared.) The model's own weights stay as they are.
 
     Args:
         interaction: The model's interaction.
@@ -55,7 +55,7 @@ def find_sharing(interaction: Interaction, backbone: Backbone, width: int) -> Sh
     read = np.zeros((backbone.num_towers, copies), bool)
     for seed in range(PROBES):
         draw = np.random.default_rng(seed)
-        x = _positive(draw, (copies, ROWS, width), 1.0)
+        x = _positive(draw, (copies, ROWS, width), 5.0)
         values = [_positive(draw, v.shape, v.shape[-2] if len(v.shape) > 1 else 1.0) for v in variables]
         with tf.GradientTape(persistent=True) as tape:
             tape.watch([x, *values])

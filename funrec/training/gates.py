@@ -72,7 +72,7 @@ class GateMeter:
         return found
 
     def _measure_batch(self, batch: Mapping[str, Any]) -> list[tf.Tensor]:
-        groups = self.model.backbone.gates_of(self.model.interaction(self.model.embed(batch).x))
+        groups = self.model.backbone.gates_of(self.model.read(self.model.embed(batch)))
         self._groups = [(group.name, group.readers, group.experts, group.num_shared) for group in groups]
         means = []
         for group in groups:

@@ -118,7 +118,7 @@ class TrainingStep:
         model = self.model
         with tf.GradientTape() as tape:
             embedded = model.embed(batch)
-            x = model.interaction(embedded.x, training=True)
+            x = model.read(embedded, training=True)
             representation = model.backbone(x, training=True)
             logits = model.head(representation, embedded.linear, training=True)
             losses = model.task_losses(logits, batch, self.offsets)
@@ -126,7 +126,7 @@ class TrainingStep:
             report = _report(losses, weights, active)
             weights = tf.stop_gradient(report["weights"])
             total = tf.tensordot(weights, losses, 1)
-            penalty, auxiliary = model.penalty(embedded, batch["ids"].shape[0]), model.auxiliary_loss(logits)
+            penalty, auxiliary = model.penalty(embedded, batch["ids"].shape[0]), model.auxiliary_loss(logits, x)
             if penalty is not None:
                 total += tf.tensordot(model.penalty_weights(weights), penalty, 1)
             if auxiliary is not None:

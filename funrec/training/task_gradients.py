@@ -84,7 +84,7 @@ class SharedGradients:
     def __init__(self, model: MultiTaskModel, source: str) -> None:
         self.model = model
         backbone = model.backbone
-        shared, _ = backbone.share(model.interaction(model.embed(model.layout.empty_batch(rows=2)).x))
+        shared, _ = backbone.share(model.read(model.embed(model.layout.empty_batch(rows=2))))
         if shared is None:
             name = type(backbone).__module__.rpartition(".")[2]
             raise InputError(
@@ -113,7 +113,7 @@ class SharedGradients:
         model = self.model
         with tf.GradientTape(persistent=True) as tape:
             embedded = model.embed(batch)
-            x = model.interaction(embedded.x, training=True)
+            x = model.read(embedded, training=True)
             shared, private = model.backbone.share(x, training=True)
             representation = model.backbone.specialise(shared, private, training=True)
             logits = model.head(representation, embedded.linear, training=True)
@@ -125,7 +125,7 @@ class SharedGradients:
                 representation,
                 losses,
                 model.penalty(embedded, batch["ids"].shape[0]),
-                model.auxiliary_loss(logits),
+                model.auxiliary_loss(logits, x),
             )
 
     def pull(self, forward: Forward) -> TaskGradients:

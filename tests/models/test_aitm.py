@@ -72,16 +72,16 @@ def test_the_calibrator_counts_by_how_much_a_child_exceeds_its_parent() -> None:
     logits = np.log(p / (1 - p))
     probabilities = {task.name: from_logit(tf.constant(z)) for task, z in zip(TASKS, logits, strict=True)}
     expected = 0.6 * ((0.7 - 0.5) + (0.4 - 0.1)) / 2  # the first row's like, the second row's follow; a mean over rows
-    assert float(backbone.auxiliary_loss(probabilities, TASKS)) == pytest.approx(expected, rel=1e-5)
-    assert AITM(EMBEDDINGS, calibration=0).auxiliary_loss(probabilities, TASKS) is None
-    assert backbone.auxiliary_loss(probabilities, [Task(task.name) for task in TASKS]) is None
+    assert float(backbone.auxiliary_loss(probabilities, TASKS, None)) == pytest.approx(expected, rel=1e-5)
+    assert AITM(EMBEDDINGS, calibration=0).auxiliary_loss(probabilities, TASKS, None) is None
+    assert backbone.auxiliary_loss(probabilities, [Task(task.name) for task in TASKS], None) is None
 
 
 def test_a_funnel_that_nests_leaves_the_calibrator_nothing_to_do() -> None:
     funnel = ESMM()
     funnel.configure(Structure(TASKS))
     logits = tf.random.stateless_normal((3, 50), seed=(0, 0), stddev=3.0)
-    assert float(AITM(EMBEDDINGS).auxiliary_loss(funnel.combine(logits), TASKS)) == 0
+    assert float(AITM(EMBEDDINGS).auxiliary_loss(funnel.combine(logits), TASKS, None)) == 0
 
 
 @pytest.mark.parametrize(

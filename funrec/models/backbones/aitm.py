@@ -136,8 +136,10 @@ class AITM(NetworkBackbone):
     def experts_of(self, x: tf.Tensor) -> list[Experts]:
         return self.inner.experts_of(x)
 
-    def auxiliary_loss(self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task]) -> tf.Tensor | None:
-        inner = self.inner.auxiliary_loss(probabilities, tasks)
+    def auxiliary_loss(
+        self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task], x: tf.Tensor
+    ) -> tf.Tensor | None:
+        inner = self.inner.auxiliary_loss(probabilities, tasks, x)
         excess = [
             tf.nn.relu(tf.exp(probabilities[task.name].log_p) - tf.exp(probabilities[task.after].log_p))
             for task in tasks

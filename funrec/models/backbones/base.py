@@ -13,7 +13,7 @@ from funrec.models.layers.experts import GateBank
 from funrec.models.layers.mlp import MLPBank
 from funrec.models.structure import Structure
 from funrec.schema import Task
-from funrec.utils.specs import Activation, Rate
+from funrec.utils.specs import Activation, Inherited, NotNegative, Rate
 
 
 class Gates(NamedTuple):
@@ -112,12 +112,15 @@ class Backbone(keras.layers.Layer):
         """Return what every expert makes of a batch, for a look inside; empty where there are none."""
         return []
 
-    def auxiliary_loss(self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task]) -> tf.Tensor | None:
+    def auxiliary_loss(
+        self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task], x: tf.Tensor
+    ) -> tf.Tensor | None:
         """Return what the backbone adds to the tasks' losses, a scalar mean over the batch; None for most.
 
         Args:
             probabilities: Every binary task's probability over all exposures, each of shape `(batch,)`.
             tasks: The tasks.
+            x: What `share` read.
         """
         return None
 
@@ -151,6 +154,36 @@ class NetworkBackbone(Backbone):
         network = (self.activation, self.dropout, self.batch_normalization)
         return MLPBank(count, units, *network, dtype=self.dtype_policy, name=name)
 
+
+class MixtureBackbone(NetworkBackbone):
+    """A backbone whose gates mix experts.
+
+    Args:
+        gate_dropout: How often a gate loses an expert in training; the others' weights are scaled up to sum to 1
+            (Zhao et al., RecSys 2019, section 4.2).
+        load_balance: Weight of the squared coefficient of variation of the experts' importance, which is the sum of
+            their gates' weights over the batch (Shazeer et al., ICLR 2017, eq. 6-7) and, here, over the gates' readers;
+            0 for none.
+        **network: See `NetworkBackbone`.
+    """
+
+    def __init__(self, gate_dropout: Rate = 0.0, load_balance: NotNegative = 0.0, **network: Inherited) -> None:
+        super().__init__(**network)
+        self.gate_dropout = gate_dropout
+        self.load_balance = load_balance
+
     def gate_bank(self, count: int, num_experts: int, units: Sequence[int], name: str | None = None) -> GateBank:
         """Return `count` gates over so many experts, with these hidden units before their softmax."""
-        return GateBank(count, num_experts, units, self.activation, self.dropout, dtype=self.dtype_policy, name=name)
+        network = (self.activation, self.dropout, self.gate_dropout)
+        return GateBank(count, num_experts, units, *network, dtype=self.dtype_policy, name=name)
+
+    def auxiliary_loss(
+        self, probabilities: Mapping[str, LogProbability], tasks: Sequence[Task], x: tf.Tensor
+    ) -> tf.Tensor | None:
+        if not self.load_balance:
+            return None
+        variations = []
+        for gates in self.gates_of(x):
+            importance = tf.reduce_mean(tf.cast(gates.weights, tf.float32), axis=(0, 1))  # sums to 1
+            variations.append(len(gates.experts) * tf.reduce_sum(tf.square(importance)) - 1.0)
+        return self.load_balance * tf.add_n(variations)

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.models.backbones.base import Experts, Gates, NetworkBackbone
+from funrec.models.backbones.base import Experts, Gates, MixtureBackbone
 from funrec.models.layers.experts import mix_experts, mix_own_experts
 from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Units
 
@@ -107,7 +107,7 @@ class ExtractionLevel(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="funrec")
-class CGC(NetworkBackbone):
+class CGC(MixtureBackbone):
     """Shared experts and experts of every tower's own; one gate per tower over its own and the shared ones.
 
     `h_k = sum_e softmax(W_k x)_e * [E_k,1(x) .. E_k,m(x), E_s,1(x) .. E_s,n(x)]_e`   (Tang et al., RecSys 2020,
@@ -118,7 +118,7 @@ class CGC(NetworkBackbone):
         num_shared: Shared experts, `n`.
         expert_units: Hidden units of every expert, input side first.
         gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
-        **network: See `NetworkBackbone`.
+        **network: See `MixtureBackbone`.
 
     Input shape: `(batch, width)`.
     Output shape: `(towers, batch, expert_units[-1])`.

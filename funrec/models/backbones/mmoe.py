@@ -8,13 +8,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from funrec.models.backbones.base import Experts, Gates, NetworkBackbone
+from funrec.models.backbones.base import Experts, Gates, MixtureBackbone
 from funrec.models.layers.experts import mix_experts
 from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
-class MMoE(NetworkBackbone):
+class MMoE(MixtureBackbone):
     """Experts shared by all towers, mixed by one softmax gate per tower.
 
     `h_t = sum_e softmax(W_t x)_e * expert_e(x)`   (Ma et al., KDD 2018, eq. 5-7)
@@ -23,7 +23,7 @@ class MMoE(NetworkBackbone):
         num_experts: Number of experts. The paper uses 8.
         expert_units: Hidden units of every expert, input side first.
         gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
-        **network: See `NetworkBackbone`.
+        **network: See `MixtureBackbone`.
 
     Input shape: `(batch, width)`.
     Output shape: `(towers, batch, expert_units[-1])`.

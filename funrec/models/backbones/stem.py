@@ -8,13 +8,13 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.models.backbones.base import Experts, Gates, NetworkBackbone
+from funrec.models.backbones.base import Experts, Gates, MixtureBackbone
 from funrec.models.layers.experts import mix_experts, mix_own_experts
 from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Units
 
 
 @keras.saving.register_keras_serializable(package="funrec")
-class STEM(NetworkBackbone):
+class STEM(MixtureBackbone):
     """Every tower has embeddings and experts of its own beside shared ones; it reads all, and trains these two.
 
     With `x_k` tower `k`'s embedding of a row, `x_s` the shared one, and `sg` a stop of the gradient:
@@ -29,7 +29,7 @@ class STEM(NetworkBackbone):
         num_shared: Shared experts.
         expert_units: Hidden units of every expert, input side first.
         gate_units: Hidden units before each gate's softmax; empty for a linear gate.
-        **network: See `NetworkBackbone`.
+        **network: See `MixtureBackbone`.
 
     Input shape: `(towers + 1, batch, width)`, the shared embeddings last.
     Output shape: `(towers, batch, expert_units[-1])`.

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 from funrec.models.layers.mlp import MLPBank, add_bank_kernel
+from funrec.models.layers.randomness import dropout as drop_out
 
 _replace: ContextVar[Callable[[tf.Tensor], tf.Tensor] | None] = ContextVar("gates_replaced", default=None)
 
@@ -42,6 +43,7 @@ class GateBank(keras.layers.Layer):
         units: Hidden units of `g`; empty is the papers' linear gate.
         activation: Activation of the hidden units.
         dropout: Dropout rate after every hidden layer.
+        expert_dropout: How often a gate loses an expert in training.
 
     Input shape: `(batch, inputs)` or `(count, batch, inputs)`.
     Output shape: `(count, batch, num_experts)`, sums to 1 over the last axis.
@@ -54,11 +56,13 @@ class GateBank(keras.layers.Layer):
         units: Sequence[int] = (),
         activation: str = "relu",
         dropout: float = 0.0,
+        expert_dropout: float = 0.0,
         **layer: Any,
     ) -> None:
         super().__init__(**layer)
         self.count = count
         self.num_experts = num_experts
+        self.expert_dropout = expert_dropout
         self.hidden = MLPBank(count, units, activation, dropout, dtype=self.dtype_policy, name="hidden")
 
     def build(self, input_shape: Sequence[int | None]) -> None:
@@ -71,10 +75,23 @@ class GateBank(keras.layers.Layer):
             x = self.hidden(x, training=training)
         elif len(x.shape) == 2:
             x = ops.expand_dims(x, 0)
-        return as_gates(ops.softmax(ops.matmul(x, self.kernel)))
+        weights = tf.nn.softmax(ops.matmul(x, self.kernel))
+        if training and self.expert_dropout:
+            weights = drop_experts(weights, self.expert_dropout)
+        return as_gates(weights)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return (self.count, input_shape[-2], self.num_experts)
+
+
+def drop_experts(weights: tf.Tensor, rate: float) -> tf.Tensor:
+    """Zero weights `(gates, batch, experts)` with probability `rate` and scale the others so that they sum to 1.
+
+    A row that would lose all its experts keeps them.
+    """
+    kept = drop_out(weights, rate)
+    total = tf.reduce_sum(kept, axis=-1, keepdims=True)
+    return tf.where(total > 0, tf.math.divide_no_nan(kept, total), weights)
 
 
 def mix_experts(gates: tf.Tensor, experts: tf.Tensor) -> tf.Tensor:
