@@ -21,7 +21,7 @@ INTERACTIONS = contracts.names("model/interaction")
 CROSSING = [name for name in INTERACTIONS if name != "none"]
 BACKBONES = [name for name in contracts.names("model/backbone") if name != "logistic"]
 PAIRS = [(backbone, funnel) for backbone in BACKBONES for funnel in contracts.names("model/funnel")]
-SAMPLED = [(interaction, *pair) for interaction in CROSSING for pair in random.Random(interaction).sample(PAIRS, 3)]
+SAMPLED = [(interaction, *random.Random(interaction).choice(PAIRS)) for interaction in CROSSING]
 
 
 def check_it_composes(interaction: str, backbone: str, funnel: str, folder: Path) -> None:
@@ -57,12 +57,11 @@ def test_training_lowers_the_loss(interaction: str) -> None:
     contracts.check_training_lowers_the_loss(contracts.build("shared_bottom", "independent", interaction))
 
 
-@pytest.mark.parametrize("tasks", [1, 2, 5])
+@pytest.mark.parametrize("tasks", [1, 5])
 @pytest.mark.parametrize("interaction", INTERACTIONS)
-def test_any_number_of_tasks_is_served(interaction: str, tasks: int) -> None:
-    for backbone in ("mmoe", "single_task"):
-        built = contracts.build(backbone, "independent", interaction, tasks=contracts.chain(tasks))
-        assert built(contracts.batch_of(contracts.nested_rows(rows=8))).shape == (tasks, 8)
+def test_one_task_and_five_are_served(interaction: str, tasks: int) -> None:
+    built = contracts.build("mmoe", "independent", interaction, tasks=contracts.chain(tasks))
+    assert built(contracts.batch_of(contracts.nested_rows(rows=8))).shape == (tasks, 8)
 
 
 @pytest.mark.parametrize("interaction", CROSSING)
