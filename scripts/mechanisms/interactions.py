@@ -1,8 +1,8 @@
 """Crossed fields that no sum can see, for interactions.
 
 Four fields of 30 values. Every value has a latent vector of 8 numbers, and the logit of the first task is the product
-of the vectors of fields 1 and 2, of the second task that of fields 3 and 4, scaled to a standard deviation of 2. The
-vectors are centred in every field, so that no value by itself says anything: a logistic regression stays at .5.
+of the vectors of fields 1 and 2, of the second task that of fields 3 and 4, scaled to a standard deviation of 2. For
+every vector there is its opposite, so that no value by itself says anything: a logistic regression stays at .5.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def make(seed: int) -> pl.DataFrame:
     ids = draw.integers(0, VALUES, (ROWS, FIELDS))
     columns: dict[str, np.ndarray] = {f"f{field}": ids[:, field] for field in range(FIELDS)}
     for task, (left, right) in PAIRS.items():
-        latent = draw.normal(size=(2, VALUES, RANK))
-        latent -= latent.mean(axis=1, keepdims=True)
+        half = draw.normal(size=(2, VALUES // 2, RANK))
+        latent = np.concatenate([half, -half], axis=1)
         products = (latent[0, ids[:, left]] * latent[1, ids[:, right]]).sum(axis=1)
         columns[task] = (draw.random(ROWS) < 1 / (1 + np.exp(-2 * products / RANK**0.5))).astype(np.int8)
     return pl.DataFrame(columns)
