@@ -104,6 +104,7 @@ def _kuairand_log(seed: int, first_day: int, days: int, rows: int = 240) -> pl.D
             "play_time_ms": random.integers(0, 10**5, rows),
             "is_rand": np.zeros(rows, dtype=int),
             "tab": random.integers(0, 4, rows),
+            "duration_ms": random.integers(0, 10**5, rows),
         }
     )
 

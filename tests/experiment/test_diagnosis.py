@@ -83,7 +83,7 @@ def test_swapped_labels_are_named(workdir: Path) -> None:
 
 def test_a_leaked_label_is_named(workdir: Path) -> None:
     leaky = [table.with_columns((pl.col("save") * 7 + 3).alias("badge")) for table in (shop(0), shop(1))]
-    run = run_shop(workdir, *leaky, "+dataset.features.badge={}")
+    run = run_shop(workdir, *leaky, "+dataset.features.badge={}", "optimizer.learning_rate=0.001")
     (found,) = run.record["diagnosis"]["findings"]
     assert (found["kind"], found["subjects"]) == ("too_good", ["save"])
     assert found["message"].endswith(

@@ -74,7 +74,7 @@ def test_loading_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_the_record_says_what_ran_on_what_and_how_well(finished: Run) -> None:
     record = finished.record
-    assert (record["label"], record["backbone"], record["funnel"]) == ("mmoe", "mmoe", "independent")
+    assert (record["label"], record["backbone"], record["funnel"]) == ("mmoe + linear", "mmoe", "independent")
     assert record["overrides"] == ["model=mmoe", *RICH]
     assert record["config"]["dataset"]["rows"] == 3000
     assert record["seed"] == 0
