@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+EMBEDDINGS = "embeddings"
+
 
 def main(arguments: Sequence[str]) -> int:
     """Export a model, and print how far its scores are from the run's."""
@@ -13,13 +15,19 @@ def main(arguments: Sequence[str]) -> int:
 
     parser = argparse.ArgumentParser(
         prog="funrec export",
-        description="Export a finished run's model: raw values in, named scores out, compared with the run's scores.",
+        description="Export a finished run's model, compared with the run's scores, or its embeddings as Parquet.",
     )
     parser.add_argument("run", type=Path, help="the folder of a finished run")
-    parser.add_argument("--format", choices=FORMATS, default="savedmodel", help="by default savedmodel")
+    parser.add_argument("--format", choices=(*FORMATS, EMBEDDINGS), default="savedmodel", help="by default savedmodel")
     parser.add_argument("-o", "--output", type=Path, help="the folder to make; RUN/export/FORMAT if not given")
     options = parser.parse_args(arguments)
     output = options.output or options.run / "export" / options.format
+    if options.format == EMBEDDINGS:
+        from funrec.export.embeddings import export_embeddings
+
+        for path in export_embeddings(options.run, output):
+            print(path)
+        return 0
     proof = export(options.run, options.format, output)
     one, many = proof["milliseconds_by_rows"]["1"], proof["milliseconds_by_rows"]["1000"]
     print(

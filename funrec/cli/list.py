@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-KINDS = ("models", "datasets", "weightings", "interactions", "losses", "metrics", "trackers", "experiments")
+KINDS = (
+    "models",
+    "datasets",
+    "weightings",
+    "interactions",
+    "losses",
+    "metrics",
+    "trackers",
+    "protocols",
+    "experiments",
+)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,7 +15,20 @@ from funrec.cli.console import reason
 from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.installation import VERSION, check_installation
 
-COMMANDS = ("run", "tune", "resume", "status", "clean", "list", "data", "predict", "compare", "report", "export")
+COMMANDS = (
+    "run",
+    "tune",
+    "resume",
+    "status",
+    "clean",
+    "list",
+    "data",
+    "predict",
+    "compare",
+    "report",
+    "export",
+    "explain",
+)
 
 HELP = """\
 usage: funrec COMMAND ...
@@ -31,6 +44,7 @@ usage: funrec COMMAND ...
   funrec report PATH... -o report.html   the same as one HTML page, with curves and diagnosis
   funrec predict RUN FILE -o SCORES      score raw rows with a finished run
   funrec export RUN --format onnx        write a model for other programs, compared with the run's scores
+  funrec explain RUN                     how much AUC is lost where a feature's values are shuffled
   funrec data describe [OVERRIDE ...]    print a dataset's rows, rates and vocabularies
   funrec data verify [ENTRY ...]         check prepared data against its checksums
 

@@ -26,6 +26,7 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
     "weightings": (("weighting", ""),),
     "metrics": (("metrics/extra", "metrics/extra="),),
     "trackers": (("tracking", "tracking="),),
+    "protocols": (("protocol", "protocol="),),
     "experiments": (("experiment", ""),),
 }
 

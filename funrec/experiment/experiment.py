@@ -25,7 +25,7 @@ from funrec.experiment.evaluation import (
     write_scored,
 )
 from funrec.experiment.run import Attempt, EpochHook, Run
-from funrec.experiment.settings import check_settings
+from funrec.experiment.settings import check_protocol, check_settings
 from funrec.experiment.tracking import TrackedRun, Trackers
 from funrec.metrics import build_metrics
 from funrec.runs import folder as run_folder
@@ -237,6 +237,7 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
 
         fitting.check_parts(config, dataset)
     data = prepare(dataset, cache_folder())
+    check_protocol(config.get("protocol"), {name: len(split) for name, split in data.splits.items()})
     slices = read_columns(dataset, data, config["metrics"]["slices"])
     clock.lap("prepare")
 

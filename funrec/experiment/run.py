@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from funrec.metrics import split_column
 from funrec.metrics.diagnosis import Finding
 from funrec.runs import record as records
 from funrec.runs.inside import nearly_another
 from funrec.runs.tables import HTML, label, render, render_diagnosis, render_gates, render_slices, rows_from_record
+from funrec.utils.errors import InputError
 from funrec.utils.logging import load_tensorflow
 from funrec.utils.signals import Interruption
 
@@ -122,6 +124,45 @@ class Run:
     def slices(self) -> str:
         """Return the metrics by slice as text: cold users, head and tail items, and `metrics.slices`."""
         return render_slices(self.record)
+
+    def metrics_frame(self) -> pd.DataFrame:
+        """Return the metrics as rows: `metric`, `task` (or `macro`), `split` and `value`."""
+        import pandas as pd
+
+        rows = []
+        for column, value in self.metrics.items():
+            found = split_column(column)
+            name, target = (column, "") if found is None else found[1:]
+            task, _, split = target.partition("@")
+            rows.append({"metric": name, "task": task, "split": split or "valid", "value": value})
+        return pd.DataFrame(rows)
+
+    def plot(self) -> Any:
+        """Return the learning curves as a Plotly figure, a panel per metric and a line per task.
+
+        Raises:
+            InputError: If Plotly is missing.
+        """
+        import pandas as pd
+
+        try:
+            import plotly.express as px
+        except ModuleNotFoundError:
+            raise InputError('Run.plot should find Plotly. It is missing: pip install "funrec-lab[report]".') from None
+        points = []
+        for row in records.read_history(self.path):
+            for column, value in row.items():
+                found = split_column(column)
+                if column.startswith("loss_"):
+                    name, task = "loss", column.removeprefix("loss_")
+                elif found is not None and not found[0].is_count:
+                    _, name, task = found
+                else:
+                    continue
+                points.append({"epoch": row["epoch"], "metric": name, "task": task, "value": value})
+        frame = pd.DataFrame(points, columns=["epoch", "metric", "task", "value"])
+        figure = px.line(frame, x="epoch", y="value", color="task", facet_col="metric", facet_col_wrap=3, markers=True)
+        return figure.update_yaxes(matches=None, showticklabels=True)
 
     def history(self) -> pd.DataFrame:
         """Return one row per epoch: losses, task weights, metrics, seconds."""

@@ -9,10 +9,11 @@ from funrec.metrics import build_metrics
 from funrec.utils.errors import InputError, did_you_mean
 
 KEYS = (
-    *("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "tracking"),
+    *("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "tracking", "protocol"),
     *("seed", "baselines", "tuned_on"),
 )
 METRIC_KEYS = ("gauc_weight", "extra", "slices")
+PROTOCOL_KEYS = ("name", "rows", "published")
 REPORT_KEYS = ("gates", "diagnosis", "slices")
 
 
@@ -43,3 +44,26 @@ def check_settings(config: Mapping[str, Any]) -> None:
     build_metrics(config["metrics"])
     if not isinstance(slices, list) or not all(isinstance(name, str | int) for name in slices):
         raise InputError(f"metrics.slices should list columns, such as [tab]. Received: {slices}.")
+
+
+def check_protocol(protocol: Mapping[str, Any] | None, rows: Mapping[str, int]) -> None:
+    """Check that the splits have the rows that a public protocol says, since its figures are comparable only then.
+
+    Args:
+        protocol: `name`, `rows` by split, and `published` figures; None for a run under no protocol.
+        rows: The prepared data's rows by split.
+
+    Raises:
+        InputError: If a split has other rows, or a key is unknown.
+    """
+    if protocol is None:
+        return
+    for key in protocol:
+        if key not in PROTOCOL_KEYS:
+            raise InputError(f"protocol.{key}: no such key.{did_you_mean(key, PROTOCOL_KEYS)}")
+    for split, expected in (protocol.get("rows") or {}).items():
+        if rows.get(split) != expected:
+            raise InputError(
+                f"protocol={protocol['name']} should have {expected:,} rows in the split {split}. Received: "
+                f"{rows.get(split, 0):,}. Complete the files of the dataset, or leave the protocol out."
+            )

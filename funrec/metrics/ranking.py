@@ -15,7 +15,13 @@ from funrec.metrics.base import Entries, GroupMean, TaskRows
 from funrec.metrics.sorting import Array
 from funrec.utils.errors import InputError, did_you_mean
 
-USERS = ("both_labels", "any_positive")
+USERS = ("both_labels", "any_positive", "all")
+#: Which users a mean is over, and why there is no value where there is none.
+_COUNTED = {
+    "both_labels": ("users with both labels", "no group has both labels"),
+    "any_positive": ("users with a positive row", "no label is 1"),
+    "all": ("all users, 0 for those without a positive row", "there is no row"),
+}
 
 
 class MeanAtK(GroupMean):
@@ -23,7 +29,8 @@ class MeanAtK(GroupMean):
 
     Args:
         k: Length of the list that counts.
-        users: Which users count: with `both_labels`, or with `any_positive` row, which then ends the name.
+        users: Which users count: with `both_labels`, with `any_positive` row, or `all`, where
+            a user without a positive row counts as 0. Any but the first ends the name.
     """
 
     stem: str
@@ -40,8 +47,8 @@ class MeanAtK(GroupMean):
         self.k = k
         self.needs_both_labels = users == "both_labels"
         self.name = f"{self.stem}_{k}" + ("" if self.needs_both_labels else f"_{users}")
-        self.counted = "users with both labels" if self.needs_both_labels else "users with a positive row"
-        self.undefined = "no group has both labels" if self.needs_both_labels else "no label is 1"
+        self.users = users
+        self.counted, self.undefined = _COUNTED[users]
 
     def entries(self, rows: TaskRows) -> Entries:
         runs = rows.group_runs
@@ -49,7 +56,7 @@ class MeanAtK(GroupMean):
         if not starts.size:
             return Entries(np.zeros(0), units=runs.groups)
         positives = np.add.reduceat(runs.positives, starts)
-        counted = positives > 0
+        counted = np.ones_like(positives, bool) if self.users == "all" else positives > 0
         if self.needs_both_labels:
             counted &= np.add.reduceat(runs.negatives, starts) > 0
         # Places are counted from the top: a run of positives stands below all higher runs, among its tied negatives.
@@ -58,7 +65,7 @@ class MeanAtK(GroupMean):
         ends = np.append(starts[1:], sizes.size) - 1
         first = np.repeat(rows_through[ends], np.diff(starts, append=sizes.size)) - rows_through
         gains = np.add.reduceat(self.gains(runs.positives, first, runs.positives + runs.tied_negatives), starts)
-        return Entries(gains[counted] / self.best(positives[counted]), units=runs.groups[counted])
+        return Entries(gains[counted] / self.best(np.maximum(positives[counted], 1)), units=runs.groups[counted])
 
     @abstractmethod
     def gains(self, positives: Array, first: Array, tied: Array) -> Array:
@@ -79,7 +86,7 @@ class RecallAtK(MeanAtK):
     """`recall@k = positive rows among a user's first k / positive rows of the user`."""
 
     stem = "recall_at"
-    pattern = r"recall_at_\d+(?:_any_positive)?"
+    pattern = r"recall_at_\d+(?:_any_positive|_all)?"
 
     def gains(self, positives: Array, first: Array, tied: Array) -> Array:
         return positives * np.clip(self.k - first, 0, tied) / np.maximum(tied, 1)
@@ -95,7 +102,7 @@ class NDCGAtK(MeanAtK):
     """
 
     stem = "ndcg_at"
-    pattern = r"ndcg_at_\d+(?:_any_positive)?"
+    pattern = r"ndcg_at_\d+(?:_any_positive|_all)?"
 
     def gains(self, positives: Array, first: Array, tied: Array) -> Array:
         through = self._discounts_through(int((first + tied).max(initial=0)))

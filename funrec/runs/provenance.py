@@ -32,7 +32,7 @@ DISTRIBUTIONS = {
 #: Libraries whose versions decide what a training computes.
 NUMERICAL = ("python", "tensorflow", "keras", "numpy")
 #: Settings that do not change what a training computes.
-IRRELEVANT = ("baselines", "report.", "trainer.checkpoint_minutes", "trainer.keep", "tracking", "tuned_on")
+IRRELEVANT = ("baselines", "protocol", "report.", "trainer.checkpoint_minutes", "trainer.keep", "tracking", "tuned_on")
 
 PACKAGE = Path(__file__).parents[1]
 

@@ -100,12 +100,29 @@ def test_without_a_user_who_counts_there_is_no_value(labels, users, reason):
             metric.value(rows)
 
 
+def test_ndcg_over_all_users_counts_a_user_without_positives_as_zero():
+    rows = draw(6)
+    gains = []
+    for group in np.unique(rows.groups):
+        labels = rows.labels[rows.groups == group][np.argsort(-rows.scores[rows.groups == group])]
+        discounts = 1 / np.log2(np.arange(2, min(5, labels.size) + 2))
+        best = discounts[: int(labels.sum())].sum()
+        gains.append((labels[:5] * discounts).sum() / best if best else 0.0)
+    metric = NDCGAtK(5, users="all")
+    assert metric.value(rows) == pytest.approx(np.mean(gains), abs=1e-12)
+    assert 0.0 in gains
+    assert metric.name == "ndcg_at_5_all"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"k": 0}, r"metrics.extra.ndcg_at_k.k should be a positive whole number, or a list of them. Received: 0."),
         ({"k": True}, "Received: True."),
-        ({"users": "any_positives"}, r"should be one of both_labels, any_positive. .* Did you mean any_positive\?"),
+        (
+            {"users": "any_positives"},
+            r"should be one of both_labels, any_positive, all. .* Did you mean any_positive\?",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments, message):
