@@ -26,12 +26,14 @@ def write(model: MultiTaskModel, inputs: ModelInputs, folder: Path) -> None:
 
 
 def named_scores(model: MultiTaskModel, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-    """Return what an exported model gives: `logit_<head>` and `p_<head>`, and `value_<task>` for regression."""
-    values = {task.name for task in model.tasks if task.kind == "regression"}
+    """Return what an exported model gives: `logit_<head>` and `p_<head>`; `value_<task>` and `score_<task>` as in
+    `funrec predict`."""
+    raw = {task.name: "value" for task in model.tasks if not task.is_binary}
+    raw |= dict.fromkeys(model.uncalibrated, "score")
     named = {}
-    for head, score in model.scores(model(batch, training=False)).items():
-        if head in values:
-            named[f"value_{head}"] = tf.identity(score)
+    for head, score in model.scores(model(batch, training=False), batch).items():
+        if head in raw:
+            named[f"{raw[head]}_{head}"] = tf.identity(score)
         else:
             named |= {f"logit_{head}": tf.identity(score), f"p_{head}": tf.sigmoid(score)}
     return named
