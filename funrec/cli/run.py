@@ -29,8 +29,25 @@ def main(arguments: Sequence[str]) -> int:
     from funrec.sweeps.sweeper import Request
 
     arguments, fail_fast = take_flag(arguments, "--fail-fast")
+    arguments, is_dry = take_flag(arguments, "--dry")
     command, arguments = arguments, take_allowed(arguments)
+    if is_dry:
+        return _describe(arguments)
     return start(arguments, Request(command, overrides_in(arguments), fail_fast, show=show))
+
+
+def _describe(arguments: Sequence[str]) -> int:
+    """Print what a run would train."""
+    from funrec.config.compose import compose
+    from funrec.utils.logging import load_tensorflow
+
+    bring_folders(config_folders(arguments))
+    config = compose(overrides_in(arguments))
+    load_tensorflow()
+    from funrec.experiment.dry import describe_run
+
+    print(describe_run(config))
+    return 0
 
 
 def start(arguments: Sequence[str], request: Any) -> int:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from funrec.models.model import MultiTaskModel
 from funrec.training.batches import BatchStream, Rows, cut_epoch, read_ahead
+from funrec.training.callbacks import Callbacks
 from funrec.training.checkpoints import CheckpointFile, Checkpoints, load_weights
 from funrec.training.optimizers import WeightAverage, schedule_learning_rate
 from funrec.training.progress import EpochTotals, TrainingProgress
@@ -75,6 +76,8 @@ class Trainer:
         checkpoint_minutes: Minutes between checkpoints within an epoch; null writes them only at the end of epochs.
         keep: What stays of a finished run's weights: `best` (the best epoch's), `all` (the last checkpoint too) or
             `none`, which leaves nothing to score rows with.
+        callbacks: Keras callbacks by a name of your own, each `_target_` and arguments. They are called at the start,
+            after every epoch with its row of the history, and at the end, and see neither batches nor the optimizer.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Trainer:
         precision: Literal["float32", "mixed_bfloat16"] = "float32",
         checkpoint_minutes: PositiveNumber | None = 5.0,
         keep: Literal["best", "all", "none"] = "best",
+        callbacks: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         self.epochs = epochs
         self.batch_size = batch_size
@@ -110,6 +114,7 @@ class Trainer:
         self.precision = precision
         self.checkpoint_minutes = checkpoint_minutes
         self.keep = keep
+        self.callbacks = Callbacks(callbacks or {})
 
     def fit(
         self,
@@ -163,20 +168,25 @@ class Trainer:
         with (
             Checkpoints(checkpoint, folder, self.checkpoint_minutes) as checkpoints,
             TrainingProgress(tasks, steps, live) as progress,
+            self.callbacks.running(model, self.epochs),
         ):
             checkpoints.restore(session)
             progress.skip(session.state.step)
             for row in session.state.history:
+                self.callbacks.end_epoch(row)
                 on_epoch(row)
-            while not self._is_over(session.state):
+            while not (self._is_over(session.state) or self.callbacks.wants_to_stop):
                 for _ in self._train_epoch(session, stream, progress):
                     _stop_if_asked(interruption, session, checkpoints, progress)
                     checkpoints.save_if_due(session)
                 row = self._end_epoch(session, stream.batch_size, validate, checkpoints)
                 progress.end_epoch(row, self.monitor or "auc_macro")
                 _stop_if_asked(interruption, session, checkpoints, progress)
+                self.callbacks.end_epoch(row)
                 on_epoch(row)
-            if session.state.epoch < self.epochs:
+            if self.callbacks.wants_to_stop:
+                progress.say("A callback of trainer.callbacks stopped the training.")
+            elif session.state.epoch < self.epochs:
                 progress.say(f"No better {self.monitor} for {self.patience} epochs: stopping early.")
         return self._finish(session, stream.batch_size, folder)
 
