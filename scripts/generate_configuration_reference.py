@@ -40,6 +40,7 @@ GROUPS = {
     "trainer": "The training loop.",
     "metrics/extra": "Further columns of the table: `metrics/extra=[recall_at_k]`.",
     "tracking": "Where runs are followed: `tracking=tensorboard`.",
+    "protocol": "Public splits, metrics and row counts to compare with: `protocol=techjam2026_track2`.",
 }
 
 HEAD = """\
