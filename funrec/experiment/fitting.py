@@ -24,10 +24,11 @@ from funrec.experiment.run import Attempt, Trained
 from funrec.metrics import build_metrics, is_higher_better
 from funrec.models.backbones.base import Backbone
 from funrec.models.checks import check_positive_number
+from funrec.models.fit import check_fit
 from funrec.models.funnels.base import Funnel
 from funrec.models.interactions.base import Interaction
 from funrec.models.losses.base import Loss
-from funrec.models.model import MultiTaskModel, check_fit
+from funrec.models.model import MultiTaskModel
 from funrec.models.structure import Structure, check_groups
 from funrec.models.wide.none import NoWide
 from funrec.runs import folder as run_folder

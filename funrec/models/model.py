@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from funrec.models.backbones.base import Backbone
+from funrec.models.fit import check_fit
 from funrec.models.funnels.base import Funnel, LogProbability, from_logit
 from funrec.models.interactions.base import Interaction
 from funrec.models.interactions.none import NoInteraction
@@ -24,7 +25,6 @@ from funrec.models.losses.mse import SquaredError
 from funrec.models.structure import Structure, check_groups
 from funrec.models.wide.none import NoWide
 from funrec.schema import InputLayout, Task
-from funrec.utils.errors import InputError
 from funrec.utils.specs import Activation, Names, NotNegative, OptionalUnits, Rate
 
 Batch = Mapping[str, Any]
@@ -292,33 +292,3 @@ class MultiTaskModel(keras.Model):
             if not task.is_binary:
                 scores[task.name] = loss.value(self._predict(logits, column, batch))
         return scores
-
-
-def check_fit(backbone: Backbone, funnel: Funnel, interaction: Interaction, losses: Sequence[Loss]) -> None:
-    """Check what parts ask of each other.
-
-    Raises:
-        InputError: If they do not go together.
-    """
-    name = _name(backbone)
-    if not backbone.has_towers and not interaction.is_identity:
-        raise InputError(
-            f"model.interaction should be none where model.backbone={name}, whose weights are the logits' own. "
-            f"Received: {_name(interaction)}."
-        )
-    outputs = max(loss.outputs for loss in losses)
-    if outputs > 1 and (funnel.mixes_towers or not backbone.has_towers):
-        raise InputError(
-            f"A loss that reads {outputs} outputs of a tower should have towers of its own. Received: "
-            f"model.backbone={name} and model.funnel={_name(funnel)}. Take model/funnel=independent and towers."
-        )
-    ranking = [_name(loss) for loss in losses if not loss.gives_probabilities]
-    if ranking and funnel.mixes_towers:
-        raise InputError(
-            f"A task under model.funnel={_name(funnel)}, which multiplies probabilities, should have a loss that gives "
-            f"them. Received: {ranking[0]}. Take bce or jrc, or model/funnel=independent."
-        )
-
-
-def _name(part: Any) -> str:
-    return type(part).__module__.rpartition(".")[2]
