@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from funrec.config.build import build
 from funrec.data.arrays import PreparedData
 from funrec.data.datasets.kuairand import KuaiRand
 from funrec.data.datasets.tabular import Tabular
@@ -44,7 +45,7 @@ def tabular(folder: Path, table: pl.DataFrame | None = None, **changes: Any) -> 
         "tasks": {"click": {}},
         "split": {"by": "time", "column": "day", "valid_from": 20220508},
     }
-    return Tabular(**{**arguments, **changes})
+    return build({"_target_": "funrec.data.datasets.tabular.Tabular", **arguments, **changes}, Tabular, "dataset")
 
 
 def prepare_table(folder: Path, table: pl.DataFrame | None = None, **changes: Any) -> PreparedData:
@@ -128,4 +129,4 @@ def kuairand(root: Path, **changes: Any) -> KuaiRand:
         "tasks": {"is_click": {}, "long_view": {}, "is_like": {}},
         "split": split,
     }
-    return KuaiRand(**{**arguments, **changes})
+    return build({"_target_": "funrec.data.datasets.kuairand.KuaiRand", **arguments, **changes}, KuaiRand, "dataset")

@@ -82,7 +82,7 @@ def refused(folder: Path, message: str, table: pl.DataFrame | None = None, **cha
         ({"features": {}}, r"^dataset.features should name at least one feature"),
         ({"tasks": {}}, r"^dataset.tasks should name at least one task"),
         ({"drop": ["usr"]}, r"^dataset.drop: no feature or task usr. Did you mean user\?"),
-        ({"max_rows": 0}, r"^dataset.max_rows should be a positive whole number. Received: 0"),
+        ({"max_rows": 0}, r"^dataset.max_rows should be a positive whole number or null. Received: 0"),
         (
             {"downsample": {"task": "clik", "rate": 0.1}},
             r"^dataset.downsample.task should name a binary task. .*click\?",

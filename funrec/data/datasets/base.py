@@ -15,7 +15,7 @@ from funrec.data.features.history import HistorySettings, HistorySpec, needed_co
 from funrec.data.preparation.splitting import Downsample, SplitRule, build_downsample, build_split
 from funrec.schema import Feature, Task, build_features, build_tasks
 from funrec.utils.errors import InputError, did_you_mean
-from funrec.utils.specs import check
+from funrec.utils.specs import Name, Names, PositiveInt, check
 
 
 class Dataset(ABC):
@@ -56,20 +56,19 @@ class Dataset(ABC):
         features: Mapping[str, Any],
         tasks: Mapping[str, Any],
         split: Mapping[str, Any],
-        group: str | None = None,
-        item: str | None = None,
-        time: str | None = None,
+        group: Name | None = None,
+        item: Name | None = None,
+        time: Name | None = None,
         where: str | None = None,
         row_weight: str | None = None,
-        max_rows: int | None = None,
-        max_train_rows: int | None = None,
-        drop: Sequence[str] = (),
+        max_rows: PositiveInt | None = None,
+        max_train_rows: PositiveInt | None = None,
+        drop: Names = (),
         downsample: Mapping[str, Any] | None = None,
         history: Mapping[str, Any] | None = None,
     ) -> None:
         # A name such as 101 arrives from YAML or the command line as a number.
         features = {str(name): value for name, value in features.items()}
-        drop = [str(name) for name in ([drop] if isinstance(drop, str | int) else drop or ())]
         for name in drop:
             if name not in features and name not in tasks:
                 raise InputError(f"dataset.drop: no feature or task {name}.{did_you_mean(name, [*features, *tasks])}")
@@ -81,14 +80,8 @@ class Dataset(ABC):
             raise InputError("dataset.features should name at least one feature. Received: none.")
         self.tasks: tuple[Task, ...] = build_tasks({k: v for k, v in tasks.items() if k not in set(drop)})
         self.split: SplitRule = build_split(split)
-        self.group = None if group is None else str(group)
-        self.item = None if item is None else str(item)
-        self.time = None if time is None else str(time)
-        self.where = where
-        self.row_weight = row_weight
-        for name, value in (("max_rows", max_rows), ("max_train_rows", max_train_rows)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise InputError(f"dataset.{name} should be a positive whole number. Received: {value}.")
+        self.group, self.item, self.time = group, item, time
+        self.where, self.row_weight = where, row_weight
         self.max_rows, self.max_train_rows = max_rows, max_train_rows
         self.downsample: Downsample | None = build_downsample(downsample, self.tasks)
 

@@ -9,8 +9,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from funrec.utils.errors import InputError
-
 #: Polars keeps a number of row groups in flight, so their size bounds the memory that reading the rows takes.
 ROWS_PER_GROUP = 2**14
 
@@ -31,20 +29,6 @@ def write_rows(
             paths[-1], compression="lz4", row_group_size=ROWS_PER_GROUP
         )
     return pl.scan_parquet(paths)
-
-
-def check_whole(name: str, value: int, least: int) -> None:
-    """Raise InputError unless `dataset.<name>` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"dataset.{name} should be a whole number of at least {least}. Received: {value!r}.")
-
-
-def check_number(name: str, value: float, low: float, high: float, strictly: bool = False) -> None:
-    """Raise InputError unless `dataset.<name>` is a number from `low` to `high`, or strictly between them."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high or (strictly and value in (low, high)):
-        span = f"strictly between {low} and {high}" if strictly else f"from {low} to {high}"
-        raise InputError(f"dataset.{name} should be a number {span}. Received: {value!r}.")
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import polars as pl
 
@@ -16,6 +16,7 @@ from funrec.data.datasets.files import reading_errors, scan_files
 from funrec.data.datasets.sources import Files, Source
 from funrec.data.preparation.splitting import time_bound
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.specs import Inherited, Name
 
 log = logging.getLogger(__name__)
 
@@ -94,48 +95,17 @@ class KuaiRand(Dataset):
     def __init__(
         self,
         *,
-        features: Mapping[str, Any],
-        tasks: Mapping[str, Any],
-        split: Mapping[str, Any],
         root: str,
-        variant: str,
-        logs: Sequence[str] | None = None,
+        variant: Literal["pure", "1k", "27k"],
+        logs: Sequence[Literal["4_08_to_4_21", "4_22_to_5_08"]] | None = None,
         random_exposure: bool = False,
         allow_leaky: bool = False,
-        group: str | None = "user_id",
-        item: str | None = "video_id",
-        time: str | None = "date",
-        where: str | None = None,
-        row_weight: str | None = None,
-        max_rows: int | None = None,
-        max_train_rows: int | None = None,
-        drop: Sequence[str] = (),
-        downsample: Mapping[str, Any] | None = None,
-        history: Mapping[str, Any] | None = None,
+        group: Name | None = "user_id",
+        item: Name | None = "video_id",
+        time: Name | None = "date",
+        **dataset: Inherited,
     ) -> None:
-        super().__init__(
-            features=features,
-            tasks=tasks,
-            split=split,
-            group=group,
-            item=item,
-            time=time,
-            where=where,
-            row_weight=row_weight,
-            max_rows=max_rows,
-            max_train_rows=max_train_rows,
-            drop=drop,
-            downsample=downsample,
-            history=history,
-        )
-        if variant not in VARIANTS:
-            raise InputError(
-                f"dataset.variant should be one of {', '.join(VARIANTS)}. Received: {variant}."
-                + did_you_mean(variant, VARIANTS)
-            )
-        for name in logs or ():
-            if name not in LOGS:
-                raise InputError(f"dataset.logs should hold some of {', '.join(LOGS)}. Received: {name}.")
+        super().__init__(group=group, item=item, time=time, **dataset)
         self.variant = variant
         self.random_exposure = random_exposure
         self.leaky = {} if allow_leaky else _leaky_columns()

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from funrec.data.datasets import population
 from funrec.data.datasets.base import Dataset
-from funrec.data.datasets.generated import check_number, check_whole, sigmoid, write_rows
+from funrec.data.datasets.generated import sigmoid, write_rows
 from funrec.data.datasets.sources import Source
 from funrec.data.hashing import uniform
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.specs import Inherited, WholeNumber, between, whole
 
 LABELS = ("is_click", "long_view", "is_like", "is_follow")
 TRUTHS = (
@@ -37,6 +38,10 @@ COLUMNS = (
     *LABELS,
     *TRUTHS,
 )
+
+
+Count = Annotated[int, whole(1)]
+Chance = Annotated[float, between(0, 1, strictly=True)]
 
 
 class Synthetic(Dataset):
@@ -84,65 +89,37 @@ class Synthetic(Dataset):
     """
 
     leaky = dict.fromkeys(TRUTHS, "it is the true probability that a model should find")
-    future_aggregates = TRUTHS
 
     def __init__(
         self,
         *,
-        features: Mapping[str, Any],
-        tasks: Mapping[str, Any],
         split: Mapping[str, Any],
-        group: str | None = None,
-        item: str | None = None,
-        time: str | None = None,
-        where: str | None = None,
-        row_weight: str | None = None,
-        max_rows: int | None = None,
-        max_train_rows: int | None = None,
-        drop: Sequence[str] = (),
-        downsample: Mapping[str, Any] | None = None,
-        history: Mapping[str, Any] | None = None,
-        rows: int = 400_000,
-        users: int = 3_000,
-        videos: int = 2_000,
-        days: int = 10,
-        click_rate: float = 0.4,
-        long_view_rate: float = 0.28,
-        like_rate: float = 0.025,
-        follow_rate: float = 0.004,
-        follow_after_like: float = 2.0,
-        selection_bias: float = 0.3,
-        signal_strength: float = 1.3,
-        taste_strength: float = 0.25,
-        taste_dim: int = 1,
-        zipf_exponent: float = 0.7,
-        seed: int = 0,
+        rows: Count = 400_000,
+        users: Count = 3_000,
+        videos: Count = 2_000,
+        days: Count = 10,
+        click_rate: Chance = 0.4,
+        long_view_rate: Chance = 0.28,
+        like_rate: Chance = 0.025,
+        follow_rate: Chance = 0.004,
+        follow_after_like: Annotated[float, between(-10, 10)] = 2.0,
+        selection_bias: Annotated[float, between(-1, 1)] = 0.3,
+        signal_strength: Annotated[float, between(0, 10)] = 1.3,
+        taste_strength: Annotated[float, between(0, 1)] = 0.25,
+        taste_dim: Count = 1,
+        zipf_exponent: Annotated[float, between(0, 10)] = 0.7,
+        seed: WholeNumber = 0,
+        **dataset: Inherited,
     ) -> None:
-        counts = {"rows": rows, "users": users, "videos": videos, "days": days, "taste_dim": taste_dim}
-        for name, count in counts.items():
-            check_whole(name, count, 1)
-        check_whole("seed", seed, 0)
-        check_number("click_rate", click_rate, 0, 1, strictly=True)
         nested = {"long_view_rate": long_view_rate, "like_rate": like_rate, "follow_rate": follow_rate}
         for name, rate in nested.items():
-            check_number(name, rate, 0, 1, strictly=True)
             if rate >= click_rate:
                 raise InputError(
                     f"dataset.{name} should be below dataset.click_rate, {click_rate}, for there is none without a "
                     f"click. Received: {rate}."
                 )
-        check_number("follow_after_like", follow_after_like, -10, 10)
-        check_number("selection_bias", selection_bias, -1, 1)
-        check_number("signal_strength", signal_strength, 0, 10)
-        check_number("taste_strength", taste_strength, 0, 1)
-        check_number("zipf_exponent", zipf_exponent, 0, 10)
         self.rows, self.users, self.videos, self.days = rows, users, videos, days
-        self.rates = {
-            "is_click": click_rate,
-            "long_view": long_view_rate,
-            "is_like": like_rate,
-            "is_follow": follow_rate,
-        }
+        self.rates = dict(zip(LABELS, (click_rate, *nested.values()), strict=True))
         self.follow_after_like, self.selection_bias = follow_after_like, selection_bias
         self.signal_strength, self.taste_strength, self.taste_dim = signal_strength, taste_strength, taste_dim
         self.zipf_exponent, self.seed = zipf_exponent, seed
@@ -153,21 +130,7 @@ class Synthetic(Dataset):
             if days < 2:
                 raise InputError("dataset.days should be at least 2 to split by time. Received: 1.")
             split = {**split, "valid_from": int(self.dates[-max(1, days // 5)])}
-        super().__init__(
-            features=features,
-            tasks=tasks,
-            split=split,
-            group=group,
-            item=item,
-            time=time,
-            where=where,
-            row_weight=row_weight,
-            max_rows=max_rows,
-            max_train_rows=max_train_rows,
-            drop=drop,
-            downsample=downsample,
-            history=history,
-        )
+        super().__init__(split=split, **dataset)
         self.recipe = RECIPE
         self.oracle = self._find_oracle()
 

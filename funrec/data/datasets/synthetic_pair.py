@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from funrec.data.datasets.base import Dataset
-from funrec.data.datasets.generated import check_number, check_whole, sigmoid, write_rows
+from funrec.data.datasets.generated import sigmoid, write_rows
 from funrec.data.datasets.sources import Source
 from funrec.data.hashing import uniform
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.specs import Inherited, WholeNumber, between, whole
 
-KINDS = ("regression", "binary")
 LABELS = ("y1", "y2")
 #: Part of the fingerprint of prepared data: raise it with any change to the rows that a seed makes.
 RECIPE = 1
@@ -67,62 +67,29 @@ class SyntheticPair(Dataset):
         *,
         features: Mapping[str, Any] | None = None,
         tasks: Mapping[str, Any],
-        split: Mapping[str, Any],
-        group: str | None = None,
-        item: str | None = None,
-        time: str | None = None,
-        where: str | None = None,
-        row_weight: str | None = None,
-        max_rows: int | None = None,
-        max_train_rows: int | None = None,
-        drop: Sequence[str] = (),
-        downsample: Mapping[str, Any] | None = None,
-        rows: int = 100_000,
-        kind: str = "regression",
-        task_correlation: float = 0.5,
-        num_features: int = 100,
-        scale: float = 1.0,
-        num_sines: int = 5,
-        noise_variance: float = 0.01,
-        logit_scale: float = 2.0,
-        seed: int = 0,
+        rows: Annotated[int, whole(1)] = 100_000,
+        kind: Literal["regression", "binary"] = "regression",
+        task_correlation: Annotated[float, between(-1, 1)] = 0.5,
+        num_features: Annotated[int, whole(2)] = 100,
+        scale: Annotated[float, between(0, 1_000, strictly=True)] = 1.0,
+        num_sines: WholeNumber = 5,
+        noise_variance: Annotated[float, between(0, 1_000)] = 0.01,
+        logit_scale: Annotated[float, between(0, 100)] = 2.0,
+        seed: WholeNumber = 0,
+        **dataset: Inherited,
     ) -> None:
-        check_whole("rows", rows, 1)
-        check_whole("num_features", num_features, 2)
-        check_whole("num_sines", num_sines, 0)
-        check_whole("seed", seed, 0)
-        if kind not in KINDS:
-            raise InputError(
-                f"dataset.kind should be regression or binary. Received: {kind}.{did_you_mean(kind, KINDS)}"
-            )
-        check_number("task_correlation", task_correlation, -1, 1)
-        check_number("scale", scale, 0, 1_000, strictly=True)
-        check_number("noise_variance", noise_variance, 0, 1_000)
-        check_number("logit_scale", logit_scale, 0, 100)
         self.rows, self.kind, self.task_correlation, self.num_features = rows, kind, task_correlation, num_features
-        self.scale, self.num_sines, self.noise_variance, self.logit_scale = (
-            scale,
-            num_sines,
-            noise_variance,
-            logit_scale,
-        )
+        self.scale, self.num_sines = scale, num_sines
+        self.noise_variance, self.logit_scale = noise_variance, logit_scale
         self.seed, self.recipe = seed, RECIPE
         self._inputs = [f"x{i}" for i in range(num_features)]
         super().__init__(
             features=features or {name: {"kind": "numeric"} for name in self._inputs},
             tasks={name: {**(task or {}), "kind": (task or {}).get("kind") or kind} for name, task in tasks.items()},
-            split=split,
-            group=group,
-            item=item,
-            time=time,
-            where=where,
-            row_weight=row_weight,
-            max_rows=max_rows,
-            max_train_rows=max_train_rows,
-            drop=drop,
-            downsample=downsample,
+            **dataset,
         )
-        conditions = {f"dataset.tasks.{task.name}.where": task.where for task in self.tasks} | {"dataset.where": where}
+        conditions = {f"dataset.tasks.{task.name}.where": task.where for task in self.tasks}
+        conditions["dataset.where"] = self.where
         read = [self.parse(key, text).columns for key, text in conditions.items() if text is not None]
         # Rows chosen by their labels have other probabilities.
         if kind == "binary" and not any(label in columns for label in LABELS for columns in read):

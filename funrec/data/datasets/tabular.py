@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -13,7 +13,8 @@ from funrec.config.build import build
 from funrec.data.datasets.base import Dataset
 from funrec.data.datasets.files import reading_errors
 from funrec.data.datasets.sources import Files, Source, open_source
-from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.errors import InputError
+from funrec.utils.specs import Inherited
 
 DTYPES = {"text": pl.String, "integer": pl.Int64, "number": pl.Float64}
 
@@ -51,7 +52,6 @@ class Tabular(Dataset):
         *,
         features: Mapping[str, Any],
         tasks: Mapping[str, Any],
-        split: Mapping[str, Any],
         path: str | None = None,
         train: str | None = None,
         valid: str | None = None,
@@ -59,22 +59,13 @@ class Tabular(Dataset):
         source: Mapping[str, Any] | None = None,
         root: str | None = None,
         separator: str | None = None,
-        dtypes: Mapping[str, str] | None = None,
+        dtypes: Mapping[str, Literal["text", "integer", "number"]] | None = None,
         null_values: Sequence[str] = (),
         storage_options: Mapping[str, Any] | None = None,
         leaky: Mapping[str, str] | None = None,
         allow_leaky: bool = False,
         homepage: str | None = None,
-        group: str | None = None,
-        item: str | None = None,
-        time: str | None = None,
-        where: str | None = None,
-        row_weight: str | None = None,
-        max_rows: int | None = None,
-        max_train_rows: int | None = None,
-        drop: Sequence[str] = (),
-        downsample: Mapping[str, Any] | None = None,
-        history: Mapping[str, Any] | None = None,
+        **dataset: Inherited,
     ) -> None:
         explicit = {"train": train, "valid": valid, "test": test}
         given = [name for name, value in (("path", path), ("source", source)) if value is not None]
@@ -91,31 +82,11 @@ class Tabular(Dataset):
         self._hint = f" Get it from {homepage}." if homepage else ""
         self.separator = separator
         self.dtypes = dict(dtypes or {})
-        for column, dtype in self.dtypes.items():
-            if dtype not in DTYPES:
-                raise InputError(
-                    f"dataset.dtypes.{column} should be one of {', '.join(DTYPES)}. Received: {dtype}."
-                    + did_you_mean(dtype, DTYPES)
-                )
         self.null_values = [null_values] if isinstance(null_values, str) else list(null_values or ())
         self.leaky = {} if allow_leaky else dict(leaky or {})
         if not features or not tasks:  # a missing file is what to hear of first
             self.sources()
-        super().__init__(
-            features=features,
-            tasks=tasks,
-            split=split,
-            group=group,
-            item=item,
-            time=time,
-            where=where,
-            row_weight=row_weight,
-            max_rows=max_rows,
-            max_train_rows=max_train_rows,
-            drop=drop,
-            downsample=downsample,
-            history=history,
-        )
+        super().__init__(features=features, tasks=tasks, **dataset)
 
     @cached_property
     def _sources(self) -> dict[str, Source]:

@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from funrec.config.build import build
 from funrec.data.datasets import population
 from funrec.data.datasets.generated import write_rows
 from funrec.data.datasets.synthetic import COLUMNS, LABELS, TRUTHS, Synthetic
@@ -38,7 +39,7 @@ def make(**knobs: Any) -> Synthetic:
         "users": 800,
         "videos": 500,
     }
-    return Synthetic(**arguments | knobs)
+    return build({"_target_": "funrec.data.datasets.synthetic.Synthetic", **arguments, **knobs}, Synthetic, "dataset")
 
 
 def composed(*overrides: str) -> Any:
