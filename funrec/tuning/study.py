@@ -183,8 +183,9 @@ class StudyFolder:
                 attempts = self._retry_stopped()
                 if not self._has_work(attempts):
                     return False
-                self.optuna.sampler = self._sampler(len(attempts))
-                self._enqueue_point(len(attempts))
+                number = self._next_number(attempts)
+                self.optuna.sampler = self._sampler(number)
+                self._enqueue_point(number)
                 self.optuna.optimize(run, n_trials=1, catch=(TrialFailed,))
             return True
         finally:
@@ -194,13 +195,13 @@ class StudyFolder:
     def _attempts(self) -> dict[int, FrozenTrial]:
         """Return the last attempt of every trial that was begun, by Optuna's number of the first attempt."""
         trials = self.optuna.get_trials(deepcopy=False)
-        return {_first(trial): trial for trial in trials if trial.state != TrialState.WAITING or _is_retry(trial)}
+        return {_first(trial): trial for trial in trials if not _is_waiting(trial) or _is_retry(trial)}
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
         return self.optuna.get_trials(deepcopy=False)[trial.number]
 
     def _has_work(self, attempts: dict[int, FrozenTrial]) -> bool:
-        if any(trial.state == TrialState.WAITING for trial in attempts.values()):
+        if any(_is_waiting(trial) for trial in attempts.values()):
             return True
         is_late = self._deadline is not None and time.monotonic() >= self._deadline
         return len(attempts) < self.total and not is_late
@@ -209,21 +210,28 @@ class StudyFolder:
         """Enqueue trials again whose process died or was stopped; return the last attempts. Hold the lock `next`."""
         for number, trial in enumerate(self._attempts().values()):
             if trial.state == TrialState.RUNNING and not is_locked(self._lock_path(str(number))):
-                told = self.optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-                if told.state != TrialState.FAIL or REASON in told.user_attrs:
+                trial = self.optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                if trial.state != TrialState.FAIL or REASON in trial.user_attrs:
                     continue  # it ended between the two looks
             elif trial.state != TrialState.FAIL or trial.number not in trial.user_attrs.get(STOPPED, []):
                 continue
+            if number and len(trial.params) < len(self.plan.space):  # its process died while it drew: draw all again
+                trial.params, trial.distributions = {}, {}
             most = MOST_ATTEMPTS - 1 + len(trial.user_attrs.get(STOPPED, []))
             RetryHeartbeatStaleTrialCallback(most, inherit_intermediate_values=True)(self.optuna, trial)
         return self._attempts()
+
+    def _next_number(self, attempts: dict[int, FrozenTrial]) -> int:
+        """Return the number of the trial that Optuna takes next: the one that waits for the longest, else a new one."""
+        waiting = [(trial.number, place) for place, trial in enumerate(attempts.values()) if _is_waiting(trial)]
+        return min(waiting)[1] if waiting else len(attempts)
 
     def _lock_path(self, name: str) -> Path:
         return self.path / LOCKS / name
 
     def _enqueue_point(self, number: int) -> None:
         """Enqueue the point of a grid that a new trial visits; trial 0 was enqueued when the study began."""
-        is_waiting = any(trial.state == TrialState.WAITING for trial in self.optuna.get_trials(deepcopy=False))
+        is_waiting = any(_is_waiting(trial) for trial in self.optuna.get_trials(deepcopy=False))
         if self.plan.settings.sampler == "grid" and not is_waiting:
             point = grid_point(self.plan.space, self._grid[number - 1])
             self.optuna.enqueue_trial({key: self.plan.space[key].encode(value) for key, value in point.items()})
@@ -263,6 +271,10 @@ def _first(trial: FrozenTrial) -> int:
 def retries(trial: FrozenTrial) -> int:
     """Return how many attempts at a trial came before this one."""
     return len(trial.system_attrs.get("retry_history", []))
+
+
+def _is_waiting(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.WAITING
 
 
 def _is_retry(trial: FrozenTrial) -> bool:

@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import FrozenTrial
 
 from funrec.tuning.plan import Plan, make_plan
 from funrec.tuning.results import importance, outcomes, ranked, write_trials
@@ -31,6 +33,20 @@ def die(trial, number, values):
     os.kill(os.getpid(), signal.SIGKILL)
 
 StudyFolder(Path(sys.argv[1])).run_next(die)
+"""
+
+KILLED_WHILE_IT_DRAWS = """
+import os, signal, sys
+from pathlib import Path
+from funrec.tuning.study import StudyFolder
+
+class Deadly:
+    def suggest(self, trial, key):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+study = StudyFolder(Path(sys.argv[1]))
+study.plan.space[list(study.plan.space)[1]] = Deadly()
+study.run_next(lambda trial, number, values: [0.0])
 """
 
 
@@ -87,11 +103,11 @@ def fail(trial: optuna.Trial) -> None:
     raise TrialFailed
 
 
-def kill(study: StudyFolder) -> int:
-    """Run a trial in a process that is killed; return its number."""
-    done = subprocess.run([sys.executable, "-c", KILLED, str(study.path)], capture_output=True, text=True, timeout=120)
+def kill(study: StudyFolder, script: str = KILLED) -> str:
+    """Run a trial in a process that is killed; return what it printed: its number."""
+    done = subprocess.run([sys.executable, "-c", script, str(study.path)], capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    return int(done.stdout)
+    return done.stdout.strip()
 
 
 def test_trial_0_is_the_configuration_as_it_is(study: StudyFolder) -> None:
@@ -125,7 +141,7 @@ def test_what_is_drawn_depends_on_the_trials_before_and_on_no_process(
 
 def test_a_trial_whose_process_was_killed_is_run_again_in_its_folder_with_its_values(study: StudyFolder) -> None:
     run(study, 0.7)
-    assert kill(study) == 1
+    assert kill(study) == "1"
     assert study.running == 1
     assert study.has_work()
     values = outcomes(study)[1].params
@@ -137,8 +153,46 @@ def test_a_trial_whose_process_was_killed_is_run_again_in_its_folder_with_its_va
     assert [number for number, _ in run(study, 0.7, 0.7, 0.7)] == [2, 3]
 
 
+def test_a_trial_whose_process_was_killed_while_it_drew_draws_the_same_values(made: Plan, tmp_path: Path) -> None:
+    drawn = []
+    for name in ("undisturbed", "killed"):
+        (tmp_path / name).mkdir()
+        study = StudyFolder.create(tmp_path / name, replace(changed(made, sampler="random"), name=name))
+        values = run(study, 0.7)
+        if name == "killed":
+            kill(study, KILLED_WHILE_IT_DRAWS)
+        drawn.append(values + run(study, 0.7, 0.7))
+    assert [number for number, _ in drawn[0]] == [0, 1, 2]
+    assert drawn[0] == drawn[1]
+
+
+def test_a_trial_that_ends_while_another_process_looks_is_not_run_again(study: StudyFolder) -> None:
+    has_begun, may_end = Event(), Event()
+
+    def wait(trial: optuna.Trial) -> None:
+        has_begun.set()
+        assert may_end.wait(60)
+
+    other = Thread(target=run, args=(StudyFolder(study.path), 0.7), kwargs={"ended": wait})
+
+    class Late(StudyFolder):
+        """Looks at the locks when the trial that it saw running has ended."""
+
+        def _attempts(self) -> dict[int, FrozenTrial]:
+            found = super()._attempts()
+            may_end.set()
+            other.join(60)
+            return found
+
+    other.start()
+    assert has_begun.wait(60)
+    assert Late(study.path).has_work()
+    assert [(outcome.number, outcome.state, outcome.attempts) for outcome in outcomes(study)] == [(0, "finished", 1)]
+    assert [number for number, _ in run(study, 0.8)] == [1]
+
+
 def test_a_trial_that_kills_its_process_again_and_again_has_failed(study: StudyFolder) -> None:
-    assert [kill(study) for _ in range(3)] == [0, 0, 0]
+    assert [kill(study) for _ in range(3)] == ["0", "0", "0"]
     assert [number for number, _ in run(study, 0.7)] == [1]
     assert outcomes(study)[0].state == "failed"
     assert outcomes(study)[0].reason == "its process was killed 3 times: out of memory?"

@@ -89,6 +89,7 @@ class Synthetic(Dataset):
     """
 
     leaky = dict.fromkeys(TRUTHS, "it is the true probability that a model should find")
+    future_aggregates = TRUTHS
 
     def __init__(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -311,15 +310,6 @@ def test_a_knob_out_of_range_is_one_clear_line(knobs: dict[str, Any], message: s
     with pytest.raises(InputError, match=message) as caught:
         make(**knobs)
     assert "\n" not in str(caught.value)
-
-
-def test_the_config_spells_every_argument_with_the_signatures_default() -> None:
-    config = composed()
-    parameters = inspect.signature(Synthetic).parameters
-    assert set(config) - {"_target_"} == set(parameters)
-    for name, parameter in parameters.items():
-        if name not in ("features", "tasks", "split", "group", "item", "time", "drop", "downsample", "history"):
-            assert config[name] == parameter.default, name
 
 
 def test_a_follow_task_is_one_override_away() -> None:
