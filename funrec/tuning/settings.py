@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -14,10 +13,15 @@ from funrec.experiment.evaluation import validation_metrics
 from funrec.metrics import Metric, evaluate, has_direction, is_higher_better
 from funrec.schema import Task
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.specs import PositiveInt, WholeNumber, check, worded
 
-SAMPLERS = ("tpe", "random", "grid", "gp")
-PRUNERS = ("none", "median", "hyperband")
-DIRECTIONS = ("max", "min")
+Storage = Annotated[
+    str,
+    worded(
+        "journal, a database's URL such as postgresql://host/name,", lambda text: text == "journal" or "://" in text
+    ),
+]
+Seconds = Annotated[float, worded("a positive number of seconds", lambda seconds: seconds > 0)]
 DEFAULT = "auc_macro"
 
 
@@ -28,8 +32,8 @@ class Settings:
     Attributes:
         objectives: By metric of the validation split, `max` or `min`.
         trials: How many trials in all, the first of which is the configuration as it is.
-        sampler: One of `SAMPLERS`.
-        pruner: One of `PRUNERS`.
+        sampler: Of Optuna's samplers.
+        pruner: Of Optuna's pruners.
         workers: Processes at a time on this machine.
         seed: Of the sampler.
         storage: Where Optuna keeps the trials: None for a SQLite file in the study's folder, `journal` for a file that
@@ -38,15 +42,15 @@ class Settings:
         confirm: Fresh seeds of the winner and of the configuration as it was.
     """
 
-    objectives: dict[str, str]
-    trials: int = 30
-    sampler: str = "tpe"
-    pruner: str = "none"
-    workers: int = 1
-    seed: int = 0
-    storage: str | None = None
-    timeout: float | None = None
-    confirm: int = 0
+    objectives: dict[str, Literal["max", "min"]]
+    trials: PositiveInt = 30
+    sampler: Literal["tpe", "random", "grid", "gp"] = "tpe"
+    pruner: Literal["none", "median", "hyperband"] = "none"
+    workers: PositiveInt = 1
+    seed: WholeNumber = 0
+    storage: Storage | None = None
+    timeout: Seconds | None = None
+    confirm: WholeNumber = 0
 
     @property
     def signs(self) -> list[int]:
@@ -70,35 +74,15 @@ def read_settings(values: Mapping[str, Any]) -> Settings:
     for key in values:
         if key not in known:
             raise InputError(f"search.{key}: no such key.{did_you_mean(key, [*known, 'space'])}")
-    given = dict(values)
-    for key, lowest in (("trials", 1), ("workers", 1), ("seed", 0), ("confirm", 0)):
-        if key in given and (isinstance(value := given[key], bool) or not isinstance(value, int) or value < lowest):
-            kind = "a positive whole number" if lowest else "a whole number, 0 or more"
-            raise InputError(f"search.{key} should be {kind}. Received: {value}.")
-    for key, choices in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
-        if key in given and given[key] not in choices:
-            raise InputError(
-                f"search.{key} should be one of {', '.join(choices)}. Received: {given[key]}."
-                + did_you_mean(given[key], choices)
-            )
-    storage = given.get("storage")
-    if storage not in (None, "journal") and not (isinstance(storage, str) and "://" in storage):
-        raise InputError(
-            f"search.storage should be null, journal or a database's URL, such as postgresql://host/name. Received: "
-            f"{storage}."
-        )
-    timeout = given.get("timeout")
-    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool) and math.isfinite(timeout)
-    if timeout is not None and (not is_number or timeout <= 0):
-        raise InputError(f"search.timeout should be a positive number of seconds, or null. Received: {timeout}.")
+    asked = values.get("objectives")
+    objectives = _read_objectives([DEFAULT] if asked is None else asked)
+    given = check(Settings, {**values, "objectives": objectives}, "search")
     if given.get("sampler") == "gp" and find_spec("torch") is None:
         raise InputError(
             "search.sampler=gp should find PyTorch, which its Gaussian processes are fitted with. It is missing: pip "
             "install torch, or choose search.sampler=tpe."
         )
-    asked = given.pop("objectives", None)
-    objectives = _read_objectives([DEFAULT] if asked is None else asked)
-    return Settings(objectives=objectives, **given)
+    return Settings(**given)
 
 
 def check_objectives(
@@ -148,7 +132,4 @@ def _read_objectives(given: Any) -> dict[str, str]:
         objectives = {}
     if not objectives:
         raise InputError(f"search.objectives should name at least one metric, as in [auc_macro]. Received: {given}.")
-    for name, direction in objectives.items():
-        if direction not in DIRECTIONS:
-            raise InputError(f"search.objectives.{name} should be max or min. Received: {direction}.")
     return objectives

@@ -100,8 +100,9 @@ def test_a_starting_value_outside_of_its_range_is_said() -> None:
         ({"trials": 2.5}, "search.trials should be a positive whole number"),
         ({"trials": True}, "search.trials should be a positive whole number"),
         ({"workers": 0}, "search.workers should be a positive whole number"),
-        ({"seed": -1}, "search.seed should be a whole number, 0 or more"),
-        ({"timeout": -1}, "search.timeout should be a positive number of seconds"),
+        ({"seed": -1}, "search.seed should be a whole number of at least 0"),
+        ({"timeout": -1}, "search.timeout should be a positive number of seconds or null"),
+        ({"storage": "study.db"}, "search.storage should be journal, a database's URL such as"),
         (
             {"sampler": "tpee"},
             "search.sampler should be one of tpe, random, grid, gp. Received: tpee. Did you mean tpe?",
@@ -109,7 +110,7 @@ def test_a_starting_value_outside_of_its_range_is_said() -> None:
         ({"pruner": "medain"}, "Did you mean median?"),
         ({"objectives": []}, "at least one metric"),
         ({"objectives": 3}, "at least one metric"),
-        ({"objectives": {"auc_macro": "up"}}, "should be max or min. Received: up."),
+        ({"objectives": {"auc_macro": "up"}}, "search.objectives.auc_macro should be one of max, min. Received: up."),
         ({"objectives": ["auc_macro", "auc_macro"]}, "once"),
     ],
 )

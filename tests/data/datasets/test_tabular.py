@@ -7,10 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from tables import log_table, prepare_table, tabular
 
+from funrec.config.build import build
+from funrec.config.compose import compose
 from funrec.data.datasets.base import Dataset
 from funrec.data.preparation.prepare import prepare
 
@@ -18,8 +18,7 @@ CONF = str(Path(__file__).parents[3] / "conf")
 
 
 def load(*overrides: str) -> Dataset:
-    with initialize_config_dir(CONF, version_base="1.3"):
-        return instantiate(compose("config", overrides=list(overrides)).dataset, _convert_="all")
+    return build(compose(overrides)["dataset"], Dataset, "dataset")
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "csv.gz", "csv.zst", "parquet", "glob", "folder", "parquet folder"])
