@@ -112,7 +112,7 @@ def kill(study: StudyFolder, script: str = KILLED) -> str:
 
 def test_trial_0_is_the_configuration_as_it_is(study: StudyFolder) -> None:
     assert run(study, 0.7) == [(0, {})]
-    assert outcomes(study)[0].params == {RATE: 0.001, UNITS: [32]}
+    assert outcomes(study)[0].params == {RATE: 0.003, UNITS: [32]}
 
 
 def test_trials_are_run_until_there_are_enough(study: StudyFolder) -> None:
