@@ -186,12 +186,18 @@ class InputLayout:
         id_features: Names of the columns of `ids`, in order.
         numeric_features: Names of the columns of `numeric`, in order.
         cardinalities: Embedding rows of every feature that has its own, the out-of-vocabulary row included.
+        domain: The feature that is the row's domain, one of `id_features`; None without one.
     """
 
     features: tuple[Feature, ...]
     id_features: tuple[str, ...]
     numeric_features: tuple[str, ...]
     cardinalities: Mapping[str, int]
+    domain: str | None = None
+
+    @property
+    def num_domains(self) -> int:
+        return 0 if self.domain is None else self.cardinalities[self.domain] - 1
 
     @property
     def embedded_features(self) -> tuple[Feature, ...]:

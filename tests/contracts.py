@@ -25,7 +25,7 @@ from funrec.training.step import TrainingStep
 CONF = Path(__file__).parents[1] / "conf"
 TASKS = (Task("click", "click"), Task("like", "like", after="click"), Task("follow", "follow", after="click"))
 RATES = {"click": 0.5, "like": 0.2, "follow": 0.1, "share": 0.1, "comment": 0.05}
-INPUTS = layout({"user": 20, "item": 30}, numeric=["age"])
+INPUTS = layout({"user": 20, "item": 30}, numeric=["age"], domain="user")
 COUNTS = {name: np.full(rows, 512 / rows) for name, rows in INPUTS.cardinalities.items()}
 
 
@@ -138,7 +138,7 @@ def check_what_is_found_to_be_shared(model: MultiTaskModel) -> None:
     embeddings = {id(table) for table in model.embedding.weights_by_table}
     variables = [variable for variable in model.trainable_variables if id(variable) not in embeddings]
     values = [variable.value for variable in variables]
-    batch = batch_of(nested_rows(rows=64))
+    batch = batch_of(nested_rows(rows=256))
     reached = [np.zeros(variable.shape, int) for variable in variables]
     for tower in range(len(model.funnel.towers)):
         with tf.GradientTape() as tape:

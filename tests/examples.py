@@ -39,11 +39,13 @@ class Rows:
         return len(self.ids)
 
 
-def layout(cardinalities: Mapping[str, int], numeric: Sequence[str] = (), dim: int = 4) -> InputLayout:
+def layout(
+    cardinalities: Mapping[str, int], numeric: Sequence[str] = (), dim: int = 4, domain: str | None = None
+) -> InputLayout:
     """Return the layout of categorical features with so many embedding rows each, and numbers."""
     features = [CategoricalFeature(name, column=name, embedding_dim=dim) for name in cardinalities]
     features += [NumericFeature(name, column=name) for name in numeric]
-    return InputLayout(tuple(features), tuple(cardinalities), tuple(numeric), dict(cardinalities))
+    return InputLayout(tuple(features), tuple(cardinalities), tuple(numeric), dict(cardinalities), domain)
 
 
 def rich_layout() -> InputLayout:

@@ -122,10 +122,13 @@ class _Single:
 
 def show(runs: Sequence[Any]) -> None:
     """Print a run and its baselines in one table, and what its configuration asks for beside."""
-    from funrec.runs.tables import render, rows_from_records, selection_note
+    from funrec.runs.tables import render, render_slices, rows_from_records, selection_note
 
     print(render(rows_from_records(done.record for done in runs), width=width()), flush=True)
-    wanted = runs[0].record["config"]["report"]
+    config = runs[0].record["config"]
+    wanted, domain = config["report"], config["dataset"].get("domain")
+    if domain is not None and not wanted["slices"]:
+        print(render_slices(runs[0].record, of=str(domain)), flush=True)
     for part in ("gates", "diagnosis", "slices"):
         if wanted[part]:
             print(getattr(runs[0], part)(), flush=True)

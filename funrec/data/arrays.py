@@ -12,9 +12,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from funrec.data.domain import check_rows_domains
 from funrec.data.features.encoding import (
     Encoder,
     encode_features,
+    id_names,
     load_encoders,
     read_features,
     save_encoders,
@@ -108,6 +110,7 @@ class PreparedData:
         statistics: Plain values: rows, users, items, positive rates, ... See `funrec.data.preparation.statistics`.
         row_fingerprints: By split: a hash of row numbers, groups, labels and masks. Two runs with equal hashes are
             scored on the same rows, whatever their features.
+        domain: The feature that is the row's domain; None without one.
         logit_offsets: What to add to a task's trained logit, because its negatives were downsampled.
         downsampled_task: The task whose negatives were.
         history: What the histories of new rows need; None without any.
@@ -126,6 +129,7 @@ class PreparedData:
     sequence_features: tuple[str, ...]
     statistics: Mapping[str, Any]
     row_fingerprints: Mapping[str, str]
+    domain: str | None = None
     logit_offsets: Mapping[str, float] = field(default_factory=dict)
     downsampled_task: str | None = None
     history: HistorySnapshot | None = None
@@ -164,14 +168,21 @@ class PreparedData:
         """
         if self.history is not None:
             frame = self.history.complete(frame)
-        return encode_rows(self.encoders, self.vocabularies, frame, name)
+        return encode_rows(self.encoders, self.vocabularies, frame, name, self.domain)
 
 
 def encode_rows(
-    encoders: Mapping[str, Encoder], vocabularies: Mapping[str, Vocabulary], frame: pl.DataFrame, name: str = "rows"
+    encoders: Mapping[str, Encoder],
+    vocabularies: Mapping[str, Vocabulary],
+    frame: pl.DataFrame,
+    name: str = "rows",
+    domain: str | None = None,
 ) -> SplitArrays:
     """Encode raw rows, without labels; see `PreparedData.encode`."""
     arrays = encode_features(encoders, vocabularies, read_features(encoders, frame))
+    if domain is not None:
+        domains = arrays.ids[:, id_names(encoders).index(domain)]
+        check_rows_domains(domain, domains, frame[encoders[domain].feature.column], vocabularies, name)
     return SplitArrays(
         name=name,
         ids=arrays.ids,
@@ -235,7 +246,7 @@ class ModelInputs:
         """
         if self.history is not None:
             frame = self.history.complete(frame)
-        return encode_rows(self.encoders, self.vocabularies, frame)
+        return encode_rows(self.encoders, self.vocabularies, frame, domain=self.layout.domain)
 
 
 def save_inputs(data: PreparedData, folder: Path) -> None:
@@ -252,6 +263,7 @@ def save_inputs(data: PreparedData, folder: Path) -> None:
         "cardinalities": dict(data.cardinalities),
         "id_features": data.id_features,
         "numeric_features": data.numeric_features,
+        "domain": data.domain,
         "history": None if data.history is None else data.history.save(folder),
     }
     write_json(folder / INPUTS, state)
@@ -274,7 +286,11 @@ def load_inputs(folder: Path) -> ModelInputs:
         encoders=encoders,
         vocabularies=vocabularies,
         layout=InputLayout(
-            features, tuple(state["id_features"]), tuple(state["numeric_features"]), state["cardinalities"]
+            features,
+            tuple(state["id_features"]),
+            tuple(state["numeric_features"]),
+            state["cardinalities"],
+            state.get("domain"),
         ),
         history=HistorySnapshot.load(state["history"], folder) if state.get("history") else None,
     )

@@ -238,7 +238,8 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
         fitting.check_parts(config, dataset)
     data = prepare(dataset, cache_folder())
     check_protocol(config.get("protocol"), {name: len(split) for name, split in data.splits.items()})
-    slices = read_columns(dataset, data, config["metrics"]["slices"])
+    asked = [*config["metrics"]["slices"], *([] if dataset.domain is None else [dataset.domain])]
+    slices = read_columns(dataset, data, list(dict.fromkeys(map(str, asked))))
     clock.lap("prepare")
 
     if is_popularity(config):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakSet
 
@@ -70,7 +70,7 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
     """
     forget_former_models()
     folder, rows, valid = attempt.folder, data.splits["train"], data.splits["valid"]
-    layout = InputLayout(data.features, data.id_features, data.numeric_features, data.cardinalities)
+    layout = InputLayout(data.features, data.id_features, data.numeric_features, data.cardinalities, data.domain)
     parts = build_parts(config, data.tasks, layout)
     names = part_names(parts.model)
     if parts.model.funnel.needs_nesting:
@@ -131,7 +131,10 @@ def check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:
     trainer, _, _ = _build_loop(config, tasks)
     trainer.check_monitor(validation_metrics(tasks, dataset.group is not None, metrics))
     parts = _build_parts(config["model"], tasks, trainer.precision)
-    parts["funnel"].configure(Structure(tuple(tasks), check_groups(config["model"].get("groups"), tasks)))
+    known = Structure(tuple(tasks), check_groups(config["model"].get("groups"), tasks), domain=dataset.domain)
+    parts["funnel"].configure(known)
+    towers = {"towers": parts["funnel"].towers, "parents": parts["funnel"].tower_parents()}
+    parts["backbone"].configure(replace(known, **towers))
     check_fit(parts["backbone"], parts["funnel"], parts["interaction"], parts["losses"])
     is_compared = any(loss.needs_groups for loss in parts["losses"])
     check_group(dataset.group is not None, is_compared, trainer.batch_by == "group")

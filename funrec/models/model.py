@@ -91,7 +91,15 @@ class MultiTaskModel(keras.Model):
         self.backbone = backbone
         self.interaction = interaction or NoInteraction()
         numbers = len(layout.numeric_features)
-        structure, dim = self._configure(Structure(self.tasks, check_groups(groups, tasks), num_numeric=numbers))
+        structure, dim = self._configure(
+            Structure(
+                self.tasks,
+                check_groups(groups, tasks),
+                num_numeric=numbers,
+                domain=layout.domain,
+                num_domains=layout.num_domains,
+            )
+        )
         outputs = max(loss.outputs for loss in self.criteria)
         check_fit(backbone, funnel, self.interaction, self.criteria)
         self.embedding = FusedEmbedding(
@@ -104,7 +112,9 @@ class MultiTaskModel(keras.Model):
             limit=backbone.embedding_limit,
             dtype=self.dtype_policy,
         )
-        self.interaction.configure(replace(structure, fields=self.embedding.fields))
+        structure = replace(structure, fields=self.embedding.fields)
+        self.backbone.receive_fields(structure)
+        self.interaction.configure(structure)
         network = (tower_units, activation, tower_dropout, batch_normalization, outputs, self.dtype_policy)
         self.towers = Towers(len(funnel.towers), *network) if backbone.has_towers else None
 
@@ -174,18 +184,29 @@ class MultiTaskModel(keras.Model):
         return self.head(self.backbone(x, training=training), embeddings.linear, training)
 
     def read(self, embedded: Embedded, training: bool = False) -> tf.Tensor:
-        """Return what the backbone reads of a batch."""
-        return self.interaction(embedded.x, training=training)
+        """Return what the backbone reads of a batch: the crossed features, and its context."""
+        x = self.interaction(embedded.x, training=training)
+        return x if embedded.context is None else tf.concat([x, embedded.context], axis=-1)
 
     def embed(self, batch: Batch) -> Embedded:
         """Look the batch up: `x` is `(batch, width)` or `(copies, batch, width)`, `linear` is `(towers, batch)`."""
-        x, linear, lookups = self.embedding(batch)
+        x, linear, lookups, _ = self.embedding(batch)
+        context = self._context(x, batch)
         numeric = batch.get("numeric")
         if numeric is not None:
             numeric = tf.cast(numeric, x.dtype)
             columns = numeric if len(x.shape) == 2 else tf.repeat(numeric[None], x.shape[0], axis=0)
             x = tf.concat([x, columns], axis=-1)
-        return Embedded(x, self.wide.logits(linear, numeric), lookups)
+        return Embedded(x, self.wide.logits(linear, numeric), lookups, context)
+
+    def _context(self, embeddings: tf.Tensor, batch: Batch) -> tf.Tensor | None:
+        parts = {}
+        if "embeddings" in self.backbone.context:
+            parts["embeddings"] = embeddings
+        if "domain" in self.backbone.context:
+            column = self.layout.id_features.index(self.layout.domain or "")
+            parts["domain"] = tf.one_hot(batch["ids"][:, column] - 1, self.layout.num_domains, dtype=embeddings.dtype)
+        return tf.concat([parts[part] for part in self.backbone.context], axis=-1) if parts else None
 
     def head(self, representation: tf.Tensor, linear: tf.Tensor | None, training: bool = False) -> tf.Tensor:
         """Return the logits `(towers, batch)` of what the backbone made of the batch, `(towers, batch, units)`.

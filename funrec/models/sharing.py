@@ -52,19 +52,22 @@ def find_sharing(interaction: Interaction, backbone: Backbone, width: int) -> Sh
     variables = [*interaction.trainable_variables, *backbone.trainable_variables]
     copies = interaction.structure.copies
     reached = [np.zeros((backbone.num_towers, variable.shape[0]), bool) for variable in variables]
-    read = np.zeros((backbone.num_towers, copies), bool)
+    width_of_context = backbone.structure.context_width(backbone.context)
+    read_copies = np.zeros((backbone.num_towers, copies), bool)
     for seed in range(PROBES):
         draw = np.random.default_rng(seed)
         x = _positive(draw, (copies, ROWS, width), 5.0)
+        context = _positive(draw, (ROWS, width_of_context), 5.0)
         values = [_positive(draw, v.shape, v.shape[-2] if len(v.shape) > 1 else 1.0) for v in variables]
         with tf.GradientTape(persistent=True) as tape:
             tape.watch([x, *values])
             with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-                made = backbone(interaction(x if copies > 1 else x[0]))
+                read = interaction(x if copies > 1 else x[0])
+                made = backbone(tf.concat([read, context], axis=-1) if width_of_context else read)
             towers = [tf.reduce_sum(made[tower]) for tower in range(backbone.num_towers)]
         for tower, output in enumerate(towers):
             at_x, *gradients = tape.gradient(output, [x, *values])
-            read[tower] |= _is_reached(at_x, copies)
+            read_copies[tower] |= _is_reached(at_x, copies)
             for found, gradient in zip(reached, gradients, strict=True):
                 found[tower] |= _is_reached(gradient, found.shape[1])
     enough = min(2, backbone.num_towers)
@@ -75,7 +78,7 @@ def find_sharing(interaction: Interaction, backbone: Backbone, width: int) -> Sh
         [variable for variable, _ in shared],
         [which for _, which in shared],
         [variable for variable in variables if id(variable) not in known],
-        read.sum(axis=0) >= enough,
+        read_copies.sum(axis=0) >= enough,
         _last_layer(backbone, [variable for variable, _ in shared]),
     )
 

@@ -33,6 +33,8 @@ class Structure:
         parents: By tower, which one comes before it in the funnel; None for a root.
         num_numeric: How many plain numbers a row has: the last columns of what the interaction reads.
         copies: How many independent copies of the embeddings the backbone reads.
+        domain: The feature that is the row's domain; None without one.
+        num_domains: How many domains there are.
         fields: The embedded features, in the order in which their embeddings stand side by side.
     """
 
@@ -42,7 +44,14 @@ class Structure:
     parents: tuple[int | None, ...] = ()
     num_numeric: int = 0
     copies: int = 1
+    domain: str | None = None
+    num_domains: int = 0
     fields: tuple[Field, ...] = ()
+
+    def context_width(self, context: Sequence[str]) -> int:
+        """Return the width of what a backbone reads beside the features; see `Backbone.context`."""
+        widths = {"domain": self.num_domains, "embeddings": sum(field.width for field in self.fields)}
+        return sum(widths[part] for part in context)
 
 
 def check_groups(groups: Mapping[str, Sequence[str]] | None, tasks: Sequence[Task]) -> dict[str, tuple[str, ...]]:

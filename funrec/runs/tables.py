@@ -258,11 +258,17 @@ def selection_note(record: Mapping[str, Any]) -> str:
     )
 
 
-def render_slices(record: Mapping[str, Any]) -> str:
-    """Return the default table's metrics by slice, without the macros; blank where a slice has none."""
+def render_slices(record: Mapping[str, Any], of: str | None = None) -> str:
+    """Return the default table's metrics by slice, without the macros; blank where a slice has none.
+
+    Args:
+        record: A run's record.
+        of: The column to leave it at; all slices where None.
+    """
     slices = record.get("slices")
     if slices is None:
         return NOT_RECORDED
+    slices = [part for part in slices if of in (None, part["slice"])]
     leading = ["slice", "value", "rows"] if slices else []
     if len({part["split"] for part in slices}) > 1:
         leading = ["split", *leading]

@@ -128,7 +128,7 @@ def test_every_weighting_is_built(name: str) -> None:
 
 @pytest.mark.parametrize("group", ["model", "optimizer", "trainer"])
 def test_every_choice_becomes_the_parts_of_a_run(group: str) -> None:
-    inputs = layout({"user": 20, "item": 30}, numeric=["age"])
+    inputs = layout({"user": 20, "item": 30}, numeric=["age"], domain="user")
     for name in names(group):
         parts = build_parts(whole(group, name), TASKS, inputs)
         parts.model.initialise(0, {"click": 0.5, "long_view": 0.3, "like": 0.1})

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from funrec.data.datasets.sources import Source
+from funrec.data.domain import add_domain
 from funrec.data.expressions import Expression, parse_expression
 from funrec.data.features.history import HistorySettings, HistorySpec, needed_columns, split_histories
 from funrec.data.preparation.splitting import Downsample, SplitRule, build_downsample, build_split
@@ -30,6 +31,7 @@ class Dataset(ABC):
         split: The split rule's keys; see `SplitRule`.
         group: Column of the user (or other group) that GAUC is computed within; none for no GAUC.
         item: Column of the item; none if there is none.
+        domain: Column of the row's domain, for backbones that treat domains differently; it is a feature too.
         time: Column that orders rows in time; none if there is none.
         where: SQL condition that a row must meet to be used at all.
         row_weight: Column or SQL expression of a row's weight in the loss; metrics never read it.
@@ -66,6 +68,7 @@ class Dataset(ABC):
         drop: Names = (),
         downsample: Mapping[str, Any] | None = None,
         history: Mapping[str, Any] | None = None,
+        domain: Name | None = None,
     ) -> None:
         # A name such as 101 arrives from YAML or the command line as a number.
         features = {str(name): value for name, value in features.items()}
@@ -74,6 +77,9 @@ class Dataset(ABC):
                 raise InputError(f"dataset.drop: no feature or task {name}.{did_you_mean(name, [*features, *tasks])}")
         self.histories: tuple[HistorySpec, ...]
         self.histories, features = split_histories({k: v for k, v in features.items() if k not in set(drop)})
+        #: The name of the feature that reads the domain.
+        self.domain: str | None
+        features, self.domain = add_domain(features, domain)
         self.history = HistorySettings(**check(HistorySettings, history or {}, "dataset.history", ignore_nulls=True))
         self.features: tuple[Feature, ...] = build_features(features)
         if not self.features:
@@ -252,7 +258,7 @@ class Dataset(ABC):
 _BASE_KEYS = frozenset(
     (
         *("features", "tasks", "split", "group", "item", "time", "where", "row_weight", "max_rows", "max_train_rows"),
-        *("downsample", "history", "histories", "future_aggregates", "leaky", "oracle", "allow_leaky"),
+        *("downsample", "domain", "history", "histories", "future_aggregates", "leaky", "oracle", "allow_leaky"),
     )
 )
 

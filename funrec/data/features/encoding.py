@@ -19,6 +19,11 @@ from funrec.schema import CategoricalFeature, Feature, NumericFeature, SequenceF
 from funrec.utils.errors import InputError, did_you_mean
 
 
+def id_names(encoders: Mapping[str, Encoder]) -> tuple[str, ...]:
+    """Return the features that are columns of `ids`, in order."""
+    return tuple(name for name, encoder in encoders.items() if not encoder.is_number and not encoder.is_sequence)
+
+
 def reading(feature: Feature, schema: Mapping[str, pl.DataType], is_list: bool = False) -> pl.Expr:
     """Return the expression that reads a feature's raw value, or list of values, from its column.
 

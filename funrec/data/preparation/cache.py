@@ -59,6 +59,8 @@ def fingerprint(dataset: Dataset) -> str:
         state["max_train_rows"] = dataset.max_train_rows
     if dataset.split.by == "group":
         state["group_split"] = "exact"
+    if dataset.domain is not None:
+        state["domain"] = dataset.domain
     if dataset.histories:
         specs = [asdict(spec) for spec in dataset.histories]
         state["histories"] = {"specs": specs, **asdict(dataset.history)}

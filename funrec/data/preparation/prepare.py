@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from funrec.data.arrays import PreparedData, SequenceArrays, SplitArrays, open_array
 from funrec.data.datasets.base import Dataset
-from funrec.data.features.encoding import Encoder, encode_features, fit_encoders, load_encoders, save_encoders
+from funrec.data.domain import check_domains, check_rows_domains
+from funrec.data.features.encoding import Encoder, encode_features, fit_encoders, id_names, load_encoders, save_encoders
 from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
 from funrec.data.hashing import common_key_dtype, key_dtype, stable_hash
 from funrec.data.preparation.cache import fingerprint, obtain
@@ -113,11 +114,12 @@ def open_prepared(dataset: Dataset, entry: Path) -> PreparedData:
         encoders=encoders,
         vocabularies=vocabularies,
         cardinalities=state["cardinalities"],
-        id_features=tuple(n for n, encoder in encoders.items() if not encoder.is_number and not encoder.is_sequence),
+        id_features=id_names(encoders),
         numeric_features=tuple(name for name, encoder in encoders.items() if encoder.is_number),
         sequence_features=sequences,
         statistics=state["statistics"],
         row_fingerprints=state["row_fingerprints"],
+        domain=dataset.domain,
         logit_offsets=state["logit_offsets"],
         downsampled_task=state["downsampled_task"],
         history=HistorySnapshot.load(state["history"], entry) if state.get("history") else None,
@@ -151,6 +153,7 @@ def _build(dataset: Dataset, folder: Path) -> int:
     agreement = measure_agreement(dataset, train.rows_of("train"))
     check_agreement(dataset, agreement)
     encoders, vocabularies = fit_encoders(dataset.features, train.rows_of("train"), train.schema, train.lists)
+    check_domains(dataset.domain, vocabularies)
     codes = {role: _number_values(role, frames) for role in ("group", "item") if getattr(dataset, role) is not None}
     statistics, row_fingerprints = _write_splits(dataset, folder, frames, encoders, vocabularies, codes)
     for role, vocabulary in codes.items():
@@ -231,6 +234,10 @@ def _write_splits(
             }
             for name, part in _parts(dataset, frame):
                 features = encode_features(encoders, vocabularies, part)
+                if dataset.domain is not None:
+                    domains = features.ids[:, id_names(encoders).index(dataset.domain)]
+                    values = part[f"feature/{dataset.domain}"]
+                    check_rows_domains(dataset.domain, domains, values, vocabularies, f"the {name} split")
                 labels = read_labels(dataset.tasks, dataset.downsample, name == "train", part)
                 groups = codes["group"].encode(part["group"]) - 1 if "group" in codes else None
                 items = codes["item"].encode(part["item"]) - 1 if "item" in codes else None

@@ -62,6 +62,7 @@ class AITM(NetworkBackbone):
                 "model.backbone.inner should be a backbone that towers stand on. Received: "
                 f"{type(self.inner).__name__}, whose output is the logits."
             )
+        self.context = self.inner.context
         self.embedding_limit = self.inner.embedding_limit
         self.units = units
         self.calibration = calibration
@@ -77,6 +78,10 @@ class AITM(NetworkBackbone):
         self.stages = [
             [tower for tower, known in enumerate(depths) if known == depth] for depth in range(1, max(depths) + 1)
         ]
+
+    def receive_fields(self, structure: Structure) -> None:
+        super().receive_fields(structure)
+        self.inner.receive_fields(structure)
 
     def _ancestors(self, tower: int) -> list[int]:
         parent = self.parents[tower]

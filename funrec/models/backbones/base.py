@@ -13,6 +13,7 @@ from funrec.models.layers.experts import GateBank
 from funrec.models.layers.mlp import MLPBank
 from funrec.models.structure import Structure
 from funrec.schema import Task
+from funrec.utils.errors import InputError
 from funrec.utils.specs import Activation, Inherited, NotNegative, Rate
 
 
@@ -70,6 +71,10 @@ class Backbone(keras.layers.Layer):
     #: Ridge penalty on the effective embeddings; that of the model where None.
     l2: float | None = None
 
+    #: What it reads beside the features, in the last columns of its input, see `split`: `domain`, the row's domain
+    #: one-hot, and `embeddings`, all features' as they are before the interaction.
+    context: tuple[str, ...] = ()
+
     structure: Structure
 
     def __init__(self, **layer: Any) -> None:  # of a layer's own options none is a configuration key
@@ -81,8 +86,21 @@ class Backbone(keras.layers.Layer):
         Raises:
             InputError: If the backbone cannot serve it.
         """
+        if self.context and structure.domain is None:
+            name = type(self).__module__.rpartition(".")[2]
+            raise InputError(f"dataset.domain should name a column for model.backbone={name}. Received: null.")
         self.structure = structure
         self.num_towers = len(structure.towers)
+
+    def receive_fields(self, structure: Structure) -> None:
+        """Take the features' embeddings, which depend on `embedding_layout`; called once, after `configure`."""
+        self.structure = structure
+
+    def split(self, x: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Return the features `(batch, width)` of an input, and the parts of its `context`."""
+        widths = [self.structure.context_width([part]) for part in self.context]
+        first, *parts = tf.split(x, [x.shape[-1] - sum(widths), *widths], axis=-1)
+        return first, parts
 
     def embedding_layout(self, dim: int | None) -> tuple[int, int | None]:
         """Return how many independent copies of every embedding it reads, and their width.

@@ -39,11 +39,13 @@ class Embedded(NamedTuple):
         x: `(batch, width)` where the backbone reads one copy, else `(copies, batch, width)`.
         linear: `(batch, towers)`, the sum of the features' linear weights; None without a linear term.
         lookups: What was read, by table.
+        context: What the backbone reads beside `x`, `(batch, width)`; None for most.
     """
 
     x: tf.Tensor
     linear: tf.Tensor | None
     lookups: tuple[Lookup, ...]
+    context: tf.Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,122 @@
+"""PEPNet: gates personalise the embeddings by domain, and the towers' networks by user and item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from funrec.models.backbones.base import NetworkBackbone
+from funrec.models.layers.mlp import MLPBank, add_bank_kernel
+from funrec.models.structure import Structure
+from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.specs import Inherited, Names, PositiveInt, Units
+
+
+@keras.saving.register_keras_serializable(package="funrec")
+class PEPNet(NetworkBackbone):
+    """EPNet gates what the backbone reads by the row's domain; PPNet gates every layer of every tower's network.
+
+    With `E` what the backbone reads, `d` the domain's embedding, `u` the prior features' embeddings, and `sg` a stopped
+    gradient (Chang et al., KDD 2023, eq. 1-8):
+
+        Gate(x) = 2 sigmoid(relu(x W + b) W' + b')
+        O = Gate([d, sg(E)]) * E
+        h_t' = activation((Gate_t([u, sg(O)]) * h_t) W_t + b_t),   h_t = O at first, layer upon layer
+
+    Args:
+        units: Hidden units of every tower's network, input side first.
+        gate_units: Hidden units of every gate.
+        priors: Names of the prior features, the paper's user, item and author ids; null for all features.
+        **network: See `NetworkBackbone`.
+
+    Input shape: `(batch, width)`, with the features' embeddings behind it.
+    Output shape: `(towers, batch, units[-1])`.
+    """
+
+    paper = "Chang et al., KDD 2023"
+    context = ("embeddings",)
+
+    def __init__(
+        self,
+        units: Units = (64, 32),
+        gate_units: PositiveInt = 16,
+        priors: Names | None = None,
+        **network: Inherited,
+    ) -> None:
+        super().__init__(**network)
+        self.units = units
+        self.gate_units = gate_units
+        self.priors = priors
+
+    def receive_fields(self, structure: Structure) -> None:
+        super().receive_fields(structure)
+        names = [field.name for field in structure.fields]
+        priors = names if self.priors is None else list(self.priors)
+        for name in priors:
+            if name not in names:
+                raise InputError(
+                    f"model.backbone.priors should name features with embeddings. Received: {name}."
+                    + did_you_mean(name, names)
+                )
+        widths = [field.width for field in structure.fields]
+        starts = [sum(widths[:place]) for place in range(len(widths))]
+        spans = {name: (starts[place], starts[place] + widths[place]) for place, name in enumerate(names)}
+        #: Where a feature's embedding stands among all.
+        self.domain_span = spans[structure.domain or ""]
+        self.prior_spans = [spans[name] for name in priors]
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        width = int(input_shape[-1] or 0) - self.structure.context_width(self.context)
+        domain = self.domain_span[1] - self.domain_span[0]
+        prior = sum(stop - start for start, stop in self.prior_spans)
+        self.domain_gate = GateUnit(1, self.gate_units, width, dtype=self.dtype_policy, name="domain_gate")
+        self.domain_gate.build((None, domain + width))
+        self.gates, self.layers_of_towers = [], []
+        read = width
+        for depth, units in enumerate(self.units):
+            gate = GateUnit(self.num_towers, self.gate_units, read, dtype=self.dtype_policy, name=f"gate_{depth + 1}")
+            gate.build((None, prior + width))
+            layer = self.bank(self.num_towers, (units,), name=f"layer_{depth + 1}")
+            layer.build((self.num_towers, None, read))
+            self.gates.append(gate)
+            self.layers_of_towers.append(layer)
+            read = units
+
+    def share(self, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        x, (embeddings,) = self.split(x)
+        domain = embeddings[:, slice(*self.domain_span)]
+        gate = self.domain_gate(ops.concatenate([domain, tf.stop_gradient(x)], axis=-1))
+        priors = ops.concatenate([embeddings[:, slice(*span)] for span in self.prior_spans], axis=-1)
+        return gate[0] * x, priors
+
+    def specialise(self, shared: tf.Tensor | None, private: tf.Tensor, training: bool = False) -> tf.Tensor:
+        knows = ops.concatenate([private, tf.stop_gradient(shared)], axis=-1)
+        h = shared
+        for gate, layer in zip(self.gates, self.layers_of_towers, strict=True):
+            h = layer(gate(knows) * h, training=training)
+        return h
+
+
+class GateUnit(keras.layers.Layer):
+    """`count` gates `2 sigmoid(relu(x W + b) W' + b')`, near 1 at first: the paper's Gate NU.
+
+    Input shape: `(batch, inputs)`.
+    Output shape: `(count, batch, outputs)`.
+    """
+
+    def __init__(self, count: int, units: int, outputs: int, **layer: Any) -> None:
+        super().__init__(**layer)
+        self.count, self.outputs = count, outputs
+        self.hidden = MLPBank(count, (units,), dtype=self.dtype_policy, name="hidden")
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        self.hidden.build(input_shape)
+        self.kernel = add_bank_kernel(self, self.count, self.hidden.units[-1], self.outputs, "kernel")
+        self.bias = self.add_weight(shape=(self.count, 1, self.outputs), initializer="zeros", name="bias")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return 2 * ops.sigmoid(ops.matmul(self.hidden(x), self.kernel) + self.bias)
