@@ -9,9 +9,9 @@ import pytest
 
 BACKBONES = contracts.names("model/backbone")
 FUNNELS = contracts.names("model/funnel")
-#: Every backbone and every funnel is in a pair that is always tested; the other pairs are slow.
+#: Every backbone and every funnel is in a pair that is always tested; the others wait for `pytest -m exhaustive`.
 PAIRS = [
-    pytest.param(backbone, funnel, marks=[] if (i + j) % len(FUNNELS) == 0 else [pytest.mark.slow])
+    pytest.param(backbone, funnel, marks=[] if (i + j) % len(FUNNELS) == 0 else [pytest.mark.slow, pytest.mark.exhaustive])
     for i, backbone in enumerate(BACKBONES)
     for j, funnel in enumerate(FUNNELS)
 ]

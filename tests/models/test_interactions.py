@@ -46,6 +46,7 @@ def test_an_interaction_composes(interaction: str, backbone: str, funnel: str, t
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_interaction_composes_with_every_backbone_and_funnel(tmp_path: Path) -> None:
     for interaction in CROSSING:
         for backbone, funnel in PAIRS:
