@@ -10,8 +10,9 @@ import pytest
 BACKBONES = contracts.names("model/backbone")
 FUNNELS = contracts.names("model/funnel")
 #: Every backbone and every funnel is in a pair that is always tested; the others wait for `pytest -m exhaustive`.
+EXHAUSTIVE = [pytest.mark.slow, pytest.mark.exhaustive]
 PAIRS = [
-    pytest.param(backbone, funnel, marks=[] if (i + j) % len(FUNNELS) == 0 else [pytest.mark.slow, pytest.mark.exhaustive])
+    pytest.param(backbone, funnel, marks=[] if (i + j) % len(FUNNELS) == 0 else EXHAUSTIVE)
     for i, backbone in enumerate(BACKBONES)
     for j, funnel in enumerate(FUNNELS)
 ]
