@@ -67,8 +67,8 @@ def built(backbone: Backbone, towers: int, copies: int | None = None, rows: int 
     return backbone, x
 
 
-def trained(backbone: Backbone, towers: int, steps: int = 100, **options: Any) -> tuple[Backbone, Any]:
-    """Return a backbone after some steps of training on labels that the ids decide, and what it reads of six rows."""
+def trained(backbone: Backbone, towers: int, steps: int = 100, read: int = 6, **options: Any) -> tuple[Backbone, Any]:
+    """Return a backbone after some steps of training on labels that the ids decide, and what it reads of some rows."""
     import tensorflow as tf
 
     from funrec.training.batches import BatchStream
@@ -82,7 +82,7 @@ def trained(backbone: Backbone, towers: int, steps: int = 100, **options: Any) -
     step = TrainingStep(built_model, weighting(tasks), optimizer(0.02), seed=0)
     losses = step.run(stream.block(0, steps), tf.constant(0, tf.int64))["losses"].numpy()
     assert losses[-5:].mean() < 0.95 * losses[:5].mean()
-    return backbone, built_model.read(built_model.embed({"ids": rows.ids[:6], "sequences": {}})).numpy()
+    return backbone, built_model.read(built_model.embed({"ids": rows.ids[:read], "sequences": {}})).numpy()
 
 
 def assert_close(found: Any, expected: Any) -> None:
