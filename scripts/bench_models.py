@@ -6,9 +6,9 @@
     python scripts/bench_models.py --interactions             # every interaction under mmoe, and mmoe without
 
 16 features of width 8, 3 tasks (esmm: 2, as the peer's), batches of 1024, dropout 0.1, Adam, the papers' linear gates,
-towers [128, 64]; backbones of about 100,000 parameters where their shape allows it: 4 experts [128, 64], two levels of
-2 + 2 experts [64] per tower, and so on. Models take turns, and the best of each one's turns enters a ratio; a peer
-takes its turns between two of ours.
+towers [128, 64], 9 domains; backbones of about 100,000 parameters where their shape allows it: 4 experts [128, 64], two
+levels of 2 + 2 experts [64] per tower, and so on. Models take turns, and the best of each one's turns enters a ratio; a
+peer takes its turns between two of ours.
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ MODELS: dict[str, tuple[str, dict[str, Any], str]] = {
     "ple": ("ple.PLE", {"num_levels": 2, "num_specific": 2, "num_shared": 2, "expert_units": (64,)}, "independent"),
     "stem": ("stem.STEM", {"num_specific": 1, "num_shared": 1, "expert_units": UNITS}, "independent"),
     "cross_stitch": ("cross_stitch.CrossStitch", {"units": UNITS}, "independent"),
+    "adatt": ("adatt.AdaTT", {"num_specific": 1, "num_shared": 1, "expert_units": (124,)}, "independent"),
+    "home": ("home.HoME", {"num_experts": 1, "expert_units": (112,)}, "independent"),
+    "dselect_k": ("dselect_k.DSelectK", {"num_experts": 4, "expert_units": UNITS}, "independent"),
+    "snr_trans": ("snr_trans.SNRTrans", {"num_networks": 4, "units": (48, 48)}, "independent"),
+    "star": ("star.STAR", {"units": (64,), "auxiliary_units": (16,)}, "independent"),
+    "pepnet": ("pepnet.PEPNet", {"units": (64, 32), "gate_units": 16}, "independent"),
     "aitm": ("aitm.AITM", {"inner": EMBEDDINGS, "units": UNITS}, "independent"),
     "esmm": ("embedding_only.EmbeddingOnly", {}, "esmm"),
     "esm2": ("embedding_only.EmbeddingOnly", {}, "esm2"),
@@ -131,7 +137,7 @@ def timer(name: str, videos: int, steps: int, clock: Callable[[], float]) -> tup
     sizes = feature_sizes(videos)
     features = build_features({f"feature_{i}": {"embedding_dim": DIM} for i in range(FEATURES)})
     names = tuple(feature.name for feature in features)
-    layout = InputLayout(features, names, (), dict(zip(names, sizes, strict=True)))
+    layout = InputLayout(features, names, (), dict(zip(names, sizes, strict=True)), domain=names[-1])
     towers = {"tower_units": UNITS, "tower_dropout": DROPOUT, "embedding_l2": 0.0}
     model = MultiTaskModel(backbone, funnel, layout, tasks, interaction, **towers)
     model.initialise(0)
