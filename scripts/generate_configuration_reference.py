@@ -106,7 +106,8 @@ def _dataset_parts() -> Iterator[str]:
 def _option(group: str, file: Path) -> Iterator[str]:
     content = yaml.load(file.read_text("utf-8"), Loader) or {}
     yield f"### {group}={file.stem}"
-    comment = next((line.lstrip("# ") for line in file.read_text("utf-8").splitlines() if line.startswith("# ")), "")
+    comments = (line for line in file.read_text("utf-8").splitlines() if line.startswith("# ") and line[2] != "@")
+    comment = next(comments, "").lstrip("# ")
     if comment:
         yield comment
     if group == "model" and "_target_" not in content:

@@ -208,7 +208,7 @@ def test_another_configuration_is_refused_with_what_differs_and_the_run_stays_as
     folder = interrupted(tmp_path / "run")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with pytest.raises(
-        InputError, match=r"Changed since: optimizer\.learning_rate was 0\.001 and is 0\.002\. .*--force"
+        InputError, match=r"Changed since: optimizer\.learning_rate was 0\.003 and is 0\.002\. .*--force"
     ):
         start(folder, "optimizer.learning_rate=0.002", resume=True)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
