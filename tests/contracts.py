@@ -40,10 +40,15 @@ def settings(**parts: str) -> Mapping[str, Any]:
 
 
 def build(
-    backbone: str, funnel: str, interaction: str = "none", seed: int = 0, tasks: Sequence[Task] = TASKS
+    backbone: str,
+    funnel: str,
+    interaction: str = "none",
+    seed: int = 0,
+    tasks: Sequence[Task] = TASKS,
+    wide: str = "none",
 ) -> MultiTaskModel:
     """Return an initialised model of the parts, as their configuration files describe them."""
-    config = settings(backbone=backbone, funnel=funnel, interaction=interaction)
+    config = settings(backbone=backbone, funnel=funnel, interaction=interaction, wide=wide)
     model = build_model(config, tasks, INPUTS, "float32")
     model.initialise(seed, {task.name: RATES[task.name] for task in tasks}, COUNTS)
     return model

@@ -191,12 +191,14 @@ class MultiTaskModel(keras.Model):
     def embed(self, batch: Batch) -> Embedded:
         """Look the batch up: `x` is `(batch, width)` or `(copies, batch, width)`, `linear` is `(towers, batch)`."""
         x, linear, lookups, _ = self.embedding(batch)
-        context = self._context(x, batch)
+        width = x.shape[-1]
         numeric = batch.get("numeric")
         if numeric is not None:
             numeric = tf.cast(numeric, x.dtype)
             columns = numeric if len(x.shape) == 2 else tf.repeat(numeric[None], x.shape[0], axis=0)
             x = tf.concat([x, columns], axis=-1)
+        # Read off `x` itself, so that gradients at `x` are those of the context too.
+        context = self._context(x[..., :width], batch)
         return Embedded(x, self.wide.logits(linear, numeric), lookups, context)
 
     def _context(self, embeddings: tf.Tensor, batch: Batch) -> tf.Tensor | None:

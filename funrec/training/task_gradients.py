@@ -164,18 +164,11 @@ class SharedGradients:
         """
         tape, representation = forward.tape, [forward.representation]
         towers = self._tower_gradients(forward, pulled, own)
-        extra = None
-        if forward.auxiliary is not None:
-            extra, *heads = _gradients(tape, [forward.auxiliary], [*representation, *self._head(forward)])
-            towers = [tower + head for tower, head in zip(towers, heads, strict=True)]
-        shared_weighted = _weighted_sum(pulled.cotangents, weights, extra)
-        own_weighted = shared_weighted if own is weights else _weighted_sum(pulled.cotangents, own, extra)
+        shared_weighted = _weighted_sum(pulled.cotangents, weights)
+        own_weighted = shared_weighted if own is weights else _weighted_sum(pulled.cotangents, own)
         sources = [*self.shared, forward.embedded.x]
         if pulled.passes:
             shared = [_weighted_sum(list(parts), weights) for parts in zip(*pulled.passes, strict=True)]
-            if extra is not None:
-                more = _gradients(tape, representation, sources, [extra])
-                shared = [a + b for a, b in zip(shared, more, strict=True)]
             mine = _gradients(tape, representation, self.own, [own_weighted])
         elif own is weights:
             both = _gradients(tape, representation, [*sources, *self.own], [shared_weighted])
@@ -188,6 +181,13 @@ class SharedGradients:
             rest = _gradients(tape, representation, [self.shared[place] for place in self.parts], [own_weighted])
             for (place, part), gradient in zip(self.parts.items(), rest, strict=True):
                 shared[place] = part * shared[place] + (1.0 - part) * gradient
+        if forward.auxiliary is not None:  # it may read gates besides logits, and so has a pass of its own
+            places = [*self.shared, forward.embedded.x, *self.own, *self._head(forward)]
+            both = [*shared, at_embeddings, *mine, *towers]
+            more = _gradients(tape, [forward.auxiliary], places)
+            both = [gradient + extra for gradient, extra in zip(both, more, strict=True)]
+            shared, at_embeddings = both[: len(shared)], both[len(shared)]
+            mine, towers = both[len(shared) + 1 : len(shared) + 1 + len(mine)], both[len(shared) + 1 + len(mine) :]
         targets, cotangents = [forward.embedded.x], [at_embeddings]
         if forward.embedded.linear is not None:
             targets.append(forward.embedded.linear)
@@ -262,9 +262,8 @@ def _gradients(
     )
 
 
-def _weighted_sum(gradients: list[tf.Tensor], weights: tf.Tensor, extra: tf.Tensor | None = None) -> tf.Tensor:
-    terms = [tf.cast(weights[task], gradient.dtype) * gradient for task, gradient in enumerate(gradients)]
-    return tf.add_n(terms if extra is None else [*terms, extra])
+def _weighted_sum(gradients: list[tf.Tensor], weights: tf.Tensor) -> tf.Tensor:
+    return tf.add_n([tf.cast(weights[task], gradient.dtype) * gradient for task, gradient in enumerate(gradients)])
 
 
 def _products(rows: tf.Tensor) -> tf.Tensor:

@@ -77,7 +77,9 @@ def test_an_interaction_is_shared_copy_by_copy(interaction: str) -> None:
     for variable, slices in zip(sharing.variables, sharing.slices, strict=True):
         if variable.path in inside:
             copies = slices.reshape(4, -1)
-            assert not copies[:3].any() and copies[3].all(), variable.path
+            # A token of padding, RankMixer's last one here, projects zeros.
+            is_read = copies[3, :3].all() if variable.path.endswith("projection") else copies[3].all()
+            assert not copies[:3].any() and is_read, variable.path
 
 
 def test_probing_leaves_the_model_as_it_is() -> None:

@@ -51,7 +51,8 @@ def test_the_plan_of_a_sweep_stands_in_its_folder(workdir: Path, funrec: Command
     plan = json.loads((workdir / "sweep" / "sweep.json").read_text())
     assert plan["command"] == list(SWEEP[1:])
     assert [job["folder"] for job in plan["jobs"]] == ["0", "1"]
-    assert plan["jobs"][1]["overrides"] == ["model=logistic", "seed=2", *SMALL]
+    # No file spells dataset.rows, a default of its class.
+    assert plan["jobs"][1]["overrides"] == ["model=logistic", "seed=2", f"++{SMALL[0]}", SMALL[1]]
     assert len({job["fingerprint"] for job in plan["jobs"]}) == 2
 
 

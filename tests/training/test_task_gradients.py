@@ -65,7 +65,7 @@ def full_passes(shared: SharedGradients, sources: Any) -> list[list[np.ndarray]]
 
 
 def of_shared_copies(shared: SharedGradients, table: np.ndarray) -> np.ndarray:
-    embeddings = table[:, : -shared.model.embedding.linear_units]
+    embeddings = table[:, : table.shape[1] - shared.model.embedding.linear_units]
     copies = embeddings.reshape(len(table), shared.model.embedding.copies, -1)
     return copies[:, shared.sharing.copies]
 
@@ -131,7 +131,9 @@ def test_the_combined_gradient_is_that_of_the_weighted_sum_of_losses(backbone: s
 @pytest.mark.parametrize("source", get_args(Shared))
 @pytest.mark.parametrize("backbone", ["shared_bottom", "mmoe", "ple"])
 def test_parameters_of_one_task_can_follow_its_own_loss(backbone: str, source: str) -> None:
-    made = built(backbone, "independent")
+    made = contracts.build(backbone, "independent", wide="linear")
+    randomise(made, scale=0.3)
+    assert made.embedding.linear_units == 3
     shared = SharedGradients(made, source)
     weights, ones = tf.constant([0.5, 2.0, 0.0]), tf.ones(3)
     done = forward(shared)
@@ -143,9 +145,9 @@ def test_parameters_of_one_task_can_follow_its_own_loss(backbone: str, source: s
     for variable, ours, one, other in zip(made.trainable_variables, found, weighted, unweighted, strict=True):
         ours, one, other = dense(ours), dense(one), dense(other)
         if id(variable) in tables:  # embeddings are shared; the linear term's weights are one tower's each
-            linear = made.embedding.linear_units
-            np.testing.assert_allclose(ours[:, :-linear], one[:, :-linear], atol=1e-5)
-            np.testing.assert_allclose(ours[:, -linear:], other[:, -linear:], atol=1e-5)
+            linear = ours.shape[1] - made.embedding.linear_units
+            np.testing.assert_allclose(ours[:, :linear], one[:, :linear], atol=1e-5)
+            np.testing.assert_allclose(ours[:, linear:], other[:, linear:], atol=1e-5)
             assert np.abs(one - other).max() > 1e-3
         else:
             np.testing.assert_allclose(ours, one if id(variable) in known else other, atol=1e-5, err_msg=variable.path)

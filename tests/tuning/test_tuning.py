@@ -51,7 +51,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[package.Study]:
             "search.trials=4",
             "search.sampler=grid",
             "search.objectives=[auc_is_click,auc_is_like]",
-            f"search.space.{RATE}={{choices: [0.001, 1e30]}}",
+            f"search.space.{RATE}={{choices: [0.003, 1e30]}}",
             "search.space.model.embedding_l2={choices: [0.0, 5.0]}",
         )
         yield package.Study(study.path.resolve(), study.summary)
@@ -123,7 +123,7 @@ def test_a_study_that_is_done_is_summed_up_again(tuned: package.Study, funrec: C
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([f"search.space.{RATE}.choices=[0.001, 0.01]"], f"space.{RATE}.choices was [0.001, 1e+30], is [0.001, 0.01]"),
+        ([f"search.space.{RATE}.choices=[0.003, 0.01]"], f"space.{RATE}.choices was [0.003, 1e+30], is [0.003, 0.01]"),
         (["search.objectives=[auc_is_like]"], "objectives.auc_is_click was"),
         (["model.tower_units=[8]"], "model.tower_units was [32], is [8]"),
         (["search.trials=0"], "search.trials should be a positive whole number"),
@@ -149,7 +149,7 @@ def test_a_trial_that_runs_out_of_memory_has_failed(workdir: Path) -> None:
     plan = make_plan(
         [
             *(*SMALL, "search.space=null", "search.sampler=grid"),
-            f"search.space.{RATE}={{choices: [0.001]}}",
+            f"search.space.{RATE}={{choices: [0.003]}}",
             "search.space.model.tower_units={choices: [[32], [1000, 1000000000000]]}",  # 12 PB
         ]
     )
@@ -180,7 +180,7 @@ def test_a_pruned_trial_is_shown_as_such(funrec: Command, workdir: Path, monkeyp
         *("tune", *SMALL, "search.space=null", "trainer.epochs=2", "search.pruner=median", "search.trials=2"),
         *(
             "search.sampler=grid",
-            f"search.space.{RATE}={{choices: [0.001, 1e-7]}}",
+            f"search.space.{RATE}={{choices: [0.003, 1e-7]}}",
             "search.space.model.embedding_l2={choices: [0.0]}",
         ),
     )
