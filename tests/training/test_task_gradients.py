@@ -23,9 +23,17 @@ from funrec.weighting.gramian import Shared
 
 BACKBONES = sorted(set(contracts.names("model/backbone")) - {"single_task", "logistic"})
 FUNNELS = contracts.names("model/funnel")
-#: Every backbone without a funnel that mixes towers, and under one of the funnels in turn.
-TURNS = {(backbone, FUNNELS[place % len(FUNNELS)]) for place, backbone in enumerate(BACKBONES)}
-PAIRS = sorted({(backbone, "independent") for backbone in BACKBONES} | TURNS)
+#: Every backbone without a funnel that mixes towers, and under one of the funnels in turn; most of those turns wait for
+#: `pytest -m exhaustive`.
+TURNS = [(backbone, FUNNELS[place % len(FUNNELS)]) for place, backbone in enumerate(BACKBONES)]
+PAIRS = [
+    *(pytest.param(backbone, "independent") for backbone in BACKBONES),
+    *(
+        pytest.param(*pair, marks=[] if place % 4 == 0 else [pytest.mark.slow, pytest.mark.exhaustive])
+        for place, pair in enumerate(TURNS)
+        if pair[1] != "independent"
+    ),
+]
 
 
 def batch_of(rows: Rows) -> dict[str, Any]:
