@@ -1,4 +1,4 @@
-"""What a run tells experiment trackers: its parameters, every epoch, and how it ended."""
+"""What a run reports to experiment trackers: its parameters, every epoch, and how it ended."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 class Tracker(ABC):
-    """A place that is told of runs. Its methods are called one after the other, in a thread of their own.
+    """An experiment tracker. Its methods are called one after the other, in a thread of their own.
 
     Args:
         wait: Seconds that a run waits for it at its end.
@@ -175,7 +175,7 @@ class _Channel:
         self._calls.put((method, arguments))
 
     def close(self) -> None:
-        """Wait until everything is told, for as long as the tracker may take."""
+        """Wait until everything is reported, for as long as the tracker may take."""
         self._calls.put(None)
         self._thread.join(self._tracker.wait)
         if self._thread.is_alive():

@@ -1,4 +1,4 @@
-"""Embeddings as Parquet: a file per feature, a row per value that it knows."""
+"""Embeddings as Parquet: a file per feature, a row per value of its vocabulary."""
 
 from __future__ import annotations
 

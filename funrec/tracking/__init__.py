@@ -1,1 +1,1 @@
-"""Experiment trackers, one module each: what `funrec.experiment.tracking` tells of a run goes here."""
+"""Experiment trackers, one module each: they receive what `funrec.experiment.tracking` reports of a run."""

@@ -238,7 +238,7 @@ class Checkpoints:
         if self._seconds_of_copying is None:
             cost = session.size / (BYTES_PER_SECOND_AT_THE_END if is_last else BYTES_PER_SECOND)
         else:
-            # The writer's processor time counts in full: on a small machine training wants every core.
+            # The writer's processor time counts in full: on a small machine training needs every core.
             writing = self._writer.seconds if is_last else self._writer.processor_seconds
             cost = self._seconds_of_copying + writing
         return cost <= LARGEST_SHARE * (time.monotonic() - self._last)

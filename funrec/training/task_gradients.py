@@ -53,7 +53,7 @@ class TaskGradients(NamedTuple):
 
 
 class SharedGradients:
-    """Takes per-task gradients where a weighting wants them, and puts the step's gradient together.
+    """Takes per-task gradients where a weighting asks for them, and puts the step's gradient together.
 
     Towers are block-diagonal: a tower's input reaches one task's loss only. So one backward pass of the sum of all
     losses through the towers gives every task's gradient at its tower's input, batch normalisation included (it

@@ -132,7 +132,7 @@ class StudyFolder:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Let no other process draw a trial meanwhile, or write what it knows of the trials."""
+        """Let no other process draw a trial meanwhile, or write its view of the trials."""
         with locked(self._lock_path("next")):
             yield
 

@@ -191,7 +191,7 @@ def _condition(dataset: Dataset, key: str, text: str, schema: pl.Schema) -> pl.E
 
 
 def _dtype(key: str, schema: pl.Schema, expression: pl.Expr) -> pl.DataType:
-    """Try an expression on no rows: that tells its dtype, and whether it fits the columns."""
+    """Try an expression on no rows: this gives its dtype and shows whether it fits the columns."""
     try:
         return pl.DataFrame(schema=schema).select(expression.alias("value")).schema["value"]
     except pl.exceptions.PolarsError as error:

@@ -1,4 +1,4 @@
-"""ESCM2 by inverse propensities: ESMM, and the conversion's own loss on clicks, each weighing one over its chance."""
+"""ESCM2 by inverse propensities: ESMM, and the conversion's own loss on clicks, weighted by one over their chance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from funrec.utils.specs import NotNegative, between
 
 
 class ESCM2IPS(ESMM):
-    """ESMM with a loss of the step itself: clicked rows alone tell it, so each stands for `1 / P(click)` exposures.
+    """ESMM with a loss of the step itself: only clicks have its label, so each stands for `1 / P(click)` exposures.
 
         loss of a task = ESMM's on the product + cvr_weight * mean(o / p * e)
 

@@ -12,7 +12,7 @@ from funrec.utils.specs import NotNegative, whole
 
 
 class TPM(Loss):
-    """A binary tree over intervals of watch time, whose every node tells by a logit whether it is the longer half.
+    """A binary tree over intervals of watch time, where the logit of every node says which half is likelier.
 
         loss = -log P(leaf of t) + regression_weight (E - t)^2 + variance_weight Var
         value = E = sum_leaf P(leaf) mean(leaf)
