@@ -53,11 +53,11 @@ def _describe(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_intermixed_args(take_allowed(arguments))
     from funrec.data.preparation.cache import cache_folder
+    from funrec.data.preparation.description import describe
     from funrec.data.preparation.prepare import prepare
-    from funrec.data.preparation.statistics import describe
 
     dataset = _dataset(options.overrides, options.config_dir)
-    print(describe(prepare(dataset, cache_folder())))
+    print("\n\n".join(map(str, describe(prepare(dataset, cache_folder())))))
     return 0
 
 

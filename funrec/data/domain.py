@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -42,15 +42,12 @@ def add_domain(features: Mapping[str, Any], column: str | None) -> tuple[dict[st
     return {**features, column: {}}, column
 
 
-def check_domains(name: str | None, vocabularies: Mapping[str, Vocabulary]) -> None:
+def check_domains(name: str, known: Vocabulary) -> None:
     """Check what the training rows have for domains.
 
     Raises:
         InputError: If one is null, or there is one alone.
     """
-    if name is None:
-        return
-    known = vocabularies[name]
     if known.keys.null_count():
         rows = known.counts.filter(known.keys.is_null())[0]
         raise InputError(
@@ -65,23 +62,16 @@ def check_domains(name: str | None, vocabularies: Mapping[str, Vocabulary]) -> N
 
 
 def check_rows_domains(
-    name: str | None, ids: NDArray[np.int32], values: pl.Series, vocabularies: Mapping[str, Vocabulary], where: str
+    name: str, ids: NDArray[np.int32], values: pl.Series, vocabulary: Vocabulary, where: str
 ) -> None:
-    """Check that rows are of domains that training met.
-
-    Args:
-        name: The domain's feature; None where there is none.
-        ids: Its embedding rows, `(rows,)`.
-        values: Its raw values.
-        vocabularies: By feature.
-        where: What to call the rows.
+    """Check that rows, of these embedding rows and raw values, are of domains that training met.
 
     Raises:
         InputError: If one is not.
     """
-    if name is None or ids.all():
+    if ids.all():
         return
-    keys: Sequence[Any] = vocabularies[name].keys.to_list()
+    keys = vocabulary.keys.to_list()
     shown = ", ".join(map(str, keys[:_MOST_SHOWN])) + (", ..." if len(keys) > _MOST_SHOWN else "")
     first = values[int(np.flatnonzero(ids == 0)[0])]
     raise InputError(

@@ -58,7 +58,7 @@ def read_columns(dataset: Dataset, data: PreparedData, names: Sequence[str]) -> 
     """
     if not names:
         return {}
-    columns = {feature.name: feature.column for feature in data.features}
+    columns = {feature.name: feature.column for feature in data.layout.features}
     wanted = {str(name): columns.get(str(name), str(name)) for name in names}
     _check_columns(dataset, wanted, dataset.available_columns())
     values: dict[str, dict[str, pl.Series]] = {name: {} for name in wanted}
@@ -108,7 +108,7 @@ def cut(data: PreparedData, split: SplitArrays, columns: Mapping[str, pl.Series]
         place_of_row = place[np.asarray(split.items)]
         for number, value in enumerate(("head", "tail", "cold")):
             yield Slice("item", value, place_of_row == number)
-    numbers = {feature.name for feature in data.features if feature.kind == "numeric"}
+    numbers = {feature.name for feature in data.layout.features if feature.kind == "numeric"}
     for name, values in columns.items():
         if name in numbers and values.n_unique() > MOST_VALUES:
             yield from _by_tenth(name, values)

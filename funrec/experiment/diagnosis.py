@@ -153,10 +153,10 @@ def _best_alone(data: PreparedData, rows: Rows, task: int) -> tuple[str, float]:
     picked = rows.of_task(task)
     train_labels, labels = np.asarray(train.labels[known, task]), rows.labels[picked, task]
     best, value = "", 0.0
-    for place, name in enumerate(data.id_features):
+    for place, name in enumerate(data.layout.id_features):
         alone = auc_of_codes(train.ids[known, place], train_labels, valid.ids[picked, place], labels)
         best, value = max((best, value), (name, alone), key=lambda pair: pair[1])
-    for place, name in enumerate(data.numeric_features):
+    for place, name in enumerate(data.layout.numeric_features):
         alone = auc_of_numbers(valid.numeric[picked, place], labels)
         best, value = max((best, value), (name, alone), key=lambda pair: pair[1])
     return best, value

@@ -14,7 +14,6 @@ from funrec.data.preparation.cache import cache_folder
 from funrec.data.preparation.prepare import prepare
 from funrec.experiment.fitting import build_parts, check_parts
 from funrec.experiment.settings import check_protocol, check_settings
-from funrec.schema import InputLayout
 
 PARTS = ("embedding", "wide", "interaction", "backbone", "towers")
 
@@ -31,8 +30,7 @@ def describe_run(config: Mapping[str, Any]) -> str:
     data = prepare(dataset, cache_folder())
     sizes = {name: len(split) for name, split in data.splits.items()}
     check_protocol(config.get("protocol"), sizes)
-    layout = InputLayout(data.features, data.id_features, data.numeric_features, data.cardinalities)
-    parts = build_parts(config, data.tasks, layout)
+    parts = build_parts(config, data.tasks, data.layout)
     parts.model.initialise(config["seed"])
     rows = []
     for name in PARTS:

@@ -53,7 +53,7 @@ def explain(
     """
     config = records.read(run)["config"]
     data = prepare(build(config["dataset"], Dataset, "dataset"), cache_folder())
-    names = [feature.name for feature in data.features]
+    names = [feature.name for feature in data.layout.features]
     chosen = {name: [name] for name in names} | {name: list(members) for name, members in (groups or {}).items()}
     for members in chosen.values():
         for name in members:

@@ -70,8 +70,7 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
     """
     forget_former_models()
     folder, rows, valid = attempt.folder, data.splits["train"], data.splits["valid"]
-    layout = InputLayout(data.features, data.id_features, data.numeric_features, data.cardinalities, data.domain)
-    parts = build_parts(config, data.tasks, layout)
+    parts = build_parts(config, data.tasks, data.layout)
     names = part_names(parts.model)
     if parts.model.funnel.needs_nesting:
         check_nesting(dataset, data, names["funnel"])

@@ -171,7 +171,9 @@ def test_leaky_columns_are_refused_with_the_reason_unless_allowed(tmp_path: Path
         tmp_path, r"Column price is not: it is set after the click.*allow_leaky", features={"price": {}}, leaky=leaky
     )
     features = {"price": {"kind": "numeric"}}
-    assert prepare_table(tmp_path, features=features, leaky=leaky, allow_leaky=True).numeric_features == ("price",)
+    assert prepare_table(tmp_path, features=features, leaky=leaky, allow_leaky=True).layout.numeric_features == (
+        "price",
+    )
     with pytest.raises(InputError, match="it is set after the click"):  # although the cache holds such arrays by now
         prepare_table(tmp_path, features=features, leaky=leaky)
 

@@ -35,7 +35,7 @@ def prepared(folder: Path, rows: pl.DataFrame, **changes: Any) -> Any:
 
 def test_the_domain_is_a_feature_though_none_names_it(tmp_path: Path) -> None:
     data = prepared(tmp_path, table(["a", "b", "c"]))
-    assert data.id_features == ("user", "tab")
+    assert data.layout.id_features == ("user", "tab")
     assert data.domain == "tab"
 
 

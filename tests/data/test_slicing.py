@@ -97,7 +97,7 @@ def test_joined_columns_and_other_evaluation_splits_have_slices(tmp_path: Path) 
     for name in ("tab", "user_active_degree"):
         assert set(found[name]) == {"valid", "random"}
         assert all(len(values) == len(data.splits[split]) for split, values in found[name].items())
-    column = data.id_features.index("user_active_degree")
+    column = data.layout.id_features.index("user_active_degree")
     for split, values in found["user_active_degree"].items():
         ids = np.asarray(data.splits[split].ids[:, column])
         assert data.vocabularies["user_active_degree"].encode(values).tolist() == ids.tolist()

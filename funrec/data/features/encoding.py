@@ -19,11 +19,6 @@ from funrec.schema import CategoricalFeature, Feature, NumericFeature, SequenceF
 from funrec.utils.errors import InputError, did_you_mean
 
 
-def id_names(encoders: Mapping[str, Encoder]) -> tuple[str, ...]:
-    """Return the features that are columns of `ids`, in order."""
-    return tuple(name for name, encoder in encoders.items() if not encoder.is_number and not encoder.is_sequence)
-
-
 def reading(feature: Feature, schema: Mapping[str, pl.DataType], is_list: bool = False) -> pl.Expr:
     """Return the expression that reads a feature's raw value, or list of values, from its column.
 
@@ -173,15 +168,6 @@ def load_encoders(
     return encoders, vocabularies
 
 
-@dataclass(frozen=True)
-class EncodedFeatures:
-    """One batch of encoded features: as in `SplitArrays`, but sequences as lengths and values."""
-
-    ids: NDArray[np.int32]
-    numeric: NDArray[np.float32]
-    sequences: dict[str, tuple[NDArray[np.int64], NDArray[np.int32]]]
-
-
 def read_features(encoders: Mapping[str, Encoder], frame: pl.DataFrame) -> pl.DataFrame:
     """Select the columns `feature/<name>` from raw rows, as staging does.
 
@@ -195,30 +181,6 @@ def read_features(encoders: Mapping[str, Encoder], frame: pl.DataFrame) -> pl.Da
     return frame.select(
         reading(encoder.feature, schema, encoder.is_list).alias(f"feature/{name}") for name, encoder in encoders.items()
     )
-
-
-def encode_features(
-    encoders: Mapping[str, Encoder], vocabularies: Mapping[str, Vocabulary], frame: pl.DataFrame
-) -> EncodedFeatures:
-    """Encode the columns `feature/<name>`: the one path from raw values to arrays.
-
-    Raises:
-        InputError: If a number is none.
-    """
-    id_encoders = [(name, e) for name, e in encoders.items() if not e.is_number and not e.is_sequence]
-    numbers = [(name, encoder) for name, encoder in encoders.items() if encoder.is_number]
-    ids = np.empty((frame.height, len(id_encoders)), dtype=np.int32)
-    for place, (name, encoder) in enumerate(id_encoders):
-        ids[:, place] = encoder.ids(frame[f"feature/{name}"], vocabularies)
-    numeric = np.empty((frame.height, len(numbers)), dtype=np.float32)
-    for place, (name, encoder) in enumerate(numbers):
-        numeric[:, place] = encoder.number(frame[f"feature/{name}"])
-    sequences = {
-        name: encoder.sequence(frame[f"feature/{name}"], vocabularies)
-        for name, encoder in encoders.items()
-        if encoder.is_sequence
-    }
-    return EncodedFeatures(ids, numeric, sequences)
 
 
 def fit_encoders(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from funrec.data.arrays import SplitArrays
 from funrec.data.preparation.splitting import Downsample
 from funrec.data.preparation.staging import ROW, WEIGHT
 from funrec.schema import Task
@@ -16,54 +18,38 @@ from funrec.utils.errors import InputError
 SHOULD_BE = {"binary": "0 or 1", "regression": "a finite number", "duration": "a finite number of at least 0"}
 
 
-@dataclass(frozen=True)
-class LabelBatch:
-    """Labels `(rows, T)`, and masks and weights likewise or none."""
-
-    labels: NDArray[np.float32]
-    masks: NDArray[np.bool_] | None
-    weights: NDArray[np.float32] | None
-
-
-def read_labels(
-    tasks: tuple[Task, ...], downsample: Downsample | None, is_training: bool, batch: pl.DataFrame
-) -> LabelBatch:
-    """Check and gather one batch's labels, masks and weights.
+def add_labels(
+    batch: SplitArrays, staged: pl.DataFrame, tasks: Sequence[Task], downsample: Downsample | None
+) -> SplitArrays:
+    """Check one batch's labels, masks and (of training rows) weights, and return the batch with them.
 
     With `dataset.downsample = {task: s, rate: r}` training keeps a share `r` of the rows where the label of `s` is 0.
     Two corrections make up for it. (1) The odds of `s` among the kept rows are `1/r` times the true odds, so a head
     that fits the kept rows has to be moved by `log(r)`: `logit_true = logit_kept + log(r)`, which is
     `PreparedData.logit_offsets[s]`; its weights are left alone. (2) For every other task a kept row with label 0 of
     `s` stands for `1/r` rows, so it weighs `1/r` in that task's loss: the weighted loss is then an unbiased estimate
-    of the loss over all rows, and its logit needs no offset. A task that a funnel nests under `s` and trains on rows
-    where `s` is 1 alone loses no row and could do without the weights; `PreparedData.downsampled_task` lets a model
-    decide so. Rows outside the sample space of `s` are all kept and weigh 1.
-
-    Args:
-        tasks: The tasks, in order.
-        downsample: What was sampled, if anything.
-        is_training: Whether these are training rows: there alone weights matter.
-        batch: Staged rows.
+    of the loss over all rows, and its logit needs no offset. Rows outside the sample space of `s` are all kept and
+    weigh 1.
 
     Raises:
         InputError: If a label is missing or no valid value where it counts, or a weight is negative or none.
     """
-    columns = [_label(task, batch) for task in tasks]
+    columns = [_label(task, staged) for task in tasks]
     labels = np.stack([label for label, _ in columns], axis=1)
     masks = np.stack([mask for _, mask in columns], axis=1) if any(task.where is not None for task in tasks) else None
-    if not is_training or (WEIGHT not in batch.columns and downsample is None):
-        return LabelBatch(labels, masks, None)
-    weights = np.ones(labels.shape, dtype=np.float32)
-    if WEIGHT in batch.columns:
-        weights *= _row_weights(batch)[:, None]
-    if downsample is not None:
-        sampled = [task.name for task in tasks].index(downsample.task)
-        stands_for_more = labels[:, sampled] == 0
-        if masks is not None:
-            stands_for_more &= masks[:, sampled]
-        others = np.arange(len(tasks)) != sampled
-        weights[np.ix_(stands_for_more, others)] /= np.float32(downsample.rate)
-    return LabelBatch(labels, masks, weights)
+    weights = None
+    if batch.name == "train" and (WEIGHT in staged.columns or downsample is not None):
+        weights = np.ones(labels.shape, dtype=np.float32)
+        if WEIGHT in staged.columns:
+            weights *= _row_weights(staged)[:, None]
+        if downsample is not None:
+            sampled = [task.name for task in tasks].index(downsample.task)
+            stands_for_more = labels[:, sampled] == 0
+            if masks is not None:
+                stands_for_more &= masks[:, sampled]
+            others = np.arange(len(tasks)) != sampled
+            weights[np.ix_(stands_for_more, others)] /= np.float32(downsample.rate)
+    return replace(batch, labels=labels, masks=masks, weights=weights)
 
 
 def _label(task: Task, batch: pl.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

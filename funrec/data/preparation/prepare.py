@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from funrec.data.arrays import PreparedData, SequenceArrays, SplitArrays, open_array
+from funrec.data.arrays import ModelInputs, PreparedData, open_split
 from funrec.data.datasets.base import Dataset
-from funrec.data.domain import check_domains, check_rows_domains
-from funrec.data.features.encoding import Encoder, encode_features, fit_encoders, id_names, load_encoders, save_encoders
+from funrec.data.domain import check_domains
+from funrec.data.features.encoding import fit_encoders
 from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
 from funrec.data.hashing import common_key_dtype, key_dtype, stable_hash
 from funrec.data.preparation.cache import fingerprint, obtain
 from funrec.data.preparation.checks import check_agreement, measure_agreement
-from funrec.data.preparation.histories import HistorySnapshot, snapshot_of
-from funrec.data.preparation.labels import read_labels
+from funrec.data.preparation.histories import snapshot_of
+from funrec.data.preparation.labels import add_labels
 from funrec.data.preparation.splitting import split_column
-from funrec.data.preparation.staging import ROW, SPLIT, WEIGHT, StagedFrame, check_columns, stage
-from funrec.data.preparation.statistics import SplitStatistics
+from funrec.data.preparation.staging import ROW, SPLIT, StagedFrame, check_columns, stage
+from funrec.data.preparation.statistics import check_split, measure_split
 from funrec.data.preparation.writing import SplitWriter
 from funrec.utils.errors import InputError
 
@@ -103,44 +104,14 @@ def open_prepared(dataset: Dataset, entry: Path) -> PreparedData:
         state = json.loads((entry / PREPARED).read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{entry} should be a cache entry. It has no readable {PREPARED}.") from error
-    encoders, vocabularies = load_encoders(dataset.features, state, entry)
-    sequences = tuple(name for name, encoder in encoders.items() if encoder.is_sequence)
+    inputs = ModelInputs.load(state, entry, dataset.features, dataset.tasks, dataset.domain)
+    sequences = [feature.name for feature in inputs.layout.sequence_features]
     return PreparedData(
+        **{field.name: getattr(inputs, field.name) for field in fields(ModelInputs)},
         path=entry,
         fingerprint=entry.name,
-        features=dataset.features,
-        tasks=dataset.tasks,
-        splits={name: _open_split(entry / name, name, sequences) for name in state["statistics"]["splits"]},
-        encoders=encoders,
-        vocabularies=vocabularies,
-        cardinalities=state["cardinalities"],
-        id_features=id_names(encoders),
-        numeric_features=tuple(name for name, encoder in encoders.items() if encoder.is_number),
-        sequence_features=sequences,
-        statistics=state["statistics"],
-        row_fingerprints=state["row_fingerprints"],
-        domain=dataset.domain,
-        logit_offsets=state["logit_offsets"],
-        downsampled_task=state["downsampled_task"],
-        history=HistorySnapshot.load(state["history"], entry) if state.get("history") else None,
-    )
-
-
-def _open_split(folder: Path, name: str, sequences: Sequence[str]) -> SplitArrays:
-    def array(file: str) -> Any:
-        path = folder / f"{file}.npy"
-        return open_array(path) if path.exists() else None
-
-    return SplitArrays(
-        name=name,
-        sequences={
-            sequence: SequenceArrays(array(f"sequence_{place}_offsets"), array(f"sequence_{place}_values"))
-            for place, sequence in enumerate(sequences)
-        },
-        **{
-            key: array(key)
-            for key in ("ids", "numeric", "labels", "masks", "weights", "groups", "items", "rows", "oracle")
-        },
+        splits={name: open_split(entry / name, sequences) for name in state["statistics"]["splits"]},
+        **{key: state[key] for key in ("statistics", "row_fingerprints", "logit_offsets")},
     )
 
 
@@ -149,44 +120,50 @@ def _build(dataset: Dataset, folder: Path) -> int:
     work = folder / "work"
     work.mkdir()
     frames = stage(dataset, work)
-    train = _training_frame(frames)
+    _check_splits(dataset, frames)
+    train = next(frame for frame in frames if frame.counts.get("train"))
     agreement = measure_agreement(dataset, train.rows_of("train"))
     check_agreement(dataset, agreement)
     encoders, vocabularies = fit_encoders(dataset.features, train.rows_of("train"), train.schema, train.lists)
-    check_domains(dataset.domain, vocabularies)
+    if dataset.domain is not None:
+        check_domains(dataset.domain, vocabularies[dataset.domain])
+    inputs = ModelInputs(tasks=dataset.tasks, encoders=encoders, vocabularies=vocabularies, domain=dataset.domain)
     codes = {role: _number_values(role, frames) for role in ("group", "item") if getattr(dataset, role) is not None}
-    statistics, row_fingerprints = _write_splits(dataset, folder, frames, encoders, vocabularies, codes)
+    row_fingerprints = _write_splits(dataset, folder, frames, inputs, codes)
+    statistics = _measure_splits(dataset, folder, frames, inputs)
     for role, vocabulary in codes.items():
         vocabulary.save(folder / f"{role}s.parquet")
-    history = snapshot_of(dataset, work).save(folder) if dataset.histories else None
-    shutil.rmtree(work)
-    sampling = dataset.downsample
+    if dataset.histories:
+        inputs = replace(inputs, history=snapshot_of(dataset, work))
+    rows = sum(split["rows"] for split in statistics.values())
     state = {
-        **save_encoders(encoders, vocabularies, folder),
-        "history": history,
-        "cardinalities": _cardinalities(encoders, vocabularies),
+        **inputs.save(folder),
         "statistics": {
-            "rows": sum(split["rows"] for split in statistics.values()),
+            "rows": rows,
             "users": len(codes["group"]) - 1 if "group" in codes else None,
             "items": len(codes["item"]) - 1 if "item" in codes else None,
-            "vocabulary_size": {name: len(vocabulary) for name, vocabulary in vocabularies.items()},
             "splits": statistics,
             "agreement": agreement,
             "sources": [part for source in dataset.sources() for part in source.parts],
         },
         "row_fingerprints": row_fingerprints,
-        "logit_offsets": {} if sampling is None else {sampling.task: math.log(sampling.rate)},
-        "downsampled_task": None if sampling is None else sampling.task,
+        "logit_offsets": {} if (down := dataset.downsample) is None else {down.task: math.log(down.rate)},
     }
+    shutil.rmtree(work)
     (folder / PREPARED).write_text(json.dumps(state, indent=1))
-    return sum(split["rows"] for split in statistics.values())
+    return rows
 
 
-def _training_frame(frames: Sequence[StagedFrame]) -> StagedFrame:
-    for frame in frames:
-        if frame.counts.get("train"):
-            return frame
-    raise InputError("The training split should have rows. It has none: widen dataset.split or dataset.where.")
+def _check_splits(dataset: Dataset, frames: Sequence[StagedFrame]) -> None:
+    """Refuse splits without rows; a test split that was not asked for may have none."""
+    counts = {name: rows for frame in frames for name, rows in frame.counts.items()}
+    if not counts.get("train"):
+        raise InputError("The training split should have rows. It has none: widen dataset.split or dataset.where.")
+    if "valid" not in counts:
+        raise InputError(f"The dataset should have a valid split. It has: {', '.join(counts)}.")
+    for name, rows in counts.items():
+        if not rows and (name != "test" or dataset.split.test_from is not None or dataset.split.test is not None):
+            raise InputError(f"The {name} split should have rows. It has none: widen dataset.split.")
 
 
 def _number_values(role: str, frames: Sequence[StagedFrame]) -> Vocabulary:
@@ -195,62 +172,43 @@ def _number_values(role: str, frames: Sequence[StagedFrame]) -> Vocabulary:
     return count_vocabulary([frame.rows.select(pl.col(role).alias("value")) for frame in frames], key, by="value")
 
 
-def _cardinalities(encoders: Mapping[str, Encoder], vocabularies: Mapping[str, Vocabulary]) -> dict[str, int]:
-    cardinalities = {}
-    for name, encoder in encoders.items():
-        if encoder.boundaries is not None:
-            cardinalities[name] = len(encoder.boundaries) + 2
-        elif encoder.owner == name:
-            cardinalities[name] = len(vocabularies[name])
-    return cardinalities
-
-
 def _write_splits(
     dataset: Dataset,
     folder: Path,
     frames: Sequence[StagedFrame],
-    encoders: Mapping[str, Encoder],
-    vocabularies: Mapping[str, Vocabulary],
+    inputs: ModelInputs,
     codes: Mapping[str, Vocabulary],
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Encode every frame batch by batch and return each split's statistics and row fingerprint."""
-    statistics = {
-        name: SplitStatistics(name, dataset.tasks, encoders, **{f"{r}s": len(v) - 1 for r, v in codes.items()})
-        for frame in frames
-        for name, rows in frame.counts.items()
-        if rows or _is_wanted(dataset, name)
-    }
-    for name in ("train", "valid"):
-        if name not in statistics:
-            raise InputError(f"The dataset should have a {name} split. It has: {', '.join(statistics)}.")
-    row_fingerprints = {}
+) -> dict[str, str]:
+    """Encode every frame batch by batch, and return each split's row fingerprint."""
+    fingerprints: dict[str, str] = {}
     group_hashes = stable_hash(codes["group"].keys, codes["group"].key) if "group" in codes else None
     for frame in frames:
         with ExitStack() as stack:
-            writers = {
-                name: stack.enter_context(_open_writer(dataset, folder, frame, name, encoders, codes))
-                for name, rows in frame.counts.items()
-                if rows
-            }
-            for name, part in _parts(dataset, frame):
-                features = encode_features(encoders, vocabularies, part)
-                if dataset.domain is not None:
-                    domains = features.ids[:, id_names(encoders).index(dataset.domain)]
-                    values = part[f"feature/{dataset.domain}"]
-                    check_rows_domains(dataset.domain, domains, values, vocabularies, f"the {name} split")
-                labels = read_labels(dataset.tasks, dataset.downsample, name == "train", part)
-                groups = codes["group"].encode(part["group"]) - 1 if "group" in codes else None
-                items = codes["item"].encode(part["item"]) - 1 if "item" in codes else None
-                hashes = None if group_hashes is None else group_hashes[groups]
-                oracle = _oracle(dataset, part)
-                writers[name].append(features, labels, part[ROW].to_numpy(), groups, hashes, items, oracle)
-                times = part["time"] if "time" in part.columns else None
-                statistics[name].add(features, labels, groups, items, times)
-        row_fingerprints.update({name: writer.row_fingerprint for name, writer in writers.items()})
-    for name, split in statistics.items():
-        if name in ("train", "valid") or not split.rows:
-            split.check(_group_features(dataset))
-    return {name: split.to_json() for name, split in statistics.items()}, row_fingerprints
+            writers = {name: SplitWriter(folder / name, stack) for name, rows in frame.counts.items() if rows}
+            for name, staged in _parts(dataset, frame):
+                batch = add_labels(inputs.encode_read(staged, name), staged, dataset.tasks, dataset.downsample)
+                groups, items = (
+                    codes[role].encode(staged[role]) - 1 if role in codes else None for role in ("group", "item")
+                )
+                oracle = _oracle(dataset, staged)
+                batch = replace(batch, rows=staged[ROW].to_numpy(), groups=groups, items=items, oracle=oracle)
+                writers[name].append(batch, None if group_hashes is None else group_hashes[groups])
+        fingerprints |= {name: writer.row_fingerprint for name, writer in writers.items()}
+    return fingerprints
+
+
+def _measure_splits(
+    dataset: Dataset, folder: Path, frames: Sequence[StagedFrame], inputs: ModelInputs
+) -> dict[str, dict[str, Any]]:
+    statistics = {}
+    sequences = [feature.name for feature in inputs.layout.sequence_features]
+    for frame in frames:
+        for name in (name for name, rows in frame.counts.items() if rows):
+            split = open_split(folder / name, sequences)
+            statistics[name] = measure_split(frame.rows_of(name), split, inputs)
+            if name in ("train", "valid"):
+                check_split(name, statistics[name], dataset.tasks, _group_features(dataset))
+    return statistics
 
 
 def _parts(dataset: Dataset, frame: StagedFrame) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -265,39 +223,6 @@ def _parts(dataset: Dataset, frame: StagedFrame) -> Iterator[tuple[str, pl.DataF
             part = batch.filter(pl.col(SPLIT) == code) if len(frame.codes) > 1 else batch
             if part.height:
                 yield name, part
-
-
-def _is_wanted(dataset: Dataset, name: str) -> bool:
-    """Whether an empty split is an error: it is, except for a test split that was not asked for."""
-    return name != "test" or dataset.split.test_from is not None or dataset.split.test is not None
-
-
-def _open_writer(
-    dataset: Dataset,
-    folder: Path,
-    frame: StagedFrame,
-    name: str,
-    encoders: Mapping[str, Encoder],
-    codes: Mapping[str, Vocabulary],
-) -> SplitWriter:
-    has = {f"{role}s" for role in codes}
-    if any(task.where is not None for task in dataset.tasks):
-        has.add("masks")
-    if name == "train" and (WEIGHT in frame.schema or dataset.downsample is not None):
-        has.add("weights")
-    if dataset.oracle:
-        has.add("oracle")
-    values = _sequence_values(frame, name, encoders)
-    return SplitWriter(folder / name, frame.counts[name], len(dataset.tasks), encoders, values, frozenset(has))
-
-
-def _sequence_values(frame: StagedFrame, split: str, encoders: Mapping[str, Encoder]) -> dict[str, int]:
-    """Return how many values each sequence feature has in a split."""
-    names = [name for name, encoder in encoders.items() if encoder.is_sequence]
-    if not names:
-        return {}
-    lengths = [pl.col(f"feature/{name}").list.len().cast(pl.Int64).sum().alias(name) for name in names]
-    return frame.rows_of(split).select(lengths).collect(engine="streaming").row(0, named=True)
 
 
 def _oracle(dataset: Dataset, batch: pl.DataFrame) -> NDArray[np.float32] | None:

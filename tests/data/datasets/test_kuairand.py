@@ -30,7 +30,7 @@ def test_rows_are_joined_with_their_user_and_video(tmp_path: Path) -> None:
     )
     for split in data.splits.values():
         rows = raw.gather(split.rows)
-        for place, name in enumerate(data.id_features):
+        for place, name in enumerate(data.layout.id_features):
             keys = [None, *data.vocabularies[name].keys.to_list()]
             expected = rows[name].to_list()
             if name == "tag":
@@ -140,7 +140,7 @@ def test_leaky_columns_may_be_allowed_but_a_label_never(tmp_path: Path) -> None:
     data = prepared(
         root, features={"user_id": {}, "is_hate": {}, "follow_user_num": {"kind": "numeric"}}, allow_leaky=True
     )
-    assert "is_hate" in data.id_features
+    assert "is_hate" in data.layout.id_features
     with pytest.raises(InputError, match=r"dataset.features.is_like should not be a label"):
         prepared(root, features={"user_id": {}, "is_like": {}}, allow_leaky=True)
 
@@ -213,6 +213,6 @@ def test_the_hour_of_an_exposure_is_a_column(tmp_path: Path) -> None:
     root = write_kuairand(tmp_path)
     data = prepared(root, features={"user_id": {}, "hour": {"kind": "numeric"}})
     log = pl.read_csv(root / "data" / "log_standard_4_22_to_5_08_pure.csv")
-    mean, scale = data.scalers["hour"]
+    mean, scale = data.encoders["hour"].mean, data.encoders["hour"].scale
     hours = data.splits["valid"].numeric[:, 0] * scale + mean
     assert np.ptp(hours) > 0 and set(np.round(hours).astype(int)) <= set((log["hourmin"] // 100).to_list())

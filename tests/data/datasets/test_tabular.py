@@ -117,7 +117,7 @@ def test_adult_as_published_splits_and_says_why_marriage_is_no_feature(shared_da
 def test_ali_ccp_takes_its_sample(shared_data: Path, tmp_path: Path) -> None:
     data = prepare(load("dataset=ali_ccp", f"dataset.root={shared_data}/ali_ccp_sample"), tmp_path)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 100, "valid": 50, "test": 50}
-    assert len(data.id_features) == 23 and len(data.numeric_features) == 8
+    assert len(data.layout.id_features) == 23 and len(data.layout.numeric_features) == 8
     assert data.statistics["splits"]["train"]["nesting"]["purchase"]["violations"] == 0
 
 

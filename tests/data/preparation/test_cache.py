@@ -56,7 +56,7 @@ def test_what_concerns_the_model_alone_prepares_nothing_anew(
     data = prepare(tabular(tmp_path, **changes), tmp_path / "cache")
     assert len(builds) == 1
     if "features" in changes:
-        assert data.features[0].embedding_dim == 32
+        assert data.layout.features[0].embedding_dim == 32
 
 
 @pytest.mark.parametrize(

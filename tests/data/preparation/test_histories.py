@@ -32,8 +32,8 @@ def prepared(folder: Path, table: pl.DataFrame | None = None, **changes: Any) ->
 
 
 def raw_numbers(data: PreparedData, split: str, name: str) -> np.ndarray:
-    mean, scale = data.scalers[name]
-    return data.splits[split].numeric[:, data.numeric_features.index(name)].astype(np.float64) * scale + mean
+    mean, scale = data.encoders[name].mean, data.encoders[name].scale
+    return data.splits[split].numeric[:, data.layout.numeric_features.index(name)].astype(np.float64) * scale + mean
 
 
 def texts(data: PreparedData, split: str, name: str) -> list[list[Any]]:
@@ -56,12 +56,12 @@ def test_every_split_holds_what_the_days_before_say(tmp_path: Path) -> None:
         seen = [earlier(table, row, "user") for row in rows]
         assert np.allclose(np.expm1(raw_numbers(data, split, "exposures")), [frame.height for frame in seen], atol=1e-4)
         bought = [frame.filter(pl.col("buy") == 1)["rating"].mean() for frame in seen]
-        expected = [data.scalers["paid"][0] if mean is None else mean for mean in bought]
+        expected = [data.encoders["paid"].mean if mean is None else mean for mean in bought]
         assert np.allclose(raw_numbers(data, split, "paid"), expected, atol=1e-5)
         clicked = [frame.filter(pl.col("click") == 1)["item"].to_list()[-4:] for frame in seen]
         assert texts(data, split, "recent") == clicked
         assert texts(data, split, "pairs/click") == [frame["click"].to_list()[-2:] for frame in seen]
-        place = data.id_features.index("week")
+        place = data.layout.id_features.index("week")
         lately = [earlier(table, row, "item").filter(pl.col("day") >= row["day"] - 3).height for row in rows]
         assert data.splits[split].ids[:, place].tolist() == [int(np.digitize(n, [1, 3, 5])) + 1 for n in lately]
 
@@ -236,7 +236,7 @@ def test_a_history_that_cannot_be_is_refused_in_one_line(
 def test_outcomes_are_allowed_in_a_history_and_there_alone(tmp_path: Path) -> None:
     features = {"user": {}, "rated": {"kind": "history", "by": "user", "mean": "rating"}}
     leaky = {"rating": "it comes after the click"}
-    assert prepared(tmp_path / "history", features=features, leaky=leaky).numeric_features == ("rated",)
+    assert prepared(tmp_path / "history", features=features, leaky=leaky).layout.numeric_features == ("rated",)
     with pytest.raises(InputError, match="Column rating is not: it comes after the click"):
         prepared(tmp_path / "plain", features={"rating": {"kind": "numeric"}}, leaky=leaky)
 

@@ -29,8 +29,8 @@ ALL_KINDS: dict[str, Any] = {
 def test_the_arrays_hold_the_rows_of_the_table(tmp_path: Path) -> None:
     table = log_table()
     data = prepare_table(tmp_path, table, features=ALL_KINDS, group="user", item="item", time="day")
-    assert data.id_features == ("user", "item", "hours", "age", "first_tag")
-    assert data.numeric_features == ("price",) and data.sequence_features == ("tags",)
+    assert data.layout.id_features == ("user", "item", "hours", "age", "first_tag")
+    assert data.layout.numeric_features == ("price",) and set(data.splits["train"].sequences) == {"tags"}
     assert data.group_keys is not None and data.item_keys is not None
     for name, days in (("train", range(20220501, 20220508)), ("valid", range(20220508, 20220511))):
         split = data.splits[name]
@@ -42,7 +42,7 @@ def test_the_arrays_hold_the_rows_of_the_table(tmp_path: Path) -> None:
         assert data.item_keys.gather(split.items).to_list() == expected["item"].to_list()
         users = [None, *data.vocabularies["user"].keys.to_list()]
         assert [users[row] for row in split.ids[:, 0]] == expected["user"].to_list()
-        mean, scale = data.scalers["price"]
+        mean, scale = data.encoders["price"].mean, data.encoders["price"].scale
         assert np.allclose(split.numeric[:, 0] * scale + mean, expected["price"], atol=1e-4)
         ages = np.digitize(expected["hours-per-week"], [10, 20]) + 1
         assert (split.ids[:, 3] == ages).all()
@@ -80,7 +80,9 @@ def test_validation_teaches_nothing(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         data = prepare_table(tmp_path / name, rows, features=ALL_KINDS)
         learned = {key: vocabulary.keys.to_list() for key, vocabulary in data.vocabularies.items()}
-        states.append((learned, data.scalers, data.encoders["hours"].boundaries, data.splits["train"].ids.tolist()))
+        states.append(
+            (learned, data.encoders["price"], data.encoders["hours"].boundaries, data.splits["train"].ids.tolist())
+        )
     assert states[0] == states[1]
     unseen = ~other.filter(late)["user"].is_in(table.filter(~late)["user"].unique().to_list()).to_numpy()
     assert unseen.any() and (data.splits["valid"].ids[unseen, 0] == 0).all()
@@ -90,7 +92,7 @@ def test_a_sharing_feature_uses_one_vocabulary_learned_from_the_union(tmp_path: 
     table = log_table().with_columns(history=pl.lit("i1,i2,i77"))
     features = {"item": {}, "history": {"kind": "sequence", "share_with": "item"}}
     data = prepare_table(tmp_path, table, features=features)
-    assert set(data.cardinalities) == {"item"} == set(data.vocabularies)
+    assert set(data.layout.cardinalities) == {"item"} == set(data.vocabularies)
     keys = [None, *data.vocabularies["item"].keys.to_list()]
     assert "i77" in keys
     assert [keys[row] for row in data.splits["valid"].sequences["history"].values[:3]] == ["i1", "i2", "i77"]
@@ -107,7 +109,7 @@ def test_numbers_are_standardised_on_the_training_split_and_a_constant_is_no_tro
 def test_fill_stands_in_for_null_and_nan(tmp_path: Path) -> None:
     table = log_table().with_columns(price=pl.when(pl.col("user") < 5).then(None).otherwise("price"))
     data = prepare_table(tmp_path, table, features={"price": {"kind": "numeric", "fill": 7}, "user": {}})
-    mean, scale = data.scalers["price"]
+    mean, scale = data.encoders["price"].mean, data.encoders["price"].scale
     split = data.splits["valid"]
     missing = table["user"].to_numpy()[split.rows] < 5
     assert split.numeric[missing, 0] * scale + mean == pytest.approx(7, abs=1e-4)
@@ -121,7 +123,7 @@ def test_quantiles_fill_their_buckets_equally_and_set_a_heavy_value_apart(tmp_pa
     }
     data = prepare_table(tmp_path, table, features=features, tasks={"buy": {}})
     counts = np.bincount(data.splits["train"].ids[:, 0], minlength=5)
-    assert data.cardinalities["price"] == 5 and counts[0] == 0 and np.ptp(counts[1:]) <= 2
+    assert data.layout.cardinalities["price"] == 5 and counts[0] == 0 and np.ptp(counts[1:]) <= 2
     gains = table["gain"].to_numpy()[data.splits["train"].rows]
     zero_bucket = set(data.splits["train"].ids[gains == 0, 1].tolist())
     assert len(zero_bucket) == 1 and not zero_bucket & set(data.splits["train"].ids[gains > 5, 1].tolist())
@@ -189,7 +191,7 @@ def test_downsampling_keeps_a_share_of_the_training_negatives_and_weighs_them_up
     assert train.weights is not None
     assert (train.weights[:, 0] == 1).all() and (train.weights[positives] == 1).all()
     assert (train.weights[~positives, 1:] == 1 / rate).all()
-    assert data.logit_offsets == {"click": pytest.approx(np.log(rate))} and data.downsampled_task == "click"
+    assert data.logit_offsets == {"click": pytest.approx(np.log(rate))}
     assert data.row_fingerprints["valid"] == full.row_fingerprints["valid"]
     # What the corrections are for: the odds of the sampled task, and the weighted mean of another, are as before.
     odds = positives.mean() / (1 - positives.mean()) * rate

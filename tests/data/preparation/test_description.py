@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tables import log_table, prepare_table
 
-from funrec.data.preparation.statistics import describe
+from funrec.data.preparation.description import describe
 
 
 def test_the_description_names_rows_rates_nesting_and_vocabularies(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_the_description_names_rows_rates_nesting_and_vocabularies(tmp_path: Pat
         item="item",
         time="day",
     )
-    rows, labels, nesting, features = describe(data).sections
+    rows, labels, nesting, features = describe(data)
     valid = table.gather(data.splits["valid"].rows)
     assert rows.header == ("split", "rows", "users", "items", "from", "to")
     assert rows.rows[1] == ("valid", valid.height, 20, 15, "20220508", "20220510")
@@ -33,12 +33,11 @@ def test_the_description_names_rows_rates_nesting_and_vocabularies(tmp_path: Pat
     unknown = 1 - valid["item"].is_in(list(kept)).mean()
     assert features.rows[1] == ("item", "categorical", len(kept) + 1, pytest.approx(unknown)) and 0 < unknown < 1
     assert features.rows[2] == ("price", "numeric", None, None)
-    text = str(describe(data))
-    assert "label nesting" in text and "20220508" in text and "| valid" in text
+    assert "label nesting" in str(nesting) and "20220508" in str(rows) and "| valid" in str(nesting)
 
 
 def test_a_dataset_without_groups_or_nesting_leaves_those_cells_and_that_table_out(tmp_path: Path) -> None:
     description = describe(prepare_table(tmp_path))
-    assert [section.title for section in description.sections] == ["rows", "labels", "features"]
-    assert description.sections[0].rows[0][2:] == (None, None, None, None)
-    assert str(description)
+    assert [section.title for section in description] == ["rows", "labels", "features"]
+    assert description[0].rows[0][2:] == (None, None, None, None)
+    assert str(description[0])
