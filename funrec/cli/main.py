@@ -24,6 +24,7 @@ COMMANDS = (
     "list",
     "data",
     "predict",
+    "fuse",
     "compare",
     "report",
     "export",
@@ -42,6 +43,7 @@ usage: funrec COMMAND ...
   funrec list [models|datasets|...]      show the available choices
   funrec compare PATH... [--baseline X]  set runs side by side and test their differences
   funrec report PATH... -o report.html   the same as one HTML page, with curves and diagnosis
+  funrec fuse RUN --objective "..."      search one score from many heads, applied by funrec predict
   funrec predict RUN FILE -o SCORES      score raw rows with a finished run
   funrec export RUN --format onnx        write a model for other programs, compared with the run's scores
   funrec explain RUN                     how much AUC is lost where a feature's values are shuffled

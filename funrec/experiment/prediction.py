@@ -20,6 +20,7 @@ from funrec.experiment.fitting import build_model
 from funrec.metrics.base import sigmoid
 from funrec.models.model import MultiTaskModel
 from funrec.runs import record as records
+from funrec.runs.formula import columns_of, parse_formula, read_fusion
 from funrec.training.checkpoints import load_weights
 from funrec.training.scoring import Scorer
 from funrec.utils.errors import InputError, did_you_mean
@@ -71,6 +72,9 @@ class Predictor:
         self._null_values = dataset.get("null_values") or ()
         one_row = self.model.layout.empty_batch(rows=1)
         self._heads = list(self.model.scores(self.model(one_row), one_row))
+        fusion = read_fusion(run)
+        known = [column for head in self._heads for column in columns_of(head, self._raw.get(head, "p"))]
+        self._formula = None if fusion is None else parse_formula(fusion["formula"], known)
 
     def move_on(self, source: str) -> None:
         """Let the histories of rows to come see a newer log as well: a file, a folder, a glob or a URI.
@@ -86,16 +90,21 @@ class Predictor:
             self.inputs = replace(self.inputs, history=self.inputs.history.moved_on(table.scan()))
 
     def columns(self, logits: bool = False) -> list[str]:
-        """Return the names of the columns of scores."""
+        """Return the names of the columns of scores; the last is `score` where `funrec fuse` left a formula."""
         kind = "logit" if logits else "p"
-        return [f"{self._raw.get(head, kind)}_{head}" for head in self._heads]
+        names = [f"{self._raw.get(head, kind)}_{head}" for head in self._heads]
+        return names if self._formula is None else [*names, "score"]
 
     def score(self, rows: SplitArrays, logits: bool = False) -> pl.DataFrame:
         """Return a float32 column per head: a probability `p_<head>` or its logit `logit_<head>`; for regression
-        `value_<task>`, and `score_<task>` where a loss only ranks."""
-        scores = self._scorer.score(rows)
-        values = [scores[head] if logits or head in self._raw else sigmoid(scores[head]) for head in self._heads]
-        return pl.DataFrame(dict(zip(self.columns(logits), values, strict=True))).cast(pl.Float32)
+        `value_<task>`, and `score_<task>` where a loss only ranks; and `score` where heads are fused."""
+        values: dict[str, Any] = {}
+        for head, scores in self._scorer.score(rows).items():
+            both = [scores] if head in self._raw else [sigmoid(scores), scores]
+            values |= dict(zip(columns_of(head, self._raw.get(head, "p")), both, strict=True))
+        if self._formula is not None:
+            values["score"] = self._formula.value(values)
+        return pl.DataFrame({name: values[name] for name in self.columns(logits)}).cast(pl.Float32)
 
     def score_frame(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the scores of raw rows, in their order.

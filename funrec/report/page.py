@@ -19,6 +19,7 @@ from plotly.offline import get_plotlyjs
 from funrec.comparison.compare import Comparison, compare_runs
 from funrec.comparison.notes import about_differences, about_values, verdicts
 from funrec.report.figures import Figure, Shown, colour_of, learning_curves, trade_offs
+from funrec.report.fused import fused_scores
 from funrec.report.run_figures import constants_of, figures_of_run
 from funrec.report.studies import studies
 from funrec.report.tables import comparison_table, differences_table, exposures_table, inside_table
@@ -87,6 +88,7 @@ def sections(comparison: Comparison) -> dict[str, Any]:
     figures = {
         "trade": trade_offs(comparison),
         "tuning": studies(comparison),
+        "fusion": fused_scores(shown),
         "curves": learning_curves(comparison, shown),
         "run": {run.name: figures_of_run(comparison, run) for run in shown},
     }

@@ -10,6 +10,7 @@ A run is a folder:
                           removed when the run finishes, unless trainer.keep=all
     model/                how rows are read, and the weights of the best epoch
     record.json           what ran, on what, and how well; written last
+    fusion.json           the formula that `funrec fuse` found, and how it does
     failure.json          why it failed or was pruned
     .lock                 held by the kernel for as long as the run's process lives
 

@@ -18,7 +18,9 @@ from funrec.config.build import build
 from funrec.config.compose import compose
 from funrec.data.datasets.base import Dataset
 from funrec.metrics.base import sigmoid
+from funrec.runs.formula import FUSION
 from funrec.runs.record import read_predictions
+from funrec.utils.files import write_json
 
 SMALL = (
     "trainer=smoke",
@@ -57,6 +59,17 @@ def test_probabilities_equal_those_of_the_run_to_the_last_bit(run: Run, raw: pl.
     for head in heads:
         expected = sigmoid(saved[f"score_{head}"]).astype(np.float32)
         np.testing.assert_array_equal(found[f"p_{head}"].to_numpy()[saved["row"]], expected)
+
+
+def test_a_fused_score_is_a_column_of_its_own(run: Run, raw: pl.DataFrame, tmp_path: Path) -> None:
+    copied = shutil.copytree(run.path, tmp_path / "run")
+    write_json(copied / FUSION, {"formula": "p_is_click * p_is_like^0.5 + 0.1 * logit_long_view"})
+    few = raw.head(50)
+    plain, fused = run.predict(few), load_run(copied).predict(few)
+    assert list(fused) == [*plain, "score"]
+    click, like, view = (plain[f"p_{task}"].to_numpy(np.float64) for task in ("is_click", "is_like", "long_view"))
+    expected = click * np.sqrt(like) + 0.1 * np.log(view / (1 - view))
+    np.testing.assert_allclose(fused["score"], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -344,6 +344,19 @@ def test_what_the_parts_do_has_a_table_of_its_own(tmp_path: Path) -> None:
         assert value in table
 
 
+def test_a_fused_run_has_a_section_with_its_pareto_front(tmp_path: Path) -> None:
+    fuse = pytest.importorskip("funrec.fusion.fuse", reason='needs Optuna: pip install "funrec-lab[tune]"').fuse
+    rows = planted(users=60)
+    write_run(tmp_path / "plain", rows, noisy(rows, 1.0, 1), seed=1)
+    found = fuse(write_run(tmp_path / "run", rows, noisy(rows, 1.0, 0)), "gauc_click + gauc_like", trials=12)
+    write_report([tmp_path], tmp_path / "page.html")
+    (choice,) = data_of(tmp_path / "page.html")["figures"]["fusion"]
+    differences, front = choice["figures"]
+    assert choice["name"].endswith("seed 0") and found.formula in differences["title"]
+    assert front["title"] == "gauc_like against gauc_click, by weights"
+    assert len(front["data"][0]["x"]) == len(found.front)
+
+
 def test_random_exposure_has_a_table_of_its_own(tmp_path: Path) -> None:
     rows = planted()
     split = np.where(rows["group"] % 3 == 0, "random", "valid")

@@ -1,0 +1,83 @@
+"""Figures of `funrec fuse`: what the fused score gains over each head alone, and what one task costs another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from plotly import graph_objects as go
+
+from funrec.report.figures import GREY, Figure, Shown, axis_range, colour_of, dots, error_bars, line, plain
+from funrec.runs.formula import read_fusion
+from funrec.utils.errors import InputError
+
+
+def fused_scores(shown: Sequence[Shown]) -> dict[str, list[Figure]]:
+    """Return the figures of every run whose heads were fused, by the run's name."""
+    found = {}
+    for run in shown:
+        try:
+            fusion = read_fusion(run.run.path)
+        except InputError:  # a damaged file costs its figures alone
+            continue
+        if fusion is not None:
+            metrics = list(fusion["front"][0]["report"]) if fusion["front"] else []
+            fronts = [_front(fusion, across, up) for across, up in combinations(metrics, 2)]
+            found[run.name] = [_differences(fusion), *fronts]
+    return found
+
+
+def _differences(fusion: Mapping[str, Any]) -> Figure:
+    """Draw the fused score's metrics less those of each head alone, with intervals."""
+    known = [one for one in fusion["differences"] if None not in one["difference"]]
+    names = list(dict.fromkeys(one["metric"] for one in known))
+    traces = [line("", [0, 0], [-0.6, len(names) - 0.4], GREY, "", mode="lines", hoverinfo="skip")]
+    ends = [0.0]
+    for place, head in enumerate(fusion["heads"]):
+        mine = [one for one in known if one["head"] == head]
+        values = [one["difference"][0] for one in mine]
+        intervals = [(one["difference"][1], one["difference"][2]) for one in mine]
+        ends += [end for pair in intervals for end in pair]
+        rows = [names.index(one["metric"]) + 0.2 * (place - (len(fusion["heads"]) - 1) / 2) for one in mine]
+        words = [f"{plain(one['metric'])} less {plain(head)} alone: {one['mark']}" for one in mine]
+        bars = error_bars(values, intervals, colour_of(place))
+        traces.append(dots(f"{head} alone", values, rows, colour_of(place), "%{x:+.4f}", text=words, error_x=bars))
+    layout = go.Layout(
+        height=140 + 24 * len(known),
+        xaxis=dict(title="fused score less head alone", range=axis_range(ends)),
+        yaxis=dict(range=[len(names) - 0.4, -0.6], tickvals=list(range(len(names))), ticktext=list(map(plain, names))),
+    )
+    note = f"Reported on {fusion['reported']}; objective {fusion['objective']}. Bars are 95% intervals over users."
+    title = f"Fused score {fusion['formula']} less each head alone"
+    return Figure(title, " ".join(fusion["verdicts"]), traces, layout, note, is_wide=True)
+
+
+def _front(fusion: Mapping[str, Any], across: str, up: str) -> Figure:
+    """Draw one metric against another along the Pareto front of the search, on the rows of the report."""
+    points = fusion["front"]
+    words = [plain(point["formula"]) for point in points]
+    hover = f"{plain(across)} %{{x:.4f}}<br>{plain(up)} %{{y:.4f}}"
+    x, y = ([point["report"][metric] for point in points] for metric in (across, up))
+    traces = [line("Pareto front of the search", x, y, colour_of(0), hover, text=words)]
+    ends: tuple[list[float], list[float]] = (list(x), list(y))
+    chosen = fusion["formula"]
+    for place, name in enumerate([chosen, *fusion["heads"]]):
+        bars: dict[str, Any] = {}
+        values = [fusion["scores"][name][metric] for metric in (across, up)]
+        for axis, (value, low, high) in enumerate(values):
+            ends[axis].append(value)
+            if low is not None and name == chosen:
+                ends[axis].extend([low, high])
+                bars[f"error_{'xy'[axis]}"] = error_bars([value], [(low, high)], colour_of(1))
+        label = f"chosen: {name}" if name == chosen else f"{name} alone"
+        colour, size = (colour_of(1), dict(size=12)) if name == chosen else (colour_of(place + 1), {})
+        traces.append(dots(label, [values[0][0]], [values[1][0]], colour, hover, marker=size, **bars))
+    layout = go.Layout(
+        height=440,
+        xaxis=dict(title=plain(across), range=axis_range(ends[0])),
+        yaxis=dict(title=plain(up), range=axis_range(ends[1])),
+    )
+    alt = f"From {words[0]} to {words[-1]}: {across} {x[0]:.4f} to {x[-1]:.4f}, {up} {y[0]:.4f} to {y[-1]:.4f}."
+    note = f"What one costs the other, searched on {fusion['searched']}, drawn as measured on {fusion['reported']}."
+    return Figure(f"{up} against {across}, by weights", alt, traces, layout, note, is_wide=True)
