@@ -46,6 +46,9 @@ class HistorySpec:
         where: Condition that a row must meet to be counted.
         window: How far back from its own time a row looks, such as `7d`; None for all of the log.
         lag: How old a row must be to be seen; None for `dataset.history.lag`.
+        time: A finer time column for this history alone, such as one of milliseconds beside a split by date. It needs a
+            lag of its own; 0 will do where only exposures are counted, which are known at once.
+        until: `row` or `train_end` for this history alone; None for `dataset.history.until`.
         scale: `log1p` (for counts and times, unless they are put into buckets) or `linear` (for all else).
     """
 
@@ -63,6 +66,8 @@ class HistorySpec:
     where: Text | None = None
     window: Duration | None = None
     lag: Duration | None = None
+    time: Name | None = None
+    until: Literal["row", "train_end"] | None = None
     scale: Literal["log1p", "linear"] = "linear"
 
     @classmethod
@@ -97,6 +102,11 @@ class HistorySpec:
     def columns(self) -> list[str]:
         """Return the columns of a staged log that it reads."""
         return [_column(key, text) for key, text in _expressions(self)]
+
+    @property
+    def time_column(self) -> str:
+        """The column of a staged log that holds its times."""
+        return "time" if self.time is None else f"time/{self.time}"
 
 
 @dataclass(frozen=True)
@@ -176,6 +186,8 @@ def needed_columns(
             key = f"dataset.features.{spec.name}.{key}"
             for column in parse_expression(key, text, available).columns:
                 needed.setdefault(column, key)
+        if spec.time is not None:
+            needed.setdefault(spec.time, f"dataset.features.{spec.name}.time")
     return needed
 
 
@@ -217,6 +229,11 @@ def staged_rows(part: LogPart, specs: Sequence[HistorySpec], time: str) -> pl.La
     if time not in schema:
         raise InputError(f"dataset.time: no such column {time}.{did_you_mean(time, schema)}")
     for spec in specs:
+        if spec.time is not None:
+            if spec.time not in schema:
+                key = f"dataset.features.{spec.name}.time"
+                raise InputError(f"{key}: no such column {spec.time}.{did_you_mean(spec.time, schema)}")
+            columns[spec.time_column] = pl.col(spec.time)
         for key, text in _expressions(spec):
             role = _ROLES[key]
             key = f"dataset.features.{spec.name}.{key}"

@@ -73,41 +73,59 @@ def compute_histories(
         InputError: If the times are not as they should be, or do not allow a lag or window.
     """
     scan = pl.scan_ipc(log)
-    times, unit = read_times("dataset.time", _collect(scan, "time"))
-    clock = Clock(times, _train_end(scan, times) if until == "train_end" else None)
-    del times
-    by_key: dict[tuple[str, ...], list[HistorySpec]] = {}
+    by_clock: dict[tuple[str, str], list[HistorySpec]] = {}
     for spec in specs:
-        by_key.setdefault(spec.by, []).append(spec)
-    writers = {spec.name: _Writer(spec, folder / str(number), len(clock.ranks)) for number, spec in enumerate(specs)}
-    plans = {spec.name: _Plan.of(spec, lag, unit, _prior(scan, clock, spec, folder)) for spec in specs}
+        by_clock.setdefault((spec.time_column, spec.until or until), []).append(spec)
+    numbers, sequences, lags = {}, {}, {}
+    for number, ((column, ends), same_clock) in enumerate(by_clock.items()):
+        clock, unit = _read_clock(scan, column, ends == "train_end")
+        place = folder / f"clock_{number}"
+        place.mkdir()
+        plans = {spec.name: _Plan.of(spec, lag, unit, _prior(scan, clock, spec, place)) for spec in same_clock}
+        writers = {spec.name: _Writer(spec, place / str(i), len(clock.ranks)) for i, spec in enumerate(same_clock)}
+        _write(scan, clock, plans, writers)
+        numbers |= {spec.name: writers[spec.name].numbers for spec in same_clock if not spec.is_sequence}
+        sequences |= {spec.name: writers[spec.name].sequence() for spec in same_clock if spec.is_sequence}
+        lags |= {name: plan.lag for name, plan in plans.items()}
+    return Histories(numbers, sequences, lags)
+
+
+def _write(scan: pl.LazyFrame, clock: Clock, plans: Mapping[str, _Plan], writers: Mapping[str, _Writer]) -> None:
+    by_key: dict[tuple[str, ...], list[_Plan]] = {}
+    for plan in plans.values():
+        by_key.setdefault(plan.spec.by, []).append(plan)
     with ThreadPoolExecutor(2) as threads:
         for by, same_key in by_key.items():
-            for part in _parts(scan, clock, by, same_key):
-                jobs = [threads.submit(part.write, plans[spec.name], writers[spec.name]) for spec in same_key]
+            for part in _parts(scan, clock, by, [plan.spec for plan in same_key]):
+                jobs = [threads.submit(part.write, plan, writers[plan.spec.name]) for plan in same_key]
                 for job in jobs:
                     job.result()
-    return Histories(
-        {spec.name: writers[spec.name].numbers for spec in specs if not spec.is_sequence},
-        {spec.name: writers[spec.name].sequence() for spec in specs if spec.is_sequence},
-        {name: plan.lag for name, plan in plans.items()},
-    )
 
 
 def _collect(scan: pl.LazyFrame, column: str) -> pl.Series:
     return scan.select(column).collect(engine="streaming").to_series()
 
 
-def _train_end(scan: pl.LazyFrame, times: NDArray[np.int64]) -> int:
-    trains = _collect(scan, "trains").to_numpy()
-    if not trains.any():
+def _read_clock(scan: pl.LazyFrame, column: str, ends: bool) -> tuple[Clock, TimeUnit]:
+    """Return the times of a staged log's column, ending with training if asked to, and their unit."""
+    key = "dataset.time" if column == "time" else column.removeprefix("time/")
+    times, unit = read_times(key, _collect(scan, column))
+    trains = _collect(scan, "trains").to_numpy() if ends or column != "time" else np.zeros(0, bool)
+    if ends and not trains.any():
         raise InputError("dataset.history.until=train_end should have training rows to end at. The log has none.")
-    return int(times[trains].max())
+    if column != "time" and trains.any():
+        times = align_times(times, read_times("dataset.time", _collect(scan, "time"))[0], trains)
+    return Clock(times, int(times[trains].max()) if ends else None), unit
+
+
+def align_times(fine: NDArray[np.int64], coarse: NDArray[np.int64], trains: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return finer times by which no row after training comes before its end, should the two columns disagree."""
+    return np.where(coarse > coarse[trains].max(), np.maximum(fine, fine[trains].max()), fine)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A history with its durations in the log's unit, and its rate over all keys by the number of instants seen."""
+    """A history with its durations in the unit of its times, and its rate over all keys by instants seen."""
 
     spec: HistorySpec
     lag: int
@@ -118,11 +136,13 @@ class _Plan:
     @classmethod
     def of(cls, spec: HistorySpec, lag: float | str | None, unit: TimeUnit, prior: NDArray[np.float64] | None) -> _Plan:
         where = f"dataset.features.{spec.name}"
-        key = "dataset.history.lag" if spec.lag is None else f"{where}.lag"
-        lag = lag if spec.lag is None else spec.lag
+        has_default = spec.lag is None and spec.time is None
+        key = "dataset.history.lag" if has_default else f"{where}.lag"
+        lag = lag if has_default else spec.lag
         if lag is None and not unit.is_days:
             raise InputError(
-                f"{key} should say how long it takes until labels are known: dataset.time counts {unit.name}, not days."
+                f"{key} should say how long it takes until labels are known: {spec.time or 'dataset.time'} counts "
+                f"{unit.name}, not days."
             )
         steps = 1 if lag is None else max(1, unit.duration(key, lag))
         window = None if spec.window is None else unit.duration(f"{where}.window", spec.window)

@@ -173,7 +173,7 @@ class HistorySnapshot:
         Raises:
             InputError: If a column is missing, a row is not later, or nothing after training may be seen.
         """
-        if self.settings.until == "train_end":
+        if all((spec.until or self.settings.until) == "train_end" for spec in self.specs):
             raise InputError(
                 "A newer log should be given to a run with dataset.history.until=row. Received: one with train_end, "
                 "which sees nothing after its training rows."

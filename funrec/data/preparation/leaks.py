@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from funrec.data.datasets.base import Dataset
-from funrec.data.features.history_engine import Histories, HistorySequence, compute_histories
+from funrec.data.features.history_engine import Histories, HistorySequence, align_times, compute_histories
 from funrec.data.features.history_time import read_times
 from funrec.data.hashing import mix
 from funrec.data.preparation.histories import LOG
@@ -51,6 +51,11 @@ def check_histories(dataset: Dataset, folder: Path, seed: int = 0) -> list[LeakC
     stage(dataset, folder)
     log = pl.read_ipc(folder / LOG)
     times, _ = read_times("dataset.time", log["time"])
+    times_of = {"time": times}
+    for spec in dataset.histories:
+        if spec.time is not None:
+            fine, _ = read_times(f"dataset.features.{spec.name}.time", log[spec.time_column])
+            times_of[spec.time_column] = align_times(fine, times, log["trains"].to_numpy())
     before = _compute(dataset, log, folder / "before")
     draw = np.random.default_rng(seed)
     leaks, moved = ({spec.name: 0 for spec in dataset.histories} for _ in range(2))
@@ -62,7 +67,8 @@ def check_histories(dataset: Dataset, folder: Path, seed: int = 0) -> list[LeakC
         after = _compute(dataset, log.with_columns(log.select(outcomes)[order]), folder / str(trial))
         for spec in dataset.histories:
             differs = _differs(before, after, spec.name)
-            may_differ = times >= instant + before.lags[spec.name]
+            own = times_of[spec.time_column]
+            may_differ = own >= own[later].min() + before.lags[spec.name]
             leaks[spec.name] += int((differs & ~may_differ).sum())
             moved[spec.name] += int((differs & may_differ).sum())
     return [LeakCheck(spec.name, leaks[spec.name], moved[spec.name]) for spec in dataset.histories]

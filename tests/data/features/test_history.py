@@ -201,6 +201,29 @@ def test_histories_over_seconds_equal_a_loop_over_the_log(log: pl.DataFrame, tmp
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_a_history_may_have_a_time_and_an_end_of_its_own(log: pl.DataFrame, tmp_path: Path) -> None:
+    position = {"by": "viewer", "count": True, "window": "1d", "time": "second", "lag": 0, "until": "row"}
+    specs = [HistorySpec.read("position", position), HistorySpec.read("clicks", {"by": "viewer", "rate": "click"})]
+    both = compute(log, specs, tmp_path / "both", until="train_end")
+    alone = [HistorySpec.read("position", {**position, "time": None})]
+    assert both["position"] == compute(log, alone, tmp_path / "alone", time="second", lag=0)["position"]
+    assert both["clicks"] == compute(log, specs[1:], tmp_path / "frozen", until="train_end")["clicks"]
+
+
+def test_no_training_row_sees_a_later_day_through_a_finer_time(log: pl.DataFrame, tmp_path: Path) -> None:
+    # An evaluation row whose seconds say that it came first of all.
+    ends = log["day"].quantile(0.7)
+    odd = log.with_columns(second=pl.when(pl.col("day") > ends).then(0).otherwise("second"))
+    spec = HistorySpec.read("position", {"by": "viewer", "count": True, "time": "second", "lag": 0, "until": "row"})
+    parts = [LogPart(frame.lazy(), pl.lit(True), pl.col("day") < ends) for frame in (log, odd)]
+    counts = [compute(log, [spec], tmp_path / str(i), parts=[part])["position"] for i, part in enumerate(parts)]
+    trains = (log["day"] < ends).to_list()
+    assert [n for n, is_in in zip(counts[0], trains, strict=True) if is_in] == [
+        n for n, is_in in zip(counts[1], trains, strict=True) if is_in
+    ]
+    assert counts[0] != counts[1]
+
+
 def test_the_order_of_the_files_rows_does_not_matter(log: pl.DataFrame, tmp_path: Path) -> None:
     # Sequences keep the log's order among rows of one time, so here every row has a time of its own.
     log = log.unique("second", keep="first", maintain_order=True)

@@ -149,6 +149,19 @@ def test_new_rows_get_the_same_bits_from_the_saved_log(tmp_path: Path, as_text: 
             assert np.array_equal(found.sequences[name].values, sequence.values)
 
 
+def test_new_rows_get_the_same_bits_of_a_history_with_its_own_time(tmp_path: Path) -> None:
+    table = log_table().with_row_index("n").with_columns(seconds=1_651_000_000 + 600 * pl.col("n")).drop("n")
+    position = {"kind": "history", "by": "user", "since": "last", "time": "seconds", "lag": 0, "until": "row"}
+    features = {**FEATURES, "gap": {**position, "quantiles": 4}}
+    data = prepared(tmp_path, table, features=features, history={"until": "train_end"})
+    save_inputs(data, tmp_path / "model")
+    inputs = load_inputs(tmp_path / "model")
+    assert inputs.columns == ["user", "item", "day", "seconds"]
+    for split in data.splits.values():
+        found = inputs.encode(table[split.rows].select("item", "day", "user", "seconds"))
+        assert np.array_equal(found.ids, split.ids) and np.array_equal(found.numeric, split.numeric)
+
+
 @pytest.mark.parametrize("as_text", [False, True])
 def test_a_newer_log_moves_the_saved_one_on(tmp_path: Path, as_text: bool) -> None:
     table = log_table()
