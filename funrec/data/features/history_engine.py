@@ -49,9 +49,9 @@ class Histories:
         lags: How old a row must be to be seen, in units of the log's times; by name.
     """
 
-    numbers: Mapping[str, NDArray[np.float32]]
-    sequences: Mapping[str, HistorySequence]
-    lags: Mapping[str, int]
+    numbers: dict[str, NDArray[np.float32]]
+    sequences: dict[str, HistorySequence]
+    lags: dict[str, int]
 
 
 def compute_histories(
@@ -76,7 +76,7 @@ def compute_histories(
     by_clock: dict[tuple[str, str], list[HistorySpec]] = {}
     for spec in specs:
         by_clock.setdefault((spec.time_column, spec.until or until), []).append(spec)
-    numbers, sequences, lags = {}, {}, {}
+    found = Histories({}, {}, {})
     for number, ((column, ends), same_clock) in enumerate(by_clock.items()):
         clock, unit = _read_clock(scan, column, ends == "train_end")
         place = folder / f"clock_{number}"
@@ -84,10 +84,13 @@ def compute_histories(
         plans = {spec.name: _Plan.of(spec, lag, unit, _prior(scan, clock, spec, place)) for spec in same_clock}
         writers = {spec.name: _Writer(spec, place / str(i), len(clock.ranks)) for i, spec in enumerate(same_clock)}
         _write(scan, clock, plans, writers)
-        numbers |= {spec.name: writers[spec.name].numbers for spec in same_clock if not spec.is_sequence}
-        sequences |= {spec.name: writers[spec.name].sequence() for spec in same_clock if spec.is_sequence}
-        lags |= {name: plan.lag for name, plan in plans.items()}
-    return Histories(numbers, sequences, lags)
+        for spec in same_clock:
+            if spec.is_sequence:
+                found.sequences[spec.name] = writers[spec.name].sequence()
+            else:
+                found.numbers[spec.name] = writers[spec.name].numbers
+            found.lags[spec.name] = plans[spec.name].lag
+    return found
 
 
 def _write(scan: pl.LazyFrame, clock: Clock, plans: Mapping[str, _Plan], writers: Mapping[str, _Writer]) -> None:
