@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from funrec.data.domain import check_rows_domains
-from funrec.data.features.encoding import Encoder, load_encoders, read_features, save_encoders
+from funrec.data.features.encoding import Encoder, read_features
 from funrec.data.features.vocabulary import Vocabulary
 from funrec.data.preparation.histories import HistorySnapshot
 from funrec.schema import Feature, InputLayout, Task, read_feature
@@ -162,8 +162,17 @@ class ModelInputs:
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write vocabularies and history into `folder`, and return the plain values that `load` needs beside them."""
+        for place, vocabulary in enumerate(self.vocabularies.values()):
+            vocabulary.save(folder / f"vocabulary_{place}.parquet")
+        encoders = {name: asdict(encoder) for name, encoder in self.encoders.items()}
+        for encoder in encoders.values():
+            del encoder["feature"]
         return {
-            **save_encoders(self.encoders, self.vocabularies, folder),
+            "encoders": encoders,
+            "vocabularies": {
+                name: {"key": vocabulary.key, "hash_buckets": vocabulary.hash_buckets}
+                for name, vocabulary in self.vocabularies.items()
+            },
             "history": None if self.history is None else self.history.save(folder),
         }
 
@@ -172,10 +181,15 @@ class ModelInputs:
         state: Mapping[str, Any], folder: Path, features: Sequence[Feature], tasks: Sequence[Task], domain: str | None
     ) -> ModelInputs:
         """Read what `save` wrote."""
-        encoders, vocabularies = load_encoders(features, state, folder)
-        history = HistorySnapshot.load(state["history"], folder) if state.get("history") else None
         return ModelInputs(
-            tasks=tuple(tasks), encoders=encoders, vocabularies=vocabularies, domain=domain, history=history
+            tasks=tuple(tasks),
+            encoders={feature.name: Encoder(feature, **state["encoders"][feature.name]) for feature in features},
+            vocabularies={
+                name: Vocabulary.load(folder / f"vocabulary_{place}.parquet", saved["key"], saved["hash_buckets"])
+                for place, (name, saved) in enumerate(state["vocabularies"].items())
+            },
+            domain=domain,
+            history=HistorySnapshot.load(state["history"], folder) if state.get("history") else None,
         )
 
 

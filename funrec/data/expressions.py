@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from funrec.utils.errors import InputError
+from funrec.utils.files import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,3 @@ def parse_expression(key: str, text: str, available: Sequence[str] | None) -> Ex
     if not columns:
         raise InputError(f"{key} should read at least one column. Received: {text}.")
     return Expression(text, expr, columns)
-
-
-def one_line(error: BaseException, limit: int = 200) -> str:
-    """Return an error's first line without its final full stop."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = (lines[0] if lines else type(error).__name__).rstrip(".")
-    return first if len(first) <= limit else first[: limit - 3] + "..."

@@ -15,7 +15,7 @@ from polars.io.plugins import register_io_source
 from funrec.data.arrays import ModelInputs, SplitArrays, load_inputs
 from funrec.data.datasets.files import PARQUET, file_kind, reading_errors
 from funrec.data.datasets.sources import Source, open_source
-from funrec.data.features.encoding import missing_column
+from funrec.data.features.encoding import check_columns
 from funrec.experiment.fitting import build_model
 from funrec.metrics.base import sigmoid
 from funrec.models.model import MultiTaskModel
@@ -139,9 +139,7 @@ class Predictor:
         with reading_errors(lambda: table.name):
             rows = table.scan()
             schema = rows.collect_schema()
-            for encoder in self.inputs.encoders.values():
-                if not encoder.feature.is_history and encoder.feature.column not in schema:
-                    raise missing_column(encoder.feature, schema.names())
+            check_columns(self.inputs.encoders, schema)
             if self.inputs.history is not None:
                 self.inputs.history.check_columns(schema)
             for column in keep:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from funrec.data.features.history import HistorySettings, HistorySpec, needed_co
 from funrec.data.preparation.splitting import Downsample, SplitRule, build_downsample, build_split
 from funrec.schema import Feature, Task, build_features, build_tasks
 from funrec.utils.errors import InputError, did_you_mean
-from funrec.utils.specs import Name, Names, PositiveInt, check
+from funrec.utils.specs import Name, Names, PositiveInt, check, spec_of
 
 
 class Dataset(ABC):
@@ -125,8 +125,12 @@ class Dataset(ABC):
         By default every public attribute of a subclass that is a plain value; the raw files are not among them,
         since what identifies their content is in the fingerprint anyway.
         """
-        own = {key: value for key, value in vars(self).items() if not key.startswith("_") and key not in _BASE_KEYS}
-        return {key: _plain(value) for key, value in sorted(own.items()) if _is_plain(value)}
+        plain = (bool, int, float, str, Path, list, tuple, Mapping)
+        return {
+            key: value
+            for key, value in sorted(vars(self).items())
+            if not key.startswith("_") and key not in _BASE_KEYS and (value is None or isinstance(value, plain))
+        }
 
     def source_name(self) -> str:
         """Return what to call the raw rows in a message: the first source, or the dataset's class."""
@@ -143,49 +147,45 @@ class Dataset(ABC):
         """
         return parse_expression(key, str(text), self.available_columns())
 
+    def label(self, task: Task) -> Expression:
+        """Parse a task's label."""
+        return self.parse(f"dataset.tasks.{task.name}.label", task.label)
+
     def needed_columns(self) -> dict[str, str]:
         """Return every raw column that preparation reads, with the config key that asks for it.
 
         Raises:
             InputError: If an expression cannot be parsed.
         """
-        needed: dict[str, str] = {}
+        needed = needed_columns(self.histories, self.available_columns())
 
-        def ask(key: str, columns: Iterable[str]) -> None:
-            for column in columns:
+        def ask(key: str, column: str | None) -> None:
+            if column is not None:
                 needed.setdefault(column, key)
 
-        for column, key in needed_columns(self.histories, self.available_columns()).items():
-            ask(key, [column])
+        def ask_for(key: str, expression: str | None) -> None:
+            for column in () if expression is None else self.parse(key, expression).columns:
+                ask(key, column)
+
         if self.histories:
-            ask("dataset.time", [self.history_time()])
-            if self.history.where is not None:
-                key = "dataset.history.where"
-                ask(key, self.parse(key, self.history.where).columns)
+            ask("dataset.time", self.history_time())
+            ask_for("dataset.history.where", self.history.where)
         for feature in self.features:
-            if feature.is_history:
-                continue
-            suffix = "" if feature.column == feature.name else ".column"
-            ask(f"dataset.features.{feature.name}{suffix}", [feature.column])
+            if not feature.is_history:
+                suffix = "" if feature.column == feature.name else ".column"
+                ask(f"dataset.features.{feature.name}{suffix}", feature.column)
         for task in self.tasks:
-            ask(f"dataset.tasks.{task.name}.label", self.parse(f"dataset.tasks.{task.name}.label", task.label).columns)
-            if task.where is not None:
-                key = f"dataset.tasks.{task.name}.where"
-                ask(key, self.parse(key, task.where).columns)
-            if task.most_lengths is not None:
-                key = f"dataset.tasks.{task.name}.length"
-                ask(key, self.parse(key, str(task.length)).columns)
-        for key, expression in (("where", self.where), ("row_weight", self.row_weight)):
-            if expression is not None:
-                ask(f"dataset.{key}", self.parse(f"dataset.{key}", expression).columns)
+            where = f"dataset.tasks.{task.name}"
+            ask_for(f"{where}.label", task.label)
+            ask_for(f"{where}.where", task.where)
+            ask_for(f"{where}.length", None if task.most_lengths is None else task.length)
+        ask_for("dataset.where", self.where)
+        ask_for("dataset.row_weight", self.row_weight)
         for key in ("group", "item", "time"):
-            if getattr(self, key) is not None:
-                ask(f"dataset.{key}", [getattr(self, key)])
-        if self.split.column is not None:
-            ask("dataset.split.column", [self.split.column])
+            ask(f"dataset.{key}", getattr(self, key))
+        ask("dataset.split.column", self.split.column)
         for task in self.tasks:
-            if task.name in self.oracle:
-                ask(f"the true probability of {task.name}", [self.oracle[task.name]])
+            ask(f"the true probability of {task.name}", self.oracle.get(task.name))
         return needed
 
     def history_time(self) -> str:
@@ -208,11 +208,7 @@ class Dataset(ABC):
         Raises:
             InputError: If there is one.
         """
-        labels = {
-            column
-            for task in self.tasks
-            for column in self.parse(f"dataset.tasks.{task.name}.label", task.label).columns
-        }
+        labels = {column for task in self.tasks for column in self.label(task).columns}
         for spec in self.histories:
             for column, key in needed_columns([spec], self.available_columns()).items():
                 if column in self.leaky and column in self.future_aggregates:
@@ -232,7 +228,7 @@ class Dataset(ABC):
         for feature in self.features:
             where = f"dataset.features.{feature.name}"
             for task in self.tasks:
-                label = self.parse(f"dataset.tasks.{task.name}.label", task.label)
+                label = self.label(task)
                 if label.is_column and label.columns[0] == feature.column:
                     raise InputError(
                         f"{where} should not be a label: task {task.name} is read from column {feature.column}. "
@@ -245,35 +241,6 @@ class Dataset(ABC):
                     f"known, {where}.known_before='...'."
                 )
 
-    def suspected_leaks(self) -> list[tuple[Feature, Task]]:
-        """Return the features that a label's expression reads: whether they give it away, only the rows tell."""
-        return [
-            (feature, task)
-            for feature in self.features
-            for task in self.tasks
-            if feature.column in self.parse(f"dataset.tasks.{task.name}.label", task.label).columns
-        ]
 
-
-_BASE_KEYS = frozenset(
-    (
-        *("features", "tasks", "split", "group", "item", "time", "where", "row_weight", "max_rows", "max_train_rows"),
-        *("downsample", "domain", "history", "histories", "future_aggregates", "leaky", "oracle", "allow_leaky"),
-    )
-)
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return all(_is_plain(item) for item in value)
-    return value is None or isinstance(value, bool | int | float | str | Path)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+#: Attributes that are no settings of a subclass.
+_BASE_KEYS = {*spec_of(Dataset).parameters, "histories", "future_aggregates", "leaky", "oracle", "allow_leaky"}

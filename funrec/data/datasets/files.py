@@ -13,11 +13,14 @@ from typing import Any
 import polars as pl
 
 from funrec.data.datasets.text_files import COMPRESSIONS, SEPARATORS, check_text, separator_of
-from funrec.data.expressions import one_line
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.files import one_line
 
 PARQUET = (".parquet", ".pq")
+#: What messages call the kinds of files that can be read.
+KINDS = f"{', '.join((*SEPARATORS, *PARQUET))}, compressed as .csv{', .csv'.join(COMPRESSIONS)} or not"
 ROWS_TO_INFER_FROM = 100_000
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_FULL = re.compile("No space left|quota exceeded|File too large")
 _UNPARSED = re.compile(r"could not parse `(?P<value>.*?)` as (?:dtype )?`?(?P<dtype>\w+)`? at column '(?P<column>.*?)'")
 
@@ -29,14 +32,12 @@ def reading_errors(what: Callable[[], str]) -> Iterator[None]:
         yield
     except pl.exceptions.NoDataError as error:
         raise InputError(f"{what()} should hold rows. It is empty.") from error
-    except pl.exceptions.PolarsError as error:
-        if _DISK_FULL.search(str(error)):
+    except (pl.exceptions.PolarsError, OSError) as error:
+        if getattr(error, "errno", None) in DISK_FULL or _DISK_FULL.search(str(error)):
             raise InputError("The disk is full: free some space, or set FUNREC_CACHE to another disk.") from error
+        if isinstance(error, OSError):
+            raise InputError(f"{what()} should be readable: {one_line(error)}.") from error
         raise InputError(_explain(what(), error)) from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _DISK_FULL.search(str(error)):
-            raise InputError("The disk is full: free some space, or set FUNREC_CACHE to another disk.") from error
-        raise InputError(f"{what()} should be readable: {one_line(error)}.") from error
 
 
 def _explain(what: str, error: Exception) -> str:
@@ -91,11 +92,7 @@ def find_files(key: str, path: str, root: str | None, hint: str = "") -> list[Pa
 
 def _readable(key: str, path: Path) -> Path:
     if file_kind(path) is None:
-        kinds = ", ".join([*SEPARATORS, *PARQUET])
-        raise InputError(
-            f"{key} should name files of kind {kinds}, compressed as .csv{', .csv'.join(COMPRESSIONS)} or not. "
-            f"Received: {path}."
-        )
+        raise InputError(f"{key} should name files of kind {KINDS}. Received: {path}.")
     return path
 
 

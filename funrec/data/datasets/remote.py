@@ -13,8 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from funrec.data.datasets.files import PARQUET, file_kind
-from funrec.data.datasets.text_files import COMPRESSIONS, SEPARATORS
+from funrec.data.datasets.files import KINDS, file_kind
 from funrec.data.preparation.cache import cache_folder
 from funrec.utils.errors import InputError, causes
 from funrec.utils.files import one_line
@@ -121,11 +120,8 @@ class Remote:
             files = [(name, info) for name, info in found if info.get("type") != "directory"]
             readable = [(name, info) for name, info in files if file_kind(Path(urlsplit(name).path)) is not None]
             if not readable:
-                kinds = ", ".join([*SEPARATORS, *PARQUET])
-                raise InputError(
-                    f"{self.key}: {self.uri} should name files of kind {kinds}, compressed as "
-                    f".csv{', .csv'.join(COMPRESSIONS)} or not. Received: {files[0][0] if files else 'no such file'}."
-                )
+                received = files[0][0] if files else "no such file"
+                raise InputError(f"{self.key}: {self.uri} should name files of kind {KINDS}. Received: {received}.")
             return [_describe(system, name, info) for name, info in readable]
 
     def _system(self) -> Any:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -71,7 +69,7 @@ class Encoder:
     owner: str | None = None
     mean: float = 0.0
     scale: float = 1.0
-    boundaries: tuple[float, ...] | None = None
+    boundaries: Sequence[float] | None = None
 
     @property
     def is_number(self) -> bool:
@@ -121,51 +119,19 @@ class Encoder:
             raise bad_number(feature, bad)
         return numbers.to_numpy()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values that `from_json` reads."""
-        state = asdict(self)
-        del state["feature"]
-        return state
 
-    @classmethod
-    def from_json(cls, feature: Feature, state: Mapping[str, Any]) -> Encoder:
-        boundaries = state["boundaries"]
-        return cls(feature, **{**state, "boundaries": None if boundaries is None else tuple(boundaries)})
+def check_columns(encoders: Mapping[str, Encoder], known: Collection[str]) -> None:
+    """Refuse rows to encode that lack a feature's raw column.
 
-
-def missing_column(feature: Feature, columns: Sequence[str]) -> InputError:
-    """Return the error for rows to encode that lack a feature's column."""
-    return InputError(
-        f"Rows should have column {feature.column}, which feature {feature.name} is read from."
-        + did_you_mean(feature.column, columns)
-    )
-
-
-def save_encoders(
-    encoders: Mapping[str, Encoder], vocabularies: Mapping[str, Vocabulary], folder: Path
-) -> dict[str, Any]:
-    """Write the vocabularies into `folder`, and return the plain values that `load_encoders` needs beside them."""
-    for place, vocabulary in enumerate(vocabularies.values()):
-        vocabulary.save(folder / f"vocabulary_{place}.parquet")
-    return {
-        "encoders": {name: encoder.to_json() for name, encoder in encoders.items()},
-        "vocabularies": {
-            name: {"key": vocabulary.key, "hash_buckets": vocabulary.hash_buckets}
-            for name, vocabulary in vocabularies.items()
-        },
-    }
-
-
-def load_encoders(
-    features: Sequence[Feature], state: Mapping[str, Any], folder: Path
-) -> tuple[dict[str, Encoder], dict[str, Vocabulary]]:
-    """Read what `save_encoders` wrote."""
-    encoders = {feature.name: Encoder.from_json(feature, state["encoders"][feature.name]) for feature in features}
-    vocabularies = {
-        name: Vocabulary.load(folder / f"vocabulary_{place}.parquet", saved["key"], saved["hash_buckets"])
-        for place, (name, saved) in enumerate(state["vocabularies"].items())
-    }
-    return encoders, vocabularies
+    Raises:
+        InputError: If they do.
+    """
+    for feature in (encoder.feature for encoder in encoders.values()):
+        if feature.column not in known and not feature.is_history:
+            raise InputError(
+                f"Rows should have column {feature.column}, which feature {feature.name} is read from."
+                + did_you_mean(feature.column, known)
+            )
 
 
 def read_features(encoders: Mapping[str, Encoder], frame: pl.DataFrame) -> pl.DataFrame:
@@ -175,9 +141,7 @@ def read_features(encoders: Mapping[str, Encoder], frame: pl.DataFrame) -> pl.Da
         InputError: If a raw column is missing.
     """
     schema = frame.schema
-    for encoder in encoders.values():
-        if encoder.feature.column not in schema:
-            raise missing_column(encoder.feature, frame.columns)
+    check_columns(encoders, schema)
     return frame.select(
         reading(encoder.feature, schema, encoder.is_list).alias(f"feature/{name}") for name, encoder in encoders.items()
     )

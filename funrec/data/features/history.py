@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 import polars as pl
 
-from funrec.data.expressions import one_line, parse_expression
+from funrec.data.expressions import parse_expression
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.files import one_line
 from funrec.utils.specs import Name, Names, NotNegative, Text, check, whole
 
 #: What the names of columns begin with that hold histories.

@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from funrec.data.expressions import one_line
 from funrec.schema import Task
 from funrec.utils.errors import InputError
+from funrec.utils.files import one_line
 from funrec.utils.locks import locked
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from funrec.data.arrays import PreparedData, SplitArrays
 from funrec.data.datasets.base import Dataset
-from funrec.data.hashing import mix
 from funrec.schema import Task
 from funrec.utils.errors import InputError
 
@@ -24,7 +22,6 @@ _LEAVES = 64
 #: Rows looked at, spread evenly over the split: a share of 2% is then known to a tenth of itself.
 MOST_ROWS = 100_000
 ROWS_PER_BATCH = 1 << 17
-_ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 def measure_agreement(dataset: Dataset, train: pl.LazyFrame) -> dict[str, dict[str, list[float]]]:
@@ -42,7 +39,10 @@ def measure_agreement(dataset: Dataset, train: pl.LazyFrame) -> dict[str, dict[s
         removes, and the share of labels that it gives.
     """
     found: dict[str, dict[str, list[float]]] = {}
-    for feature, task in dataset.suspected_leaks():
+    suspected = [
+        (f, task) for f in dataset.features for task in dataset.tasks if f.column in dataset.label(task).columns
+    ]
+    for feature, task in suspected:
         rows = train.filter(pl.col(f"where/{task.name}")) if task.where is not None else train
         table = rows.select(value=f"feature/{feature.name}", label=f"label/{task.name}").drop_nulls("label")
         found.setdefault(feature.name, {})[task.name] = _agreement(table.collect(engine="streaming"), task)
@@ -125,8 +125,7 @@ def _check_space(dataset: Dataset, task: Task, parent: Task, funnel: str) -> Non
         return
     key = f"dataset.tasks.{task.name}"
     read = set(dataset.parse(f"{key}.where", task.where).columns)
-    labels = read & set(dataset.parse(f"dataset.tasks.{parent.name}.label", parent.label).columns)
-    if labels:
+    if read & set(dataset.label(parent).columns):
         raise InputError(
             f"{key}.where should leave rows without {parent.name} in: the funnel {funnel} learns on all exposures. "
             f"Received: {task.where}. Set {key}.where=null."
@@ -156,13 +155,12 @@ def count_repeats(data: PreparedData) -> Repeats:
 
     A log that holds every row twice looks like one of coarse features: `train` is then high too.
     """
-    train = data.splits["train"]
-    sampled = [_sample(data.splits["valid"]), _sample(train)]
-    hashes = [_hash_rows(data.splits[name], rows) for name, rows in zip(("valid", "train"), sampled, strict=True)]
+    rows = {name: _sample(data.splits[name]) for name in ("valid", "train")}
+    hashes = [_hash_rows(data, name, sampled) for name, sampled in rows.items()]
     known = np.unique(np.concatenate(hashes))
     counts = np.zeros(known.size, np.int64)
-    for start in range(0, len(train), ROWS_PER_BATCH):
-        batch = _hash_rows(train, slice(start, start + ROWS_PER_BATCH))
+    for start in range(0, len(data.splits["train"]), ROWS_PER_BATCH):
+        batch = _hash_rows(data, "train", slice(start, start + ROWS_PER_BATCH))
         place = np.minimum(np.searchsorted(known, batch), known.size - 1)
         counts += np.bincount(place[known[place] == batch], minlength=known.size)
     in_valid, in_train = (counts[np.searchsorted(known, values)] for values in hashes)
@@ -173,28 +171,12 @@ def _sample(split: SplitArrays) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, len(split) - 1, min(len(split), MOST_ROWS)).astype(np.int64))
 
 
-def _hash_rows(split: SplitArrays, rows: NDArray[np.int64] | slice) -> NDArray[np.uint64]:
-    """Return a hash of all that is known of each row, `(rows,)`; rows rise."""
-    parts: list[NDArray[Any]] = [np.asarray(split.labels[rows])]
-    parts += [np.asarray(matrix[rows]) for matrix in (split.ids, split.numeric) if matrix is not None]
-    parts += [np.asarray(codes[rows])[:, None] for codes in (split.groups, split.items) if codes is not None]
-    state = np.zeros(len(parts[0]), np.uint64)
-    for part in parts:
-        # +0.0 turns a negative zero, which equals zero, into one of the same bits.
-        bits = part if part.dtype.kind == "i" else (part + np.float32(0)).view(np.int32)
-        for column in range(bits.shape[1]):
-            # In place, and a fraction of `mix`: a multiplication carries bits up, and the shift brings them down again.
-            state ^= bits[:, column].astype(np.uint32).astype(np.uint64)
-            state *= _ODD
-            state ^= state >> np.uint64(29)
-    places = np.arange(len(split))[rows] if split.sequences else np.zeros(0, np.int64)
-    for sequence in split.sequences.values():
-        starts, ends = np.asarray(sequence.offsets[places]), np.asarray(sequence.offsets[places + 1])
-        lengths = ends - starts
-        first = np.concatenate(([0], np.cumsum(lengths)))
-        inside = np.arange(first[-1]) - np.repeat(first[:-1], lengths)
-        values = np.asarray(sequence.values[np.repeat(starts, lengths) + inside]).astype(np.uint64)
-        # A sum of hashes of value and place; it wraps around, so that differences of running sums are exact.
-        mixed = np.concatenate((np.zeros(1, np.uint64), np.cumsum(mix(values ^ mix(inside.astype(np.uint64))))))
-        state = mix(state ^ (mixed[first[1:]] - mixed[first[:-1]]))
-    return mix(state)
+def _hash_rows(data: PreparedData, name: str, rows: NDArray[np.int64] | slice) -> NDArray[np.uint64]:
+    """Return a hash of all that is known of each row, `(rows,)`."""
+    split = data.splits[name]
+    parts = [np.asarray(matrix[rows]) for matrix in (split.labels, split.ids, split.numeric)]
+    parts += [codes[rows][:, None] for codes in (split.groups, split.items) if codes is not None]
+    places = np.arange(len(split))[rows]
+    parts += [split.sequences[f.name].padded(places, f.max_length) for f in data.layout.sequence_features]
+    columns = [pl.Series(column) for part in parts for column in part.T]
+    return pl.DataFrame([column.alias(str(place)) for place, column in enumerate(columns)]).hash_rows().to_numpy()

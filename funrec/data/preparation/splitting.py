@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -117,27 +116,22 @@ def split_code(dataset: Dataset, rows: pl.LazyFrame, schema: pl.Schema, row: str
         raise InputError(
             f"dataset.split.valid should be a share between 0 and 1 to split by {rule.by}. Received: none."
         )
-    draw: Callable[..., NDArray[np.float64]]
-    if rule.by == "random":
-        draw, bounds = _draw_rows, (rule.valid, rule.valid + (rule.test or 0.0))
-    else:
-        draw = partial(_draw_groups, key=key_dtype("dataset.split.column", schema[column]))
-        draws = draw(rows.select(pl.col(column).unique()).collect(engine="streaming")[column], seed=rule.seed)
+    key = "UInt64" if rule.by == "random" else key_dtype("dataset.split.column", schema[column])
+
+    def draw(values: pl.Series) -> NDArray[np.float64]:
+        keys = values.cast(pl.UInt64).to_numpy() if rule.by == "random" else stable_hash(values, key)
+        return uniform(keys, rule.seed, "split")
+
+    bounds = (rule.valid, rule.valid + (rule.test or 0.0))
+    if rule.by == "group":
+        draws = draw(rows.select(pl.col(column).unique()).collect(engine="streaming")[column])
         bounds = _bounds(np.sort(draws), rule.valid, rule.test or 0.0)
 
     def code_of(values: pl.Series) -> pl.Series:
-        share = draw(values, seed=rule.seed)
+        share = draw(values)
         return pl.Series(np.where(share < bounds[0], 1, np.where(share < bounds[1], 2, 0)).astype(np.int8))
 
     return pl.col(column).map_batches(code_of, return_dtype=pl.Int8, is_elementwise=True)
-
-
-def _draw_rows(values: pl.Series, seed: int) -> NDArray[np.float64]:
-    return uniform(values.cast(pl.UInt64).to_numpy(), seed, "split")
-
-
-def _draw_groups(values: pl.Series, seed: int, key: str) -> NDArray[np.float64]:
-    return uniform(stable_hash(values, key), seed, "split")
 
 
 def _bounds(draws: NDArray[np.float64], valid: float, test: float) -> tuple[float, float]:

@@ -6,19 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from funrec.data.datasets.base import Dataset
 from funrec.data.datasets.files import reading_errors
-from funrec.data.expressions import one_line
 from funrec.data.features.encoding import reading
 from funrec.data.hashing import uniform
 from funrec.data.preparation.histories import WARM, add_histories
 from funrec.data.preparation.splitting import MISSING_VALUE, ODD_VALUE, SPLIT_NAMES, split_code, split_column
 from funrec.schema import Task
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.files import one_line
 
 ROW, SPLIT, WEIGHT = "row", "split", "weight"
 ROWS_PER_BATCH = 1 << 18
@@ -205,37 +203,28 @@ def _is_kept(dataset: Dataset, schema: pl.Schema) -> pl.Expr:
     negative = (pl.col(SPLIT) == 0) & (pl.col(f"label/{sampling.task}") == 0)
     if f"where/{sampling.task}" in schema:
         negative &= pl.col(f"where/{sampling.task}")
-    seed, rate = dataset.split.seed, sampling.rate
-
-    def is_drawn(rows: pl.Series) -> pl.Series:
-        return pl.Series(uniform(rows.cast(pl.UInt64).to_numpy(), seed, "downsample") < rate)
-
-    drawn = pl.col(ROW).map_batches(is_drawn, return_dtype=pl.Boolean, is_elementwise=True)
-    return negative.fill_null(False).not_() | drawn
+    return negative.fill_null(False).not_() | (_draw(dataset.split.seed, "downsample") < sampling.rate)
 
 
 def _sample_training_rows(path: Path, most: int, seed: int) -> Path:
     """Keep `most` training rows, those of the smallest draws, and return the file that has them."""
-    rows = pl.scan_ipc(path)
-    smallest = np.zeros(0)
-    for start in range(0, rows.select(pl.len()).collect().item(), ROWS_PER_BATCH):
-        batch = rows.slice(start, ROWS_PER_BATCH).filter(pl.col(SPLIT) == 0).select(ROW).collect()[ROW]
-        smallest = np.concatenate((smallest, _draw(batch, seed)))
-        if len(smallest) > most:
-            smallest = np.partition(smallest, most)[: most + 1]
+    rows, draw = pl.scan_ipc(path), _draw(seed, "max_train_rows")
+    draws = rows.filter(pl.col(SPLIT) == 0).select(draw=draw)
+    smallest = draws.bottom_k(most + 1, by="draw").collect(engine="streaming")["draw"]
     if len(smallest) <= most:
         return path
-    bound = smallest.max()
-    is_kept = pl.col(ROW).map_batches(
-        lambda batch: pl.Series(_draw(batch, seed) < bound), return_dtype=pl.Boolean, is_elementwise=True
-    )
     sampled = path.with_suffix(".sampled.arrow")
-    rows.filter((pl.col(SPLIT) != 0) | is_kept).sink_ipc(sampled, compression="uncompressed")
+    rows.filter((pl.col(SPLIT) != 0) | (draw < smallest.max())).sink_ipc(sampled, compression="uncompressed")
     return sampled
 
 
-def _draw(rows: pl.Series, seed: int) -> NDArray[np.float64]:
-    return uniform(rows.cast(pl.UInt64).to_numpy(), seed, "max_train_rows")
+def _draw(seed: int, site: str) -> pl.Expr:
+    """Return each row's draw."""
+
+    def draw(rows: pl.Series) -> pl.Series:
+        return pl.Series(uniform(rows.cast(pl.UInt64).to_numpy(), seed, site))
+
+    return pl.col(ROW).map_batches(draw, return_dtype=pl.Float64, is_elementwise=True)
 
 
 def _unused(name: str, schema: pl.Schema) -> str:
