@@ -22,12 +22,7 @@ _HASH_OF_NULL = np.uint64(0x6E756C6C)
 
 
 def uniform(keys: NDArray[np.uint64], seed: int, site: str) -> NDArray[np.float64]:
-    """Draw a number in [0, 1) for every key: SplitMix64 (Steele et al., OOPSLA 2014) of key and seed.
-
-    Args:
-        keys: What the draws are for: row numbers or hashes, `(rows,)`.
-        seed: The seed.
-        site: What the draw decides. Draws at different sites are independent.
+    """Draw a number in [0, 1) for every key: SplitMix64 (Steele et al., OOPSLA 2014) of key, seed and site.
 
     Returns:
         The draws, `(rows,)`. The same on every machine.

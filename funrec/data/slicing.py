@@ -43,12 +43,7 @@ class Slice:
 
 
 def read_columns(dataset: Dataset, data: PreparedData, names: Sequence[str]) -> dict[str, dict[str, pl.Series]]:
-    """Read raw columns of the evaluation splits' rows.
-
-    Args:
-        dataset: Where the rows are from.
-        data: The same, prepared.
-        names: Raw columns, or features, which stand for the column that they are read from.
+    """Read raw columns of the evaluation splits' rows; a feature's name stands for its column.
 
     Returns:
         By name and split, a value per row.
@@ -86,11 +81,6 @@ def cut(data: PreparedData, split: SplitArrays, columns: Mapping[str, pl.Series]
     By `user`: `cold` (no row in training) and `known`. By `item`: `cold`, `head` (the fifth of the items with the most
     training rows) and `tail` (the others). Then by column: its most frequent values, and the rest of them together; of
     a numeric feature with many values, tenths.
-
-    Args:
-        data: The prepared data.
-        split: The split.
-        columns: A value per row, by column.
     """
     train = data.splits["train"]
     if split.groups is not None and train.groups is not None:

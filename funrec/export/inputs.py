@@ -9,8 +9,7 @@ import numpy as np
 import polars as pl
 
 from funrec.data.arrays import ModelInputs
-from funrec.data.features.encoding import Encoder, read_features
-from funrec.data.features.numeric import as_number
+from funrec.data.features.encoding import Encoder, as_number, read_features
 from funrec.data.features.vocabulary import Vocabulary
 from funrec.data.hashing import as_keys
 

@@ -61,13 +61,9 @@ def file_kind(path: Path) -> str | None:
 
 
 def find_files(key: str, path: str, root: str | None, hint: str = "") -> list[Path]:
-    """Return the files that a path, a folder or a glob names, sorted by name.
+    """Return the files that a path, a folder or a glob, in `root` first, names, sorted by name.
 
-    Args:
-        key: The config key, for messages.
-        path: The path, looked for under `root` first and then as it stands.
-        root: A folder, or none.
-        hint: What to say besides when there is no such file: where to get it.
+    `key` and `hint` (where to get the files) are for messages.
 
     Raises:
         InputError: If there is none, or one of a kind that cannot be read.
@@ -104,11 +100,7 @@ def scan_files(
 ) -> pl.LazyFrame:
     """Return the rows of files of one kind, one after another, without reading them.
 
-    Args:
-        files: The files.
-        separator: Between the fields of text files; by their suffix where not given.
-        dtypes: Polars dtypes of some columns; those of others are found from the first rows.
-        null_values: Texts that stand for null.
+    A text file's separator, if not given, is that of its suffix; dtypes that are not given come from its first rows.
 
     Raises:
         InputError: If the files are of several kinds, or a text file is none that can be read.

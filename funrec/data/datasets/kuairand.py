@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -55,13 +55,21 @@ _COUNTED = (
     "comment_like follow cancel_follow share download report reduce_similar collect cancel_collect direct_comment "
     "reply_comment share_all"
 )
-_STATISTIC_COLUMNS = (
-    *("counts", "play_duration", "play_progress", "comment_stay_duration"),
-    *("click_like_cnt", "double_click_cnt", "outsite_share_all_cnt"),
-    *(f"{what}_{unit}" for what in _COUNTED.split() for unit in ("cnt", "user_num")),
-)
-#: The users' table and the statistics both have a column of this name; the statistics' one is called the second.
-_CLASH, _RENAMED = "follow_user_num", "statistic_follow_user_num"
+#: The name that a column of the statistics has here, and the published one, which two tables have.
+_STATISTICS = {
+    "statistic_follow_user_num" if name == "follow_user_num" else name: name
+    for name in (
+        *("counts", "play_duration", "play_progress", "comment_stay_duration"),
+        *("click_like_cnt", "double_click_cnt", "outsite_share_all_cnt"),
+        *(f"{what}_{unit}" for what in _COUNTED.split() for unit in ("cnt", "user_num")),
+    )
+}
+#: The tables that are joined to a log: the key, the columns, and what their files' names begin with.
+_TABLES = {
+    "user_features": ("user_id", _USER_COLUMNS),
+    "video_features_basic": ("video_id", _VIDEO_COLUMNS),
+    "video_features_statistic": ("video_id", tuple(_STATISTICS)),
+}
 
 
 class KuaiRand(Dataset):
@@ -109,7 +117,7 @@ class KuaiRand(Dataset):
         self.variant = variant
         self.random_exposure = random_exposure
         self.leaky = {} if allow_leaky else _leaky_columns()
-        self.future_aggregates = [_renamed(column) for column in _STATISTIC_COLUMNS]
+        self.future_aggregates = list(_STATISTICS)
         self._root = Path(root).expanduser()
         self._logs = logs
         if random_exposure and self.split.by == "time" and self.split.valid_from is None:
@@ -149,34 +157,25 @@ class KuaiRand(Dataset):
             raise InputError(f"{parts[max(parts)]} should have all its parts beside it. Part {missing[0]} is missing.")
         return [parts[number] for number in sorted(parts)]
 
-    @cached_property
-    def _standard_logs(self) -> list[Path]:
-        if self._logs is not None:
-            return [path for name in LOGS if name in self._logs for path in self._find_log(name)]
-        found = []
-        for name in LOGS:
-            if any(self._folder.glob(f"log_standard_{name}_{self.variant}*.csv")):
-                found.extend(self._find_log(name))
-        if not found:
-            self._find_log(LOGS[1])
+    def _find_logs(self) -> list[Path]:
+        names: Sequence[str] | None = self._logs
+        if names is None:
+            names = [name for name in LOGS if any(self._folder.glob(f"log_standard_{name}_{self.variant}*.csv"))]
+        why = "it is the log to learn from (dataset.logs)"
+        wanted = [name for name in LOGS if name in (names or LOGS[1:])]
+        found = [path for name in wanted for path in self._find(f"log_standard_{name}", why)]
         log.info("standard logs: %s", ", ".join(path.name for path in found))
         return found
 
-    def _find_log(self, name: str) -> list[Path]:
-        return self._find(f"log_standard_{name}", "it is the log to learn from (dataset.logs)")
-
     @cached_property
     def _files(self) -> dict[str, list[Path]]:
-        """The files that are needed, by what they hold."""
-        needed = {_origin(column): column for column in self._needed}
-        files = {"log": self._standard_logs}
+        """The files that are needed: `log`, `random`, and tables by what their names begin with."""
+        files = {"log": self._find_logs()}
         if self.random_exposure:
-            why = "dataset.random_exposure=true evaluates on it"
-            files["random"] = self._find(f"log_random_{RANDOM_LOG}", why)
-        stems = {"user": "user_features", "video": "video_features_basic", "statistic": "video_features_statistic"}
-        for origin, stem in stems.items():
-            if origin in needed:
-                files[origin] = self._find(stem, f"column {needed[origin]} ({self._needed[needed[origin]]}) is in it")
+            files["random"] = self._find(f"log_random_{RANDOM_LOG}", "dataset.random_exposure=true evaluates on it")
+        for stem, (_, available) in _TABLES.items():
+            if column := next((column for column in self._needed if column in available), None):
+                files[stem] = self._find(stem, f"column {column} ({self._needed[column]}) is in it")
         return files
 
     @cached_property
@@ -187,12 +186,9 @@ class KuaiRand(Dataset):
         return [Files([path for files in self._files.values() for path in files])]
 
     def available_columns(self) -> list[str]:
-        return [*_LOG_COLUMNS, HOUR, *_USER_COLUMNS, *_VIDEO_COLUMNS, *(_renamed(name) for name in _STATISTIC_COLUMNS)]
+        return [*_LOG_COLUMNS, HOUR, *_USER_COLUMNS, *_VIDEO_COLUMNS, *_STATISTICS]
 
     def scan(self, columns: Sequence[str], workdir: Path) -> dict[str, pl.LazyFrame]:
-        origins: dict[str, list[str]] = {}
-        for column in columns:
-            origins.setdefault(_origin(column), []).append(column)
         rows = {"all": self._scan_log(self._files["log"])}
         if self.random_exposure:
             rows["random"] = self._scan_log(self._files["random"])
@@ -200,31 +196,31 @@ class KuaiRand(Dataset):
                 time = self.split.column or self.time or "date"
                 start = time_bound("valid_from", self.split.valid_from, time, pl.Int64())
                 rows["random"] = rows["random"].filter(pl.col(time) >= start)
-        return {name: self._join(log_rows, origins) for name, log_rows in rows.items()}
+        return {name: self._join(log_rows, columns) for name, log_rows in rows.items()}
 
     def _scan_log(self, files: list[Path]) -> pl.LazyFrame:
         with reading_errors(lambda: files[0].name):
             rows = scan_files(files, ",", dict.fromkeys(_LOG_COLUMNS, pl.Int64))
             return rows.with_columns((pl.col("hourmin") // 100).alias(HOUR))
 
-    def _join(self, rows: pl.LazyFrame, origins: Mapping[str, list[str]]) -> pl.LazyFrame:
-        for origin, key in (("user", "user_id"), ("video", "video_id"), ("statistic", "video_id")):
-            columns = origins.get(origin)
-            if not columns:
+    def _join(self, rows: pl.LazyFrame, columns: Sequence[str]) -> pl.LazyFrame:
+        for stem, (key, available) in _TABLES.items():
+            published = {column: _STATISTICS.get(column, column) for column in columns if column in available}
+            if not published:
                 continue
-            files = self._files[origin]
+            files = self._files[stem]
             with reading_errors(lambda files=files: files[0].name):  # type: ignore[misc]  # bound at once
                 table = scan_files(files, ",")
                 known = table.collect_schema().names()
-                missing = [c for c in columns if _published(c) not in known]
-                if missing:
-                    raise InputError(
-                        f"{self._needed[missing[0]]}: no such column {missing[0]} in {files[0].name}."
-                        + did_you_mean(missing[0], known)
-                    )
+                for column, name in published.items():
+                    if name not in known:
+                        raise InputError(
+                            f"{self._needed[column]}: no such column {column} in {files[0].name}."
+                            + did_you_mean(column, known)
+                        )
                 _check_unique(table, key, files[0])
-                table = table.select(key, *(pl.col(_published(column)).alias(column) for column in columns))
-                if "tag" in columns:
+                table = table.select(key, **published)
+                if "tag" in published:
                     table = table.with_columns(_as_list(pl.col("tag")))
                 # Few distinct texts, repeated over all rows of the log: numbers in their place are joined faster.
                 table = table.with_columns(pl.col(pl.String).cast(pl.Categorical))
@@ -248,28 +244,11 @@ def _as_list(tag: pl.Expr) -> pl.Expr:
     return tag.cast(pl.String).str.split(",").list.eval(pl.element().cast(pl.Int64, strict=False)).list.drop_nulls()
 
 
-def _renamed(statistic: str) -> str:
-    return _RENAMED if statistic == _CLASH else statistic
-
-
-def _published(column: str) -> str:
-    return _CLASH if column == _RENAMED else column
-
-
-def _origin(column: str) -> str:
-    """Return which file a column is in."""
-    if column in _LOG_COLUMNS or column == HOUR:
-        return "log"
-    if column in _USER_COLUMNS:
-        return "user"
-    return "video" if column in _VIDEO_COLUMNS else "statistic"
-
-
 def _leaky_columns() -> dict[str, str]:
     reasons = {column: f"it tells whether the row ended in a {what}" for column, what in _FEEDBACK.items()}
     reasons["play_time_ms"] = "it is how long the video was watched, which is_click and long_view are computed from"
     for column in ("profile_stay_time", "comment_stay_time"):
         reasons[column] = "it is how long the user stayed after the exposure"
-    for column in _STATISTIC_COLUMNS:
-        reasons[_renamed(column)] = "it is averaged over the whole month, the validation days' feedback included"
+    for column in _STATISTICS:
+        reasons[column] = "it is averaged over the whole month, the validation days' feedback included"
     return reasons

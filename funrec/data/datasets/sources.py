@@ -66,12 +66,7 @@ class Source(ABC):
 
 
 class Files(Source):
-    """CSV, TSV (either also compressed) or Parquet files of one kind, one after another.
-
-    Args:
-        paths: The files.
-        reading: `separator`, `dtypes` and `null_values` of `scan_files`.
-    """
+    """CSV, TSV (either also compressed) or Parquet files of one kind, one after another."""
 
     def __init__(self, paths: Sequence[Path], **reading: Any) -> None:
         self._paths, self._reading = paths, reading
@@ -146,15 +141,7 @@ def open_source(
     storage_options: Mapping[str, Any] | None = None,
     **reading: Any,
 ) -> Source:
-    """Return the source that a path, a folder, a glob or a URI names.
-
-    Args:
-        key: The config key, for messages.
-        path: What it names.
-        root: A folder that relative paths are looked for in first.
-        hint: What to say besides when there is no such file.
-        storage_options: For the file system behind a URI; see fsspec.
-        reading: `separator`, `dtypes` and `null_values` of `scan_files`.
+    """Return the source that a path, a folder, a glob or a URI names; `reading` is passed on to `scan_files`.
 
     Raises:
         InputError: If there is no such file, or it cannot be reached.
@@ -177,7 +164,8 @@ def handed_over(data: Any) -> Iterator[list[str]]:
     if data is None:
         yield []
         return
-    parts = {_SPLITS.get(name, name): part for name, part in data.items()} if _is_by_split(data) else {"path": data}
+    is_by_split = isinstance(data, Mapping) and not hasattr(data, "to_polars")
+    parts = {_SPLITS.get(name, name): part for name, part in data.items()} if is_by_split else {"path": data}
     for name in parts:
         if name not in ("path", "train", "valid", "test"):
             raise InputError(f"data should be a frame, or frames by train, valid and test. Received: {name}.")
@@ -194,10 +182,6 @@ def handed_over(data: Any) -> Iterator[list[str]]:
     finally:
         for uri in added:
             del _frames[uri]
-
-
-def _is_by_split(data: Any) -> bool:
-    return isinstance(data, Mapping) and not hasattr(data, "to_polars")
 
 
 def to_polars(frame: Any) -> pl.DataFrame:

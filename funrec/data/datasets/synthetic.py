@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from funrec.data.datasets import population
 from funrec.data.datasets.base import Dataset
-from funrec.data.datasets.generated import sigmoid, write_rows
 from funrec.data.datasets.sources import Source
 from funrec.data.hashing import uniform
 from funrec.utils.errors import InputError, did_you_mean
@@ -28,6 +27,8 @@ TRUTHS = (
 )
 FIRST_DAY = datetime.date(2022, 4, 25)
 ROWS_FOR_CALIBRATION = (2**18, 2**20)
+#: Polars keeps a number of row groups in flight, so their size bounds the memory that reading the rows takes.
+ROWS_PER_GROUP = 2**14
 #: Part of the fingerprint of prepared data: raise it with any change to the rows that a seed makes.
 RECIPE = 1
 COLUMNS = (
@@ -252,3 +253,24 @@ def _solve(probabilities: Callable[[np.float32], NDArray[np.float32]], rate: flo
         else:
             high = middle
     return np.float32(low)
+
+
+def write_rows(
+    generate: Callable[[int, int], pl.DataFrame], rows: int, workdir: Path, rows_per_file: int = 2**18
+) -> pl.LazyFrame:
+    """Write `rows` rows to Parquet files in `workdir`, one file at a time, and return them lazily, in order.
+
+    `generate` makes the rows from its first argument on, as many as its second argument says.
+    """
+    paths = []
+    for start in range(0, rows, rows_per_file):
+        paths.append(workdir / f"rows_{start:015d}.parquet")
+        generate(start, min(rows_per_file, rows - start)).write_parquet(
+            paths[-1], compression="lz4", row_group_size=ROWS_PER_GROUP
+        )
+    return pl.scan_parquet(paths)
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `1 / (1 + exp(-logits))`, in a form that cannot overflow."""
+    return np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * logits))

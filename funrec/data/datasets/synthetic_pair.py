@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from funrec.data.datasets.base import Dataset
-from funrec.data.datasets.generated import sigmoid, write_rows
 from funrec.data.datasets.sources import Source
+from funrec.data.datasets.synthetic import sigmoid, write_rows
 from funrec.data.hashing import uniform
 from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.specs import Inherited, WholeNumber, between, whole

@@ -10,22 +10,19 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from funrec.data.features.numeric import as_number, bad_number, check_number_dtype, quantiles
 from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
 from funrec.data.hashing import common_key_dtype, key_dtype
 from funrec.schema import CategoricalFeature, Feature, NumericFeature, SequenceFeature
 from funrec.utils.errors import InputError, did_you_mean
 
+ROWS_FOR_QUANTILES = 1_000_000
+
 
 def reading(feature: Feature, schema: Mapping[str, pl.DataType], is_list: bool = False) -> pl.Expr:
     """Return the expression that reads a feature's raw value, or list of values, from its column.
 
-    A categorical feature takes the first value of a list; a sequence splits text at its separator.
-
-    Args:
-        feature: The feature.
-        schema: The raw rows' dtypes.
-        is_list: Whether the training rows held lists, so that text stands for a list written out.
+    A categorical feature takes the first value of a list, or, where `is_list` says that the training rows held lists,
+    of a text; a sequence splits text at its separator.
     """
     column = pl.col(feature.column)
     dtype = schema[feature.column]
@@ -49,6 +46,45 @@ def reading(feature: Feature, schema: Mapping[str, pl.DataType], is_list: bool =
 def _split(column: pl.Expr, separator: str) -> pl.Expr:
     text = pl.element().str.strip_chars()
     return column.str.split(separator).list.eval(text.filter(text != ""))
+
+
+def as_number(values: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Return a numeric feature's raw values as Float64: NaN where missing, null where they are no numbers at all."""
+    if dtype == pl.String:
+        values = values.str.strip_chars()
+    number = values.cast(pl.Float64, strict=False)
+    return pl.when(values.is_null()).then(float("nan")).otherwise(number)
+
+
+def _check_number_dtype(feature: Feature, dtype: pl.DataType) -> None:
+    if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):
+        raise InputError(
+            f"dataset.features.{feature.name} should be a column of numbers. Received: column {feature.column} of "
+            f"{dtype}. Set dataset.features.{feature.name}.kind=categorical, or derive a number first."
+        )
+
+
+def _bad_number(feature: Feature, value: object) -> InputError:
+    where = f"dataset.features.{feature.name}"
+    if value is None or value != value:
+        return InputError(
+            f"{where} should be a number in every row of column {feature.column}. Received: a null or NaN. "
+            f"Say what stands in for it, {where}.fill=0, or leave such rows out with dataset.where."
+        )
+    return InputError(
+        f"{where} should be a finite number in every row of column {feature.column}. Received: {value!r}. "
+        f"Mend the column, or set {where}.kind=categorical."
+    )
+
+
+def _quantiles(buckets: int, numbers: pl.LazyFrame, rows: int) -> tuple[float, ...]:
+    """Return the cut points of equally filled buckets, from at most a million evenly spaced training rows.
+
+    A cut lies just above the quantile, so that a value which most rows share gets a bucket of its own.
+    """
+    sample = numbers.gather_every(math.ceil(rows / ROWS_FOR_QUANTILES)).collect(engine="streaming")["number"].to_numpy()
+    cuts = np.unique(np.nextafter(np.quantile(sample, np.arange(1, buckets) / buckets), np.inf))
+    return tuple(float(cut) for cut in cuts if cut <= sample.max())
 
 
 @dataclass(frozen=True)
@@ -107,7 +143,7 @@ class Encoder:
     def _numbers(self, values: pl.Series) -> NDArray[np.float64]:
         feature = self.feature
         assert isinstance(feature, NumericFeature)
-        check_number_dtype(feature, values.dtype)
+        _check_number_dtype(feature, values.dtype)
         frame = values.to_frame("value").select(
             "value", as_number(pl.col("value"), values.dtype).fill_nan(feature.fill).alias("number")
         )
@@ -116,7 +152,7 @@ class Encoder:
             return numbers.to_numpy()
         if numbers.null_count() or not numbers.is_finite().all():
             bad = frame.filter(pl.col("number").is_null() | ~pl.col("number").is_finite())["value"][0]
-            raise bad_number(feature, bad)
+            raise _bad_number(feature, bad)
         return numbers.to_numpy()
 
 
@@ -150,13 +186,7 @@ def read_features(encoders: Mapping[str, Encoder], frame: pl.DataFrame) -> pl.Da
 def fit_encoders(
     features: Sequence[Feature], train: pl.LazyFrame, schema: pl.Schema, lists: frozenset[str]
 ) -> tuple[dict[str, Encoder], dict[str, Vocabulary]]:
-    """Fit each feature's encoder and each owner's vocabulary to the training rows.
-
-    Args:
-        features: The features.
-        train: The training rows, with a column `feature/<name>` for each.
-        schema: Their dtypes.
-        lists: Raw columns that hold lists.
+    """Fit each feature's encoder and each owner's vocabulary to the columns `feature/<name>` of the training rows.
 
     Returns:
         Encoders in the features' order, and vocabularies by the name of the feature that owns them.
@@ -208,7 +238,7 @@ def _fit_vocabulary(
 
 
 def _fit_numbers(feature: NumericFeature, train: pl.LazyFrame, dtype: pl.DataType) -> Encoder:
-    check_number_dtype(feature, dtype)
+    _check_number_dtype(feature, dtype)
     if feature.boundaries is not None:
         return Encoder(feature, boundaries=feature.boundaries)
     raw = pl.col(f"feature/{feature.name}")
@@ -224,14 +254,14 @@ def _fit_numbers(feature: NumericFeature, train: pl.LazyFrame, dtype: pl.DataTyp
         pl.len().alias("rows"),
     ).collect(engine="streaming")
     if found["bad"][0]:
-        raise bad_number(feature, rows.filter(is_bad).head(1).collect()["value"][0])
+        raise _bad_number(feature, rows.filter(is_bad).head(1).collect()["value"][0])
     if not found["rows"][0]:
         raise InputError(
             f"dataset.features.{feature.name} should have a value in some training row. It has none: no training row "
             "sees an earlier one of its key. Widen dataset.split, or look at its `by`, `where` and lag."
         )
     if feature.quantiles is not None:
-        return Encoder(feature, boundaries=quantiles(feature.quantiles, rows.select("number"), found["rows"][0]))
+        return Encoder(feature, boundaries=_quantiles(feature.quantiles, rows.select("number"), found["rows"][0]))
     mean, scale = float(found["mean"][0]), float(found["scale"][0])
     # Rounding leaves a constant column a scale that is tiny but not 0.
     return Encoder(feature, mean=mean, scale=scale if scale > 1e-9 * max(1.0, math.fabs(mean)) else 1.0)

@@ -146,14 +146,10 @@ def count_vocabulary(
     max_vocabulary: int | None = None,
     by: str = "count",
 ) -> Vocabulary:
-    """Count values and give each a row: most frequent first, ties in the order of the values, null last.
+    """Count the column `value` of several frames and give each value a row, the null the last of its equals.
 
-    Args:
-        values: Frames with one column `value`, of any dtype; a value in several is counted in all.
-        key: Name of the key dtype.
-        min_count: Values seen fewer times get no row of their own.
-        max_vocabulary: Keep the most frequent values only; null keeps all.
-        by: `count`, or `value` for rows in the order of the values.
+    Rows are in the order of counts, the most frequent first and ties in the order of the values, or, `by="value"`, in
+    that of the values.
     """
     parts = []
     for frame in values:

@@ -87,11 +87,6 @@ def obtain(cache: Path, name: str, build: Callable[[Path], None]) -> Path:
     Two processes that want the same entry at the same moment build it once: the second waits. An entry is built in a
     folder of its own and then renamed, so a killed process leaves no half of one.
 
-    Args:
-        cache: The cache folder, made where it is missing.
-        name: The entry's name.
-        build: Fills the empty folder that it is given.
-
     Raises:
         InputError: If the cache cannot be written to, the disk is full, or `build` raises it.
     """

@@ -30,10 +30,6 @@ def measure_agreement(dataset: Dataset, train: pl.LazyFrame) -> dict[str, dict[s
     The label is predicted from the feature's value alone, by the mean over every other training row (of a number with
     many values, by a regression tree), and compared with the rows between.
 
-    Args:
-        dataset: Which features and tasks there are.
-        train: Staged training rows.
-
     Returns:
         By feature and task: the share of a constant's errors (of a regression, of the variance) that the feature
         removes, and the share of labels that it gives.
@@ -91,11 +87,6 @@ def check_agreement(dataset: Dataset, agreement: Mapping[str, Mapping[str, list[
 
 def check_nesting(dataset: Dataset, data: PreparedData, funnel: str) -> None:
     """Check that a funnel may multiply probabilities: labels nest, and are known outside the task before, too.
-
-    Args:
-        dataset: What was prepared.
-        data: Its arrays, of which every split is looked at.
-        funnel: The funnel that asks, for messages.
 
     Raises:
         InputError: If a positive label stands where that of the task before it is 0, with the number of such rows and

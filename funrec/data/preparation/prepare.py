@@ -43,10 +43,6 @@ def prepare(dataset: Dataset, cache: Path) -> PreparedData:
 
     Rows are streamed: the memory taken grows with the vocabularies, not with the rows.
 
-    Args:
-        dataset: What to prepare.
-        cache: The cache folder; made if it is missing.
-
     Raises:
         InputError: If the raw files, their columns or the configuration are not what they should be, or the cache
             cannot be written.

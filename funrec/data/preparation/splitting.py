@@ -95,12 +95,6 @@ def split_column(dataset: Dataset) -> str | None:
 def split_code(dataset: Dataset, rows: pl.LazyFrame, schema: pl.Schema, row: str) -> pl.Expr:
     """Return each row's split as its place in `SPLIT_NAMES`, or `MISSING_VALUE`, or `ODD_VALUE`.
 
-    Args:
-        dataset: Whose rule it is.
-        rows: The rows to divide.
-        schema: The raw rows' dtypes.
-        row: Name of the column of row numbers.
-
     Raises:
         InputError: If the rule lacks what it needs, or does not fit the column.
     """

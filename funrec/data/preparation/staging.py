@@ -62,10 +62,6 @@ class StagedFrame:
 def stage(dataset: Dataset, folder: Path) -> list[StagedFrame]:
     """Evaluate labels, masks, split and weights once, in row order and without holding the rows in memory.
 
-    Args:
-        dataset: Whose rows to stage.
-        folder: An empty folder to work in.
-
     Raises:
         InputError: If a column is missing, an expression does not fit it, or a file cannot be read.
     """

@@ -19,11 +19,6 @@ ROWS_PER_BATCH = 1 << 20
 def measure_split(rows: pl.LazyFrame, split: SplitArrays, inputs: ModelInputs) -> dict[str, Any]:
     """Return a split's numbers as plain values.
 
-    Args:
-        rows: Its staged rows.
-        split: The same, encoded.
-        inputs: How they were encoded.
-
     Returns:
         `rows`, `users`, `items` (None without such a column), `time_range`, `tasks` (each with `rows` in its sample
         space and `positive_rate` or `mean`), `nesting` (each nested task with its `parent`, the `rows` where both are
@@ -99,12 +94,6 @@ def check_split(
     name: str, statistics: Mapping[str, Any], tasks: Collection[Task], may_be_unknown: Collection[str] = ()
 ) -> None:
     """Refuse a training or validation split that nothing can be learned or said from.
-
-    Args:
-        name: The split.
-        statistics: What `measure_split` found.
-        tasks: The tasks.
-        may_be_unknown: Features all of whose values may be new to the split.
 
     Raises:
         InputError: If a task has no row, a binary one has one class, or no id of a feature is known from training.

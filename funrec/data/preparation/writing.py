@@ -44,12 +44,7 @@ class ArrayWriter:
 
 
 class SplitWriter:
-    """Writes one split's arrays, and hashes what makes its rows theirs.
-
-    Args:
-        folder: The split's folder, which is made.
-        stack: Closes the files.
-    """
+    """Writes one split's arrays, and hashes what makes its rows theirs."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         folder.mkdir()

@@ -15,8 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from funrec.config.build import build
 from funrec.data.datasets import population
-from funrec.data.datasets.generated import write_rows
-from funrec.data.datasets.synthetic import COLUMNS, LABELS, TRUTHS, Synthetic
+from funrec.data.datasets.synthetic import COLUMNS, LABELS, TRUTHS, Synthetic, write_rows
 from funrec.data.preparation.prepare import prepare
 from funrec.utils.errors import InputError
 

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from sklearn.metrics import roc_auc_score
 
 from funrec.config.build import build
-from funrec.data.datasets.generated import write_rows
+from funrec.data.datasets.synthetic import write_rows
 from funrec.data.datasets.synthetic_pair import SyntheticPair
 from funrec.data.preparation.prepare import prepare
 from funrec.utils.errors import InputError
