@@ -11,7 +11,7 @@ import tensorflow as tf
 from funrec.models.layers.randomness import RandomSites, random_sites
 from funrec.models.model import MultiTaskModel
 from funrec.training.task_gradients import SharedGradients
-from funrec.weighting.base import State, Weighting
+from funrec.weighting.base import State, Statistics, Weighting
 
 Report = dict[str, tf.Tensor]
 
@@ -122,7 +122,8 @@ class TrainingStep:
             representation = model.backbone(x, training=True)
             logits = model.head(representation, embedded.linear, training=True)
             losses = model.task_losses(logits, batch, self.offsets)
-            weights, state = self.weighting.weights(tf.stop_gradient(losses), None, state, sites.next_key(), active)
+            known = Statistics(tf.stop_gradient(losses), sites.next_key(), active=active)
+            weights, state = self.weighting.weights(known, state)
             report = _report(losses, weights, active)
             weights = tf.stop_gradient(report["weights"])
             total = tf.tensordot(weights, losses, 1)
@@ -145,7 +146,8 @@ class TrainingStep:
         """Return the gradient by variable, the weighting's state, and what to report."""
         forward = shared.run_forward(batch, self.offsets)
         pulled = shared.pull(forward)
-        weights, state = self.weighting.weights(forward.losses, pulled.gramian, state, sites.next_key(), active)
+        known = Statistics(forward.losses, sites.next_key(), pulled.gramian, active)
+        weights, state = self.weighting.weights(known, state)
         report = _report(forward.losses, weights, active) | {"gramian": pulled.gramian}
         own = self.weighting.own_weights(report["weights"], forward.losses)
         return shared.combine(forward, pulled, report["weights"], own), state, report

@@ -17,23 +17,14 @@ def adam_step(
 ) -> tuple[tf.Tensor, State]:
     """Return `values` after one step against `gradient`, and `state` with its `adam_` entries after it.
 
-    Kingma & Ba, ICLR 2015, algorithm 1, with the paper's decays; an inactive task's value and moments stay.
-
-    Args:
-        values: float32 `(tasks,)`, as is `gradient`.
-        gradient: Of what the values should descend.
-        state: Has the entries of `adam_state`.
-        learning_rate: Step size.
-        active: bool `(tasks,)`.
+    Kingma & Ba, ICLR 2015, algorithm 1, with the paper's decays; an inactive task's value and moments stay. All are
+    `(tasks,)`.
     """
     steps = state["adam_steps"] + 1
     mean = 0.9 * state["adam_mean"] + 0.1 * gradient
     square = 0.999 * state["adam_square"] + 0.001 * tf.square(gradient)
     corrected = mean / (1 - tf.pow(0.9, steps))
     scale = tf.sqrt(square / (1 - tf.pow(0.999, steps))) + 1e-8
-    after = {
-        "adam_mean": tf.where(active, mean, state["adam_mean"]),
-        "adam_square": tf.where(active, square, state["adam_square"]),
-        "adam_steps": tf.where(active, steps, state["adam_steps"]),
-    }
+    after = {"adam_mean": mean, "adam_square": square, "adam_steps": steps}
+    after = {name: tf.where(active, value, state[name]) for name, value in after.items()}
     return tf.where(active, values - learning_rate * corrected / scale, values), {**state, **after}

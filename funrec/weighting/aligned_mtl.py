@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from funrec.weighting.gramian import GramianWeighting, Shared
-from funrec.weighting.spectrum import decompose
+from funrec.weighting.gramian import GramianWeighting, decompose
 
 
 class AlignedMTL(GramianWeighting):
     """The mean of the gradients after the nearest change that makes them orthogonal and equally long.
 
     With `G = V diag(lambda) V'`: `w = sqrt(lambda_min) V diag(lambda^-1/2) V' 1/T`, over the eigenvalues above
-    rounding (Senushkin et al., CVPR 2023, algorithm 1). Parameters of one task follow that task's loss, unweighted,
-    as in the paper.
-
-    Args:
-        shared: Over what gradients are taken. The paper takes all shared parameters; `representation` is its upper
-            bound.
+    rounding (Senushkin et al., CVPR 2023, algorithm 1). The paper's upper bound takes `shared: representation`.
     """
 
     paper = "Senushkin et al., CVPR 2023"
-    weighs_task_parameters = False
-
-    def __init__(self, shared: Shared = "all_shared") -> None:
-        super().__init__(shared)
+    weighs_task_parameters = False  # as in the paper
 
     def solve(self, gramian: tf.Tensor, tasks: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         values, vectors, is_positive = decompose(gramian)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -11,6 +12,27 @@ from funrec.schema import Task
 from funrec.utils.errors import InputError, did_you_mean
 
 State = dict[str, tf.Tensor]
+
+
+class Statistics(NamedTuple):
+    """What one step knows.
+
+    Attributes:
+        losses: The tasks' mean losses over their valid rows, float32 `(tasks,)`.
+        key: An int32 `(2,)` key for random numbers, a function of seed and step.
+        gramian: `G[i, j] = <grad_i, grad_j>`, float32 `(tasks, tasks)`; None where the weighting `needs` losses alone.
+        active: Which tasks have a valid row in the batch, bool `(tasks,)`; None where all have.
+    """
+
+    losses: tf.Tensor
+    key: tf.Tensor
+    gramian: tf.Tensor | None = None
+    active: tf.Tensor | None = None
+
+    @property
+    def present(self) -> tf.Tensor:
+        """Which tasks take part in the step, bool `(tasks,)`."""
+        return active_tasks(self.losses, self.active)
 
 
 class Weighting(ABC):
@@ -49,23 +71,8 @@ class Weighting(ABC):
         return {}
 
     @abstractmethod
-    def weights(
-        self,
-        losses: tf.Tensor,
-        gramian: tf.Tensor | None,
-        state: State,
-        key: tf.Tensor,
-        active: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, State]:
-        """Return this step's weights, and the state after it.
-
-        Args:
-            losses: The tasks' mean losses over their valid rows, float32 `(tasks,)`.
-            gramian: `G[i, j] = <grad_i, grad_j>`, float32 `(tasks, tasks)`; none where `needs` is `losses`.
-            state: As the last step left it.
-            key: An int32 `(2,)` key for random numbers, a function of seed and step.
-            active: Which tasks have a valid row in the batch, bool `(tasks,)`; none where all have.
-        """
+    def weights(self, step: Statistics, state: State) -> tuple[tf.Tensor, State]:
+        """Return this step's weights, float32 `(tasks,)`, and the state after it, from the state before it."""
 
     def own_weights(self, weights: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
         """Return what the losses are weighted by for parameters that belong to one task alone, `(tasks,)`.
@@ -75,12 +82,9 @@ class Weighting(ABC):
         return weights if self.weighs_task_parameters else tf.ones_like(weights)
 
     def after_step(self, losses: tf.Tensor, state: State, active: tf.Tensor | None = None) -> State:
-        """Return the state after the update; called where `reads_losses_after` says so.
+        """Return the state after the update, from the state that `weights` left; called where `reads_losses_after`.
 
-        Args:
-            losses: The tasks' losses after the update, on the batch it was made from, float32 `(tasks,)`.
-            state: As `weights` left it.
-            active: Which tasks have a valid row in the batch, bool `(tasks,)`; none where all have.
+        The losses `(tasks,)` are those after the update, on the batch it was made from; `active` is as in `Statistics`.
         """
         return state
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 
-from funrec.schema import Task
-from funrec.utils.specs import Rate
-from funrec.weighting.gramian import GramianWeighting, Shared
+from funrec.utils.specs import Inherited, Rate
+from funrec.weighting.gramian import GramianWeighting
 from funrec.weighting.programs import (
     add_ridge,
     best_candidate,
-    check_task_count,
     enumerate_supports,
     onto_simplex_by_clipping,
     quadratic,
@@ -29,26 +25,19 @@ class CAGrad(GramianWeighting):
     minimises `g_w' g_0 + c |g_0| |g_w|` (Liu et al., NeurIPS 2021, eq. 3 and algorithm 1, without rescaling). Where
     `g_w` vanishes no direction helps all tasks, and `d = g_0`. Solved exactly, over all sets of tasks: with `b = G
     1/T` and `rho = c |g_0|`, on a set of members `G w = r (lambda 1 - b)`, where `r = |g_w| / rho` and `lambda` solve
-    a quadratic equation. Parameters of one task follow that task's loss, unweighted, as in the authors' code.
+    a quadratic equation.
 
     Args:
         c: Radius around the mean gradient, in its norms, at least 0 (the mean gradient) and below 1.
-        shared: Over what gradients are taken.
-
-    Raises:
-        InputError: If there are too many tasks.
     """
 
     paper = "Liu et al., NeurIPS 2021"
-    weighs_task_parameters = False
+    weighs_task_parameters = False  # as in the authors' code
+    tries_every_set = True
 
-    def __init__(self, c: Rate = 0.5, shared: Shared = "all_shared") -> None:
-        super().__init__(shared)
+    def __init__(self, c: Rate = 0.5, **gramian: Inherited) -> None:
+        super().__init__(**gramian)
         self.c = c
-
-    def configure(self, tasks: Sequence[Task]) -> None:
-        super().configure(tasks)
-        check_task_count("cagrad", len(tasks))
 
     def solve(self, gramian: tf.Tensor, tasks: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         gramian = add_ridge(gramian)

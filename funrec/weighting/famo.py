@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from funrec.utils.specs import NotNegative, PositiveNumber
 from funrec.weighting.adam import adam_state, adam_step
-from funrec.weighting.base import State, Weighting, active_softmax, active_tasks
+from funrec.weighting.base import State, Statistics, Weighting, active_softmax, active_tasks
 
 SMALLEST_LOSS = 1e-8
 
@@ -17,8 +17,7 @@ class FAMO(Weighting):
     `w_t = c z_t / L_t`, `z = softmax(xi)`, `c = 1 / sum_t(z_t / L_t)`; after the update
     `xi` descends `J(xi)' (log L - log L_after) + gamma xi`, where `J` is the softmax's Jacobian (Liu et al., NeurIPS
     2023, algorithm 1), by Adam as in the authors' code: a task that fell more than the others loses weight. The losses
-    after the update are those of the same batch and the same dropout, one more forward pass. Task parameters follow the
-    weighted loss, as in the paper.
+    after the update are those of the same batch and the same dropout, one more forward pass.
 
     Args:
         learning_rate: Step of `xi`, the paper's beta.
@@ -36,16 +35,9 @@ class FAMO(Weighting):
         tasks = len(self.tasks)
         return {"xi": tf.zeros((tasks,)), "log_losses": tf.zeros((tasks,)), **adam_state(tasks)}
 
-    def weights(
-        self,
-        losses: tf.Tensor,
-        gramian: tf.Tensor | None,
-        state: State,
-        key: tf.Tensor,
-        active: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, State]:
-        losses = tf.maximum(losses, SMALLEST_LOSS)
-        shares = active_softmax(state["xi"], active_tasks(losses, active)) / losses
+    def weights(self, step: Statistics, state: State) -> tuple[tf.Tensor, State]:
+        losses = tf.maximum(step.losses, SMALLEST_LOSS)
+        shares = active_softmax(state["xi"], step.present) / losses
         weights = tf.math.divide_no_nan(shares, tf.reduce_sum(shares))
         return weights, {**state, "log_losses": tf.math.log(losses)}
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from funrec.schema import Task
 from funrec.utils.errors import InputError
 from funrec.utils.specs import NotNegative
-from funrec.weighting.base import State, Weighting, by_task
+from funrec.weighting.base import State, Statistics, Weighting, by_task
 
 
 class Fixed(Weighting):
@@ -34,12 +34,5 @@ class Fixed(Weighting):
         if not any(weight > 0 for weight in self.values):
             raise InputError("dataset.tasks.<name>.weight should be positive for at least one task. All are 0.")
 
-    def weights(
-        self,
-        losses: tf.Tensor,
-        gramian: tf.Tensor | None,
-        state: State,
-        key: tf.Tensor,
-        active: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, State]:
+    def weights(self, step: Statistics, state: State) -> tuple[tf.Tensor, State]:
         return tf.constant(self.values, tf.float32), state

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from funrec.utils.specs import NotNegative, PositiveNumber
 from funrec.weighting.adam import adam_state, adam_step
-from funrec.weighting.base import State, active_tasks
+from funrec.weighting.base import State, Statistics
 from funrec.weighting.gramian import GramianWeighting, Shared, gradient_norms
 
 SMALLEST_WEIGHT = 1e-3
@@ -18,8 +18,7 @@ class GradNorm(GramianWeighting):
     With `n_i = w_i |g_i|`, the inverse training rate `r_i = (L_i / L_i(0)) / mean(L / L(0))` and `L(0)` the losses of
     the first step, the weights descend `sum_i |n_i - mean(n) r_i^alpha|`, the target held constant, and are then
     renormalised to sum to T (Chen et al., ICML 2018, eq. 1-2 and algorithm 1). They have an Adam of their own and
-    stay above 0.001. A step uses the weights that the steps before it made, as in the paper. Task parameters follow
-    the weighted loss, as in the paper.
+    stay above 0.001. A step uses the weights that the steps before it made, as in the paper.
 
     Args:
         alpha: The strength with which slow tasks are helped; 0 for equal norms. The paper uses 0.12 to 1.5.
@@ -41,17 +40,10 @@ class GradNorm(GramianWeighting):
         learned = {"weights": tf.ones((tasks,)), "first_losses": tf.zeros((tasks,))}
         return {**super().initial_state(), **learned, **adam_state(tasks)}
 
-    def weights(
-        self,
-        losses: tf.Tensor,
-        gramian: tf.Tensor | None,
-        state: State,
-        key: tf.Tensor,
-        active: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, State]:
-        present = active_tasks(losses, active)
+    def weights(self, step: Statistics, state: State) -> tuple[tf.Tensor, State]:
+        losses, present = step.losses, step.present
         first = tf.where((state["first_losses"] == 0) & present, losses, state["first_losses"])
-        weights, norms = state["weights"], gradient_norms(gramian)
+        weights, norms = state["weights"], gradient_norms(step.gramian)
         ratios = tf.math.divide_no_nan(losses, first)
         rates = tf.math.divide_no_nan(ratios, active_mean(ratios, present))
         targets = active_mean(weights * norms, present) * tf.pow(rates, self.alpha)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from funrec.utils.specs import Rate
-from funrec.weighting.base import State
-from funrec.weighting.gramian import GramianWeighting, Shared, active_pairs
+from funrec.utils.specs import Inherited, Rate
+from funrec.weighting.base import State, Statistics
+from funrec.weighting.gramian import GramianWeighting
 from funrec.weighting.pcgrad import draw_orders
 
 
@@ -16,39 +16,28 @@ class GradVac(GramianWeighting):
     For tasks `i` and `j`, in random order, with `phi = cos(g_i', g_j)` and its moving average `target`: if `phi <
     target`, then `g_i' += |g_i'| (target sqrt(1 - phi^2) - phi sqrt(1 - target^2)) / (|g_j| sqrt(1 - target^2)) g_j`;
     `target = (1 - beta) target + beta phi` (Wang et al., ICLR 2021, eq. 5-6 and algorithm 1). As in PCGrad all of it
-    follows from the Gramian. Targets start at 0, where the rule is PCGrad's. Parameters of one task follow that
-    task's loss, unweighted, as in PCGrad.
+    follows from the Gramian. Targets start at 0, where the rule is PCGrad's. All shared parameters are one group, where
+    the paper also looks at layers apart.
 
     Args:
         beta: How fast the targets follow.
-        shared: Over what gradients are taken; one group of all parameters, where the paper also looks at layers apart.
     """
 
     paper = "Wang et al., ICLR 2021"
-    weighs_task_parameters = False
+    weighs_task_parameters = False  # as in PCGrad
 
-    def __init__(self, beta: Rate = 0.01, shared: Shared = "all_shared") -> None:
-        super().__init__(shared)
+    def __init__(self, beta: Rate = 0.01, **gramian: Inherited) -> None:
+        super().__init__(**gramian)
         self.beta = beta
 
     def initial_state(self) -> State:
         return {**super().initial_state(), "targets": tf.zeros((len(self.tasks), len(self.tasks)))}
 
-    def weights(
-        self,
-        losses: tf.Tensor,
-        gramian: tf.Tensor | None,
-        state: State,
-        key: tf.Tensor,
-        active: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, State]:
-        weights, targets = vaccinate(
-            tf.cast(gramian, tf.float64),
-            draw_orders(tf.size(losses), key),
-            tf.cast(state["targets"], tf.float64),
-            self.beta,
-            active_pairs(losses, active),
-        )
+    def weights(self, step: Statistics, state: State) -> tuple[tf.Tensor, State]:
+        gramian, targets = (tf.cast(values, tf.float64) for values in (step.gramian, state["targets"]))
+        orders, present = draw_orders(tf.size(step.losses), step.key), step.present
+        pairs = present[:, None] & present[None, :] & ~tf.eye(len(self.tasks), dtype=tf.bool)
+        weights, targets = vaccinate(gramian, orders, targets, self.beta, pairs)
         return tf.cast(weights, tf.float32), {**state, "targets": tf.cast(targets, tf.float32)}
 
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from funrec.weighting.gramian import GramianWeighting, Shared, gradient_norms
-from funrec.weighting.spectrum import decompose
+from funrec.weighting.gramian import GramianWeighting, Shared, decompose, gradient_norms
 
 
 class IMTLG(GramianWeighting):
     """The direction with equal projections on all tasks' unit gradients: `w ~ G^+ n`, `n_t = |g_t|`, `sum(w) = 1`.
 
     Liu et al., ICLR 2021, eq. 3-4; the pseudo-inverse `G^+` extends it to linearly dependent gradients. Weights can
-    be negative. Where they cannot sum to 1 the step's are even. Parameters of one task follow that task's loss,
-    unweighted, as in the paper.
-
-    Args:
-        shared: Over what gradients are taken. The paper takes the representation.
+    be negative. Where they cannot sum to 1 the step's are even. The paper takes gradients at the representation.
     """
 
     paper = "Liu et al., ICLR 2021"
-    weighs_task_parameters = False
+    weighs_task_parameters = False  # as in the paper
 
     def __init__(self, shared: Shared = "representation") -> None:
         super().__init__(shared)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 
-from funrec.schema import Task
 from funrec.weighting.gramian import GramianWeighting, Shared
-from funrec.weighting.programs import check_task_count, minimise_on_simplex
+from funrec.weighting.programs import minimise_on_simplex
 
 
 class MGDA(GramianWeighting):
@@ -16,24 +13,15 @@ class MGDA(GramianWeighting):
 
     Sener & Koltun, NeurIPS 2018, eq. 3, taken at the representation as in their upper bound, MGDA-UB (eq. 5). No task's
     gradient has a negative product with the direction. Solved exactly, over all sets of tasks, instead of by
-    Frank-Wolfe. Parameters of one task follow that task's loss, unweighted, as in the paper's algorithm 1.
-
-    Args:
-        shared: Over what gradients are taken.
-
-    Raises:
-        InputError: If there are too many tasks.
+    Frank-Wolfe.
     """
 
     paper = "Sener & Koltun, NeurIPS 2018"
-    weighs_task_parameters = False
+    weighs_task_parameters = False  # as in the paper's algorithm 1
+    tries_every_set = True
 
     def __init__(self, shared: Shared = "representation") -> None:
         super().__init__(shared)
-
-    def configure(self, tasks: Sequence[Task]) -> None:
-        super().configure(tasks)
-        check_task_count("mgda", len(tasks))
 
     def solve(self, gramian: tf.Tensor, tasks: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         return minimise_on_simplex(gramian)

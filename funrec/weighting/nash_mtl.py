@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from funrec.utils.specs import NotNegative
-from funrec.weighting.gramian import GramianWeighting, Shared
+from funrec.utils.specs import Inherited, NotNegative
+from funrec.weighting.gramian import GramianWeighting
 
 ITERATIONS = 100
 TOLERANCE = 1e-9
@@ -19,17 +19,16 @@ class NashMTL(GramianWeighting):
     do to rounding, where the authors approximate by a sequence of programs. As in their code the Gramian is taken
     over its norm, and the direction is no longer than `max_norm`. A task without a gradient has no say, and an even
     weight, which only its own parameters feel. Where the gradients cancel there is no agreement, and the step's
-    weights are even. Task parameters follow the weighted loss, as in the authors' code.
+    weights are even.
 
     Args:
         max_norm: Longest direction; 0 for no limit.
-        shared: Over what gradients are taken.
     """
 
     paper = "Navon et al., ICML 2022"
 
-    def __init__(self, max_norm: NotNegative = 1.0, shared: Shared = "all_shared") -> None:
-        super().__init__(shared)
+    def __init__(self, max_norm: NotNegative = 1.0, **gramian: Inherited) -> None:
+        super().__init__(**gramian)
         self.max_norm = max_norm
 
     def solve(self, gramian: tf.Tensor, tasks: tf.Tensor, key: tf.Tensor) -> tf.Tensor:

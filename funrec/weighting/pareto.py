@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from funrec.schema import Task
 from funrec.utils.errors import InputError
-from funrec.utils.specs import NotNegative, worded
+from funrec.utils.specs import Inherited, NotNegative, worded
 from funrec.weighting.base import by_task
-from funrec.weighting.gramian import GramianWeighting, Shared
-from funrec.weighting.programs import add_ridge, check_task_count, minimise_on_simplex
+from funrec.weighting.gramian import GramianWeighting
+from funrec.weighting.programs import add_ridge, minimise_on_simplex
 
 LowerBounds = Annotated[NotNegative | dict[str, NotNegative], worded("a number of at least 0, or one by task")]
 
@@ -22,27 +22,26 @@ class Pareto(GramianWeighting):
 
     Lin et al., RecSys 2019 (PE-LTR), eq. 5. Exact by default, over all sets of tasks. With `relaxed` it is
     the paper's algorithm 2 in its two steps: the program without `w >= c` in closed form, then the nearest weights that
-    keep the bounds. Task parameters follow the weighted loss, as in the paper.
+    keep the bounds.
 
     Args:
         lower_bounds: The paper's `c`: a number for all tasks, or one by task (0 for a task left out).
         relaxed: Whether to take the paper's two steps instead of the exact solution.
-        shared: Over what gradients are taken. The paper takes all parameters.
 
     Raises:
-        InputError: If a name is no task's, the bounds sum past 1, or there are too many tasks.
+        InputError: If a name is no task's, or the bounds sum past 1.
     """
 
     paper = "Lin et al., RecSys 2019"
+    tries_every_set = True
 
-    def __init__(self, lower_bounds: LowerBounds = 0.1, relaxed: bool = False, shared: Shared = "all_shared") -> None:
-        super().__init__(shared)
+    def __init__(self, lower_bounds: LowerBounds = 0.1, relaxed: bool = False, **gramian: Inherited) -> None:
+        super().__init__(**gramian)
         self.lower_bounds = lower_bounds
         self.relaxed = relaxed
 
     def configure(self, tasks: Sequence[Task]) -> None:
         super().configure(tasks)
-        check_task_count("pareto", len(tasks))
         if isinstance(self.lower_bounds, Mapping):
             self.bounds = by_task("lower_bounds", self.lower_bounds, tasks, 0.0)
         else:

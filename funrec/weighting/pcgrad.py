@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from funrec.weighting.gramian import GramianWeighting, Shared
+from funrec.weighting.gramian import GramianWeighting
 
 
 class PCGrad(GramianWeighting):
@@ -12,18 +12,11 @@ class PCGrad(GramianWeighting):
 
     `g_i' = g_i`; for every other task `j`, in random order: if `g_i' . g_j < 0`, then `g_i' -= (g_i' . g_j) / |g_j|^2
     g_j` (Yu et al., NeurIPS 2020, algorithm 1). Every `g_i'` is a combination of the tasks' gradients whose
-    coefficients the Gramian decides, so the sum of them is a weight per task. Parameters of one task follow that
-    task's loss, unweighted: the other tasks' gradients there are 0, and nothing conflicts.
-
-    Args:
-        shared: Over what gradients are taken.
+    coefficients the Gramian decides, so the sum of them is a weight per task.
     """
 
     paper = "Yu et al., NeurIPS 2020"
-    weighs_task_parameters = False
-
-    def __init__(self, shared: Shared = "all_shared") -> None:
-        super().__init__(shared)
+    weighs_task_parameters = False  # the other tasks' gradients there are 0, and nothing conflicts
 
     def solve(self, gramian: tf.Tensor, tasks: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         return remove_conflicts(gramian, draw_orders(tf.size(tasks), key))

@@ -7,39 +7,11 @@ Singular Gramians get a ridge of 1e-12 of their mean diagonal, which picks the s
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import tensorflow as tf
-
-from funrec.utils.errors import InputError
 
 #: Beyond this, trying all sets (2^T linear systems) is no longer cheap.
 MOST_TASKS = 10
 RIDGE = 1e-12
-
-
-class Supports(NamedTuple):
-    """All sets of tasks whose weights may be positive.
-
-    Attributes:
-        masks: float64 `(sets, tasks)`, 1 for a member.
-        systems: `(sets, tasks, tasks)`, the Gramian on the members, the identity elsewhere.
-    """
-
-    masks: tf.Tensor
-    systems: tf.Tensor
-
-
-def check_task_count(scheme: str, tasks: int) -> None:
-    """Check that there are few enough tasks.
-
-    Raises:
-        InputError: If not.
-    """
-    if tasks > MOST_TASKS:
-        raise InputError(
-            f"weighting={scheme} tries every set of tasks and takes at most {MOST_TASKS} of them. Received: {tasks}."
-        )
 
 
 def add_ridge(gramian: tf.Tensor) -> tf.Tensor:
@@ -49,14 +21,16 @@ def add_ridge(gramian: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(gramian, scale) + RIDGE * tf.eye(tasks, dtype=gramian.dtype)
 
 
-def enumerate_supports(gramian: tf.Tensor, with_empty: bool = False) -> Supports:
-    """Return all sets of tasks, with their linear systems; `gramian` is regular."""
+def enumerate_supports(gramian: tf.Tensor, with_empty: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return all sets of tasks, `(sets, tasks)` with 1 for a member, and the matrices of their linear systems.
+
+    These are `(sets, tasks, tasks)`: the Gramian, which is regular, on the members, and the identity elsewhere.
+    """
     tasks = tf.shape(gramian)[0]
     codes = tf.range(0 if with_empty else 1, tf.bitwise.left_shift(1, tasks))
     bits = tf.bitwise.bitwise_and(tf.bitwise.right_shift(codes[:, None], tf.range(tasks)), 1)
     masks = tf.cast(bits, gramian.dtype)
-    systems = masks[:, :, None] * masks[:, None, :] * gramian + tf.linalg.diag(1 - masks)
-    return Supports(masks, systems)
+    return masks, masks[:, :, None] * masks[:, None, :] * gramian + tf.linalg.diag(1 - masks)
 
 
 def minimise_on_simplex(
@@ -65,11 +39,7 @@ def minimise_on_simplex(
     """Return the `w >= 0` with `sum(w) = total` that minimises `w' G w + 2 b' w`.
 
     On a set of members, `G w + b = lambda 1`, so `w = lambda G^-1 1 - G^-1 b`, with `lambda` from the sum.
-
-    Args:
-        gramian: float64 `(tasks, tasks)`, positive semi-definite.
-        total: What the weights sum to.
-        linear: `b`, `(tasks,)`, in the Gramian's units; none for 0.
+    `b` is `linear`, `(tasks,)`, in the Gramian's units; `G` is float64, positive semi-definite.
     """
     scale = tf.linalg.trace(gramian) / tf.cast(tf.shape(gramian)[0], gramian.dtype)
     gramian = add_ridge(gramian)
@@ -86,10 +56,7 @@ def minimise_above(gramian: tf.Tensor, floors: tf.Tensor) -> tf.Tensor:
     """Return, for every row `u` of `floors`, the `v >= u` that minimises `v' G v`.
 
     With `v = u + y`: on a set of members `G y = -G u`, elsewhere `y = 0`.
-
-    Args:
-        gramian: float64 `(tasks, tasks)`, positive semi-definite.
-        floors: float64 `(problems, tasks)`.
+    `floors` is float64 `(problems, tasks)`, `G` positive semi-definite.
     """
     gramian = add_ridge(gramian)
     slopes = tf.linalg.matvec(gramian, floors)  # (problems, tasks); the Gramian is symmetric

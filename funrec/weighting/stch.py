@@ -5,15 +5,14 @@ from __future__ import annotations
 import tensorflow as tf
 
 from funrec.utils.specs import PositiveNumber
-from funrec.weighting.base import State, Weighting, active_softmax, active_tasks
+from funrec.weighting.base import State, Statistics, Weighting, active_softmax
 
 
 class SmoothTchebycheff(Weighting):
     """Descends a smooth maximum of the losses, `L = mu log sum_t exp(L_t / (T mu))`.
 
     Lin et al., ICML 2024 (definition of the smooth Tchebycheff scalarisation), with the even preference `1/T` and the
-    ideal losses at 0; the weights are its derivative, `w_t = softmax(L_t / (T mu))_t / T`. Task parameters follow the
-    weighted loss, as in the paper.
+    ideal losses at 0; the weights are its derivative, `w_t = softmax(L_t / (T mu))_t / T`.
 
     Args:
         temperature: The paper's `mu`. At 0.01 the worst task takes nearly all, at 10 all count nearly alike.
@@ -24,13 +23,6 @@ class SmoothTchebycheff(Weighting):
     def __init__(self, temperature: PositiveNumber = 0.1) -> None:
         self.temperature = temperature
 
-    def weights(
-        self,
-        losses: tf.Tensor,
-        gramian: tf.Tensor | None,
-        state: State,
-        key: tf.Tensor,
-        active: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, State]:
+    def weights(self, step: Statistics, state: State) -> tuple[tf.Tensor, State]:
         tasks = len(self.tasks)
-        return active_softmax(losses / (tasks * self.temperature), active_tasks(losses, active)) / tasks, state
+        return active_softmax(step.losses / (tasks * self.temperature), step.present) / tasks, state

@@ -11,7 +11,7 @@ import tensorflow as tf
 from weightings import CONF, NAMES, make
 
 from funrec.schema import Task
-from funrec.weighting.base import Weighting
+from funrec.weighting.base import Statistics, Weighting
 
 TASKS = (Task("a"), Task("b"), Task("c", kind="regression"))
 #: Schemes that weigh tasks by chance, by their past, or by what a task is.
@@ -41,7 +41,7 @@ def step(
     losses = tf.constant(losses, tf.float32)
     active = None if active is None else tf.constant(active)
     known = tf.constant(gramian) if weighting.needs == "gramian" else None
-    weights, state = weighting.weights(losses, known, state, KEY, active)
+    weights, state = weighting.weights(Statistics(losses, KEY, known, active), state)
     if weighting.reads_losses_after:
         state = weighting.after_step(losses**1.2, state, active)
     return weights.numpy(), state
@@ -138,12 +138,12 @@ def test_a_step_in_a_graph_gives_what_it_gives_outside(name: str, active: list[b
     def two_steps(losses: tf.Tensor, state: dict[str, tf.Tensor]) -> tf.Tensor:
         total = tf.zeros_like(losses)
         for _ in tf.range(2):  # in a loop, as in training, where shapes must hold
-            weights, _ = weighting.weights(losses, known, state, KEY, known_active)
+            weights, _ = weighting.weights(Statistics(losses, KEY, known, known_active), state)
             total += weights
         return total / 2
 
     inside = two_steps(losses, weighting.initial_state())
-    outside, _ = weighting.weights(losses, known, weighting.initial_state(), KEY, known_active)
+    outside, _ = weighting.weights(Statistics(losses, KEY, known, known_active), weighting.initial_state())
     np.testing.assert_allclose(inside, outside, rtol=1e-5)
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from scipy.optimize import minimize
 
 from funrec.schema import Task
+from funrec.weighting.base import Statistics
 from funrec.weighting.cagrad import CAGrad
 from funrec.weighting.db_mtl import DBMTL
 from funrec.weighting.gradnorm import GradNorm
@@ -125,9 +126,9 @@ def test_a_step_without_a_solution_has_even_weights_and_counts() -> None:
     weighting = NashMTL()
     weighting.configure([Task("a"), Task("b")])
     gramian = tf.constant([[1.0, -1.0], [-1.0, 1.0]])
-    weights, state = weighting.weights(tf.ones(2), gramian, weighting.initial_state(), KEY)
+    weights, state = weighting.weights(Statistics(tf.ones(2), KEY, gramian), weighting.initial_state())
     assert weights.numpy().tolist() == [0.5, 0.5] and int(state["fallbacks"]) == 1
-    weights, state = weighting.weights(tf.ones(2), tf.eye(2), state, KEY)
+    weights, state = weighting.weights(Statistics(tf.ones(2), KEY, tf.eye(2)), state)
     assert int(state["fallbacks"]) == 1
 
 
@@ -150,7 +151,7 @@ def test_gradvac_turns_a_gradient_until_its_cosine_is_the_target() -> None:
     weighting.configure([Task("a"), Task("b")])
     gramian = np.array([[1.0, 0.2], [0.2, 4.0]])
     state = {**weighting.initial_state(), "targets": tf.constant([[0.0, 0.5], [-1.0, 0.0]])}
-    weights, _ = weighting.weights(tf.ones(2), tf.constant(gramian, tf.float32), state, KEY)
+    weights, _ = weighting.weights(Statistics(tf.ones(2), KEY, tf.constant(gramian, tf.float32)), state)
     changed = np.array([1.0, weights.numpy()[1] - 1])  # the first task's gradient; the second's stays as it is
     cosine = (gramian @ changed)[1] / np.sqrt(changed @ gramian @ changed * 4.0)
     assert cosine == pytest.approx(0.5, rel=1e-4)
@@ -161,10 +162,10 @@ def test_gradnorm_brings_norms_together_and_keeps_the_weights_sum() -> None:
     weighting.configure([Task(name) for name in "abc"])
     state = weighting.initial_state()
     norms = np.array([0.5, 1.0, 3.0], np.float32)
-    first, state = weighting.weights(tf.ones(3), tf.constant(np.diag(norms**2)), state, KEY)
+    first, state = weighting.weights(Statistics(tf.ones(3), KEY, tf.constant(np.diag(norms**2))), state)
     assert first.numpy().tolist() == [1, 1, 1]
     for _ in range(600):
-        weights, state = weighting.weights(tf.ones(3), tf.constant(np.diag(norms**2)), state, KEY)
+        weights, state = weighting.weights(Statistics(tf.ones(3), KEY, tf.constant(np.diag(norms**2))), state)
         assert weights.numpy().sum() == pytest.approx(3, rel=1e-5)
     scaled = weights.numpy() * norms
     assert scaled.max() / scaled.min() < 1.1
@@ -173,9 +174,9 @@ def test_gradnorm_brings_norms_together_and_keeps_the_weights_sum() -> None:
 def test_gradnorm_moves_in_its_second_step_towards_the_task_that_trains_slowly() -> None:
     weighting = GradNorm(alpha=1.0)
     weighting.configure([Task("fast"), Task("slow")])
-    _, state = weighting.weights(tf.constant([4.0, 1.0]), tf.eye(2), weighting.initial_state(), KEY)
-    _, state = weighting.weights(tf.constant([1.0, 0.9]), tf.eye(2), state, KEY)
-    weights, _ = weighting.weights(tf.constant([1.0, 0.9]), tf.eye(2), state, KEY)
+    _, state = weighting.weights(Statistics(tf.constant([4.0, 1.0]), KEY, tf.eye(2)), weighting.initial_state())
+    _, state = weighting.weights(Statistics(tf.constant([1.0, 0.9]), KEY, tf.eye(2)), state)
+    weights, _ = weighting.weights(Statistics(tf.constant([1.0, 0.9]), KEY, tf.eye(2)), state)
     assert weights.numpy()[1] > 1 > weights.numpy()[0]
 
 
@@ -183,9 +184,8 @@ def test_db_mtl_brings_the_gradients_of_the_log_losses_to_the_largest_norm() -> 
     weighting = DBMTL(decay=0.0)
     weighting.configure([Task("a"), Task("b")])
     losses, norms = np.array([0.5, 2.0]), np.array([1.0, 6.0])
-    weights, state = weighting.weights(
-        tf.constant(losses, tf.float32), tf.constant(np.diag(norms**2), tf.float32), weighting.initial_state(), KEY
-    )
+    known = Statistics(tf.constant(losses, tf.float32), KEY, tf.constant(np.diag(norms**2), tf.float32))
+    weights, state = weighting.weights(known, weighting.initial_state())
     np.testing.assert_allclose(weights * norms, (norms / losses).max(), rtol=1e-5)
     own = weighting.own_weights(weights, tf.constant(losses, tf.float32))
     np.testing.assert_allclose(own, 1 / losses, rtol=1e-6)

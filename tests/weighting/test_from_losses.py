@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from funrec.schema import Task
-from funrec.weighting.base import State, Weighting
+from funrec.weighting.base import State, Statistics, Weighting
 from funrec.weighting.dwa import DynamicWeightAverage
 from funrec.weighting.famo import FAMO
 from funrec.weighting.fixed import Fixed
@@ -28,7 +28,7 @@ def configured(weighting: Weighting, tasks: Sequence[Task] = TASKS) -> tuple[Wei
 
 
 def weigh(weighting: Weighting, losses: Sequence[float], state: State) -> tuple[np.ndarray, State]:
-    weights, state = weighting.weights(tf.constant(losses, tf.float32), None, state, KEY)
+    weights, state = weighting.weights(Statistics(tf.constant(losses, tf.float32), KEY), state)
     return weights.numpy(), state
 
 
@@ -69,9 +69,9 @@ def test_dynamic_weight_average_follows_the_ratio_of_two_epochs() -> None:
 
 def test_random_weights_sum_to_one_and_depend_on_the_key() -> None:
     weighting, state = configured(RandomLossWeighting(), [Task(name) for name in "abcd"])
-    drawn = [weighting.weights(tf.ones(4), None, state, tf.constant([0, key]))[0].numpy() for key in range(2000)]
+    drawn = [weighting.weights(Statistics(tf.ones(4), tf.constant([0, key])), state)[0].numpy() for key in range(2000)]
     np.testing.assert_allclose(np.sum(drawn, axis=1), 1, rtol=1e-5)
-    again = weighting.weights(tf.ones(4), None, state, tf.constant([0, 7]))[0]
+    again = weighting.weights(Statistics(tf.ones(4), tf.constant([0, 7])), state)[0]
     np.testing.assert_array_equal(drawn[7], again)
     mean, deviation = np.mean(drawn, axis=0), np.std(drawn, axis=0)
     assert (np.abs(mean - 0.25) < 4 * deviation / np.sqrt(2000)).all() and deviation.min() > 0.1
@@ -87,7 +87,7 @@ def test_weights_are_the_derivative_of_the_scalar_that_is_descended(weighting: W
             scalar = tf.reduce_prod(losses) ** (1 / 3)
         else:
             scalar = 0.3 * tf.math.log(tf.reduce_sum(tf.exp(losses / 3 / 0.3)))
-    weights, _ = weighting.weights(losses, None, {}, KEY)
+    weights, _ = weighting.weights(Statistics(losses, KEY), {})
     np.testing.assert_allclose(weights, tape.gradient(scalar, losses), rtol=1e-5)
 
 
@@ -106,7 +106,7 @@ def test_famos_step_is_adams_on_the_softmaxs_vector_jacobian_product() -> None:
     weighting, state = configured(FAMO(learning_rate=0.1, decay=0.2), [Task(name) for name in "abc"])
     xi = tf.constant([0.3, -0.4, 0.1])
     before, after = tf.constant([0.5, 2.0, 1.0]), tf.constant([0.3, 1.9, 0.99])
-    _, state = weighting.weights(before, None, {**state, "xi": xi}, KEY)
+    _, state = weighting.weights(Statistics(before, KEY), {**state, "xi": xi})
     with tf.GradientTape() as tape:
         tape.watch(xi)
         shares = tf.nn.softmax(xi)

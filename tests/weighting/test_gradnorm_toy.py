@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from funrec.schema import Task
-from funrec.weighting.base import Weighting
+from funrec.weighting.base import Statistics, Weighting
 from funrec.weighting.fixed import Fixed
 from funrec.weighting.gradnorm import GradNorm
 
@@ -48,7 +48,7 @@ def train(weighting: Weighting, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
             by_task = tf.unstack(losses)
         rows = tf.stack([tf.reshape(tape.gradient(loss, trunk[-1]), [-1]) for loss in by_task])
         known = {name: tf.convert_to_tensor(value) for name, value in state.items()}
-        weights, after = weighting.weights(losses, rows @ tf.transpose(rows), known, tf.constant([0, 0]))
+        weights, after = weighting.weights(Statistics(losses, tf.constant([0, 0]), rows @ tf.transpose(rows)), known)
         for name, value in after.items():
             state[name].assign(value)
         gradients = tape.gradient(losses, [*trunk, heads], output_gradients=weights)
