@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from examples import Rows, layout, optimizer, randomise, weighting
@@ -181,10 +180,3 @@ def check_gates_are_shares(model: MultiTaskModel) -> None:
         assert len(set(gates.experts)) == len(gates.experts)
         np.testing.assert_allclose(tf.reduce_sum(gates.weights, axis=-1), 1.0, rtol=1e-5)
         assert gates.weights.numpy().min() >= 0
-
-
-def check_configuration_round_trips(model: MultiTaskModel) -> None:
-    backbone = model.backbone
-    again = type(backbone).from_config(backbone.get_config())
-    assert again.get_config() == backbone.get_config()
-    assert keras.saving.get_registered_name(type(backbone)) == f"funrec>{type(backbone).__name__}"

@@ -30,5 +30,5 @@ def equations(backbone: AdaTT, x: Array, own: int, shared: int, levels: int) -> 
 @pytest.mark.parametrize("towers", [1, 2, 5])
 @pytest.mark.parametrize(("own", "shared", "levels"), [(2, 1, 3), (1, 0, 1)], ids=["AdaTT", "AdaTT-sp"])
 def test_every_stream_fuses_all_experts_and_adds_its_own(towers: int, own: int, shared: int, levels: int) -> None:
-    backbone, x = trained(AdaTT(levels, own, shared, (8, 6), dropout=0.0), towers)
+    backbone, x = trained(AdaTT(shared, num_levels=levels, num_specific=own, expert_units=(8, 6), dropout=0.0), towers)
     assert_close(backbone(x), equations(backbone, x, own, shared, levels))

@@ -40,7 +40,5 @@ def test_a_funnels_gradients_are_finite_at_probabilities_of_1e12(funnel: str) ->
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_backbones_gates_are_shares_and_its_configuration_round_trips(backbone: str) -> None:
-    model = contracts.build(backbone, "esmm")
-    contracts.check_gates_are_shares(model)
-    contracts.check_configuration_round_trips(model)
+def test_a_backbones_gates_are_shares(backbone: str) -> None:
+    contracts.check_gates_are_shares(contracts.build(backbone, "esmm"))

@@ -61,7 +61,7 @@ def draw(rows: int = 30) -> tuple[Array, Array, Array]:
     return random.normal(size=(3, rows)).astype(np.float32).astype(float), labels, weights
 
 
-@pytest.mark.parametrize("funnel", [ESCM2IPS(0.7), ESCM2DR(0.7), DCMT(0.3, 0.7)], ids=["ips", "dr", "dcmt"])
+@pytest.mark.parametrize("funnel", [ESCM2IPS(0.7), ESCM2DR(0.7), DCMT(0.3, cvr_weight=0.7)], ids=["ips", "dr", "dcmt"])
 def test_a_risk_and_its_gradient_equal_the_papers_formula(funnel: ESCM2IPS) -> None:
     logits, labels, weights = draw()
     propensity = sigmoid(logits[0])

@@ -30,7 +30,7 @@ def test_logits_equal_a_network_with_a_tower_per_task_on_it() -> None:
 def test_every_tower_reads_the_same_representation() -> None:
     built = model(SharedBottom((8,)), rich_layout())
     x = built.embed(rich_batch()).x
-    first, second = built.backbone.represent(x).numpy()
+    first, second = built.backbone(x).numpy()
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(built.backbone.share(x)[0][0], first)
 

@@ -20,7 +20,6 @@ from funrec.utils.errors import InputError
 from funrec.utils.specs import Inherited, NotNegative, Units
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class AITM(NetworkBackbone):
     """Wraps a backbone and passes information along the funnel (Xi et al., KDD 2021, eq. 4-9).
 
@@ -91,16 +90,16 @@ class AITM(NetworkBackbone):
         return self.inner.embedding_layout(dim)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        dtype, width = self.dtype_policy, self.units[-1]
+        width = self.units[-1]
         self.inner.build(input_shape)
-        inner_units = self.inner.compute_output_spec(keras.KerasTensor(_with_batch(input_shape), dtype="float32"))
+        rows = (*input_shape[:-2], 2, input_shape[-1])
+        inner_units = self.inner.compute_output_spec(keras.KerasTensor(rows, dtype="float32"))
         self.networks = self.bank(self.num_towers, self.units)
         self.networks.build((self.num_towers, None, inner_units.shape[-1]))
         self.informers = []
         for number, stage in enumerate(self.stages):
-            informer = MLPBank(
-                len(stage), (width,), self.activation, self.dropout, dtype=dtype, name=f"informer_{number + 1}"
-            )
+            network = (len(stage), (width,), self.activation, self.dropout)
+            informer = MLPBank(*network, dtype=self.dtype_policy, name=f"informer_{number + 1}")
             informer.build((len(stage), None, width))
             self.informers.append(informer)
         # h_1, h_2 and h_3; with one tower there is none before it.
@@ -154,7 +153,3 @@ class AITM(NetworkBackbone):
             return inner
         own = self.calibration * tf.reduce_mean(tf.add_n(excess))
         return own if inner is None else own + inner
-
-
-def _with_batch(shape: Sequence[int | None]) -> tuple[int | None, ...]:
-    return (*shape[:-2], 2, shape[-1])

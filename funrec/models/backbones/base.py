@@ -49,6 +49,11 @@ class Experts(NamedTuple):
     outputs: tf.Tensor
 
 
+def numbered(name: str, count: int) -> tuple[str, ...]:
+    """Return what a look inside calls so many experts of one kind."""
+    return tuple(f"{name}_{place + 1}" for place in range(count))
+
+
 class Backbone(keras.layers.Layer):
     """Turns the features of a row into one representation per tower.
 
@@ -142,12 +147,8 @@ class Backbone(keras.layers.Layer):
         """
         return None
 
-    def represent(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return `(towers, batch, units)`, what every tower reads."""
-        return self.specialise(*self.share(x, training), training=training)
-
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return self.represent(x, training)
+        return self.specialise(*self.share(x, training), training=training)
 
 
 class NetworkBackbone(Backbone):

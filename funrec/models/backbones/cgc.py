@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.models.backbones.base import Experts, Gates, MixtureBackbone
+from funrec.models.backbones.base import Experts, Gates, MixtureBackbone, numbered
 from funrec.models.layers.experts import mix_experts, mix_own_experts
 from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Units
 
@@ -35,9 +35,9 @@ class LevelOutput(NamedTuple):
         own = self.specific.shape[1]
         return mix_own_experts(self.gates[..., :own], self.specific) + mix_experts(self.gates[..., own:], self.shared)
 
-    def shared_stream(self) -> tf.Tensor:
-        """Mix all experts, `(1, batch, units)`."""
-        return mix_experts(self.shared_gate, self.every_expert())
+    def streams(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the towers' streams, and the shared one, which mixes all experts, `(1, batch, units)`."""
+        return self.tower_streams(), mix_experts(self.shared_gate, self.every_expert())
 
     def every_expert(self) -> tf.Tensor:
         """Return the task-specific experts, tower by tower, then the shared ones, `(all, batch, units)`."""
@@ -51,12 +51,8 @@ class ExtractionLevel(keras.layers.Layer):
     Every gate is a softmax of its own stream: tower `k`'s over its `num_specific` and the `num_shared` experts, and
     below the last level the shared stream's over all experts.
 
-    Args:
-        backbone: The backbone whose level it is.
-        is_last: Whether no level follows, so that there is no shared gate.
-
     Input: the towers' streams `(towers, batch, width)` and the shared stream `(1, batch, width)`; at the first level
-    both are `x` `(batch, width)`.
+    `x` `(batch, width)`, which is all of them.
     """
 
     def __init__(self, backbone: CGC, is_last: bool, name: str) -> None:
@@ -73,14 +69,13 @@ class ExtractionLevel(keras.layers.Layer):
         if not is_last:
             self.shared_gate = backbone.gate_bank(1, specific + self.num_shared, backbone.gate_units, "shared_gate")
 
-    def build(self, towers_shape: Sequence[int | None], shared_shape: Sequence[int | None]) -> None:
-        self.specific.build(towers_shape)
-        self.shared.build(shared_shape)
-        self.gates.build(towers_shape)
-        if self.shared_gate is not None:
-            self.shared_gate.build(shared_shape)
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        for part in (self.specific, self.shared, self.gates, self.shared_gate):
+            if part is not None:
+                part.build(input_shape)
 
-    def call(self, towers: tf.Tensor, shared: tf.Tensor, training: bool = False) -> LevelOutput:
+    def call(self, streams: Any, training: bool = False) -> LevelOutput:
+        towers, shared = streams if isinstance(streams, tuple) else (streams, streams)
         own = towers if len(towers.shape) == 2 else ops.repeat(towers, self.num_specific, axis=0)
         specific = self.specific(own, training=training)
         return LevelOutput(
@@ -92,21 +87,18 @@ class ExtractionLevel(keras.layers.Layer):
 
     def gates_of(self, output: LevelOutput, name: str, towers: tuple[str, ...]) -> list[Gates]:
         """Return the level's gates under its name, with the towers' names."""
-        specific = tuple(f"specific_{place + 1}" for place in range(self.num_specific))
-        shared = tuple(f"shared_{place + 1}" for place in range(self.num_shared))
-        gates = [Gates(name, towers, (*specific, *shared), output.gates, self.num_shared)]
+        names = (*numbered("specific", self.num_specific), *numbered("shared", self.num_shared))
+        gates = [Gates(name, towers, names, output.gates, self.num_shared)]
         if output.shared_gate is not None:
             gates.append(Gates(name, ("shared",), self.experts_of(output, name, towers).experts, output.shared_gate))
         return gates
 
     def experts_of(self, output: LevelOutput, name: str, towers: tuple[str, ...]) -> Experts:
         """Return the level's experts under its name, those of the towers with their names."""
-        specific = [f"{tower}_specific_{place + 1}" for tower in towers for place in range(self.num_specific)]
-        shared = [f"shared_{place + 1}" for place in range(self.num_shared)]
-        return Experts(name, (*specific, *shared), output.every_expert())
+        specific = [name for tower in towers for name in numbered(f"{tower}_specific", self.num_specific)]
+        return Experts(name, (*specific, *numbered("shared", self.num_shared)), output.every_expert())
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class CGC(MixtureBackbone):
     """Shared experts and experts of every tower's own; one gate per tower over its own and the shared ones.
 
@@ -119,15 +111,13 @@ class CGC(MixtureBackbone):
         expert_units: Hidden units of every expert, input side first.
         gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
         **network: See `MixtureBackbone`.
-
-    Input shape: `(batch, width)`.
-    Output shape: `(towers, batch, expert_units[-1])`.
     """
 
     paper = "Tang et al., RecSys 2020"
 
     #: Levels of experts, one above another; more than one in PLE.
     num_levels = 1
+    level_class: type[keras.layers.Layer] = ExtractionLevel
 
     def __init__(
         self,
@@ -145,38 +135,33 @@ class CGC(MixtureBackbone):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         self.levels = []
-        towers_shape = shared_shape = tuple(input_shape)
-        for level in range(self.num_levels):
-            extraction = ExtractionLevel(self, level == self.num_levels - 1, f"level_{level + 1}")
-            extraction.build(towers_shape, shared_shape)
-            self.levels.append(extraction)
-            towers_shape = (self.num_towers, None, self.expert_units[-1])
-            shared_shape = (1, None, self.expert_units[-1])
+        width = input_shape[-1]
+        for number in range(self.num_levels):
+            level = self.level_class(self, number == self.num_levels - 1, f"level_{number + 1}")
+            level.build((None, width))
+            self.levels.append(level)
+            width = self.expert_units[-1]
 
-    def share(self, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, LevelOutput]:
+    def share(self, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, Any]:
         *_, last = self._extract(x, training)
         return last.shared, last
 
-    def specialise(self, shared: tf.Tensor | None, private: LevelOutput, training: bool = False) -> tf.Tensor:
+    def specialise(self, shared: tf.Tensor | None, private: Any, training: bool = False) -> tf.Tensor:
         return private._replace(shared=shared).tower_streams()
 
-    def _extract(self, x: tf.Tensor, training: bool) -> list[LevelOutput]:
-        outputs: list[LevelOutput] = []
-        towers = shared = x
+    def _extract(self, x: tf.Tensor, training: bool) -> list[Any]:
+        outputs: list[Any] = []
         for level in self.levels:
-            if outputs:
-                towers, shared = outputs[-1].tower_streams(), outputs[-1].shared_stream()
-            outputs.append(level(towers, shared, training=training))
+            outputs.append(level(outputs[-1].streams() if outputs else x, training=training))
         return outputs
 
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
-        towers = self.structure.towers
-        levels = [level.gates_of(output, name, towers) for level, output, name in self._by_level(x)]
+        levels = [level.gates_of(*known) for level, known in self._by_level(x)]
         return [gates for level in levels for gates in level]
 
     def experts_of(self, x: tf.Tensor) -> list[Experts]:
-        return [level.experts_of(output, name, self.structure.towers) for level, output, name in self._by_level(x)]
+        return [level.experts_of(*known) for level, known in self._by_level(x)]
 
-    def _by_level(self, x: tf.Tensor) -> Iterator[tuple[ExtractionLevel, LevelOutput, str]]:
+    def _by_level(self, x: tf.Tensor) -> Iterator[tuple[Any, tuple[Any, str, tuple[str, ...]]]]:
         for level, output in zip(self.levels, self._extract(x, training=False), strict=True):
-            yield level, output, level.name if self.num_levels > 1 else ""
+            yield level, (output, level.name if self.num_levels > 1 else "", self.structure.towers)

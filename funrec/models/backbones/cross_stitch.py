@@ -15,7 +15,6 @@ from funrec.models.backbones.base import NetworkBackbone
 from funrec.utils.specs import Inherited, PositiveNumber, Units, worded
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class CrossStitch(NetworkBackbone):
     """One network per tower on shared embeddings; after every layer each reads a learned combination of all.
 
@@ -30,9 +29,6 @@ class CrossStitch(NetworkBackbone):
         same_task: What a tower starts with of its own network.
         scale: How many times the learning rate a step of `alpha` is.
         **network: See `NetworkBackbone`.
-
-    Input shape: `(batch, width)`.
-    Output shape: `(towers, batch, units[-1])`.
     """
 
     paper = "Misra et al., CVPR 2016"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-import keras
 import tensorflow as tf
 
 from funrec.models.backbones.base import Gates
@@ -19,7 +18,6 @@ from funrec.utils.specs import Inherited, NotNegative, PositiveInt, PositiveNumb
 PowerOfTwo = Annotated[int, worded("a power of two, 2 or more", lambda number: number > 1 and number.bit_count() == 1)]
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class DSelectK(MMoE):
     """MMoE whose gates are sparse: each takes at most `num_selected` experts, chosen by gradient descent.
 
@@ -36,9 +34,6 @@ class DSelectK(MMoE):
         entropy: Weight of the entropy of the choices.
         num_experts: Number of experts.
         **experts: See `MMoE`.
-
-    Input shape: `(batch, width)`.
-    Output shape: `(towers, batch, expert_units[-1])`.
     """
 
     paper = "Hazimeh et al., NeurIPS 2021"

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import tensorflow as tf
 from keras import ops
 
 from funrec.models.backbones.base import Backbone
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class EmbeddingOnly(Backbone):
     """Towers share the embeddings and nothing else, `h_t = x` (Ma et al., SIGIR 2018, section 2.2 and figure 2).
 
     The backbone of the ESMM paper; all depth is in the towers (`model.tower_units`).
-
-    Input shape: `(batch, width)`.
-    Output shape: `(towers, batch, width)`.
     """
 
     paper = "Ma et al., SIGIR 2018"

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.models.backbones.base import Gates, MixtureBackbone
+from funrec.models.backbones.base import Gates, MixtureBackbone, numbered
 from funrec.models.layers.experts import mix_experts, mix_own_experts
 from funrec.models.layers.mlp import add_bank_kernel
 from funrec.models.structure import Structure
@@ -33,7 +33,6 @@ class Level(NamedTuple):
     gates: tf.Tensor
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class HoME(MixtureBackbone):
     """Two levels of experts, of which every task sees those of all tasks, of its group, and its own.
 
@@ -62,9 +61,6 @@ class HoME(MixtureBackbone):
 
     Groups are those of `model.groups`; a task that none lists is a group of its own, and without groups all tasks are
     one.
-
-    Input shape: `(batch, width)`.
-    Output shape: `(towers, batch, expert_units[-1])`.
     """
 
     paper = "Wang et al., 2024"
@@ -113,8 +109,7 @@ class HoME(MixtureBackbone):
         self.experts = self.bank(count, self.expert_units, "experts")
         self.features = self._feature_gate(count, units, "features")
         self.gates = self.gate_bank(towers, 3 * own, self.gate_units, "gates")
-        gated = bool(self.feature_gates)
-        self.meta.build(((1 + groups) * own, None, width) if gated else input_shape)
+        self.meta.build(input_shape)
         self.shared_gate.build(input_shape)
         self.group_gates.build(input_shape)
         self.experts.build((count, None, units))
@@ -169,33 +164,21 @@ class HoME(MixtureBackbone):
         return z + mix_own_experts(tf.nn.softmax(scores) if own > 1 else ops.sigmoid(scores), by_owner)
 
     def gates_of(self, x: tf.Tensor) -> list[Gates]:
-        def names(owner: str) -> tuple[str, ...]:
-            return tuple(f"{owner}_{place + 1}" for place in range(self.num_experts))
+        def names(*owners: str) -> tuple[str, ...]:
+            return tuple(name for owner in owners for name in numbered(owner, self.num_experts))
 
         _, shared_gate, group_gates = self._meta_level(x, training=False)
-        every = tuple(name for owner in ("shared", *(f"group_{g}" for g in self.group_names)) for name in names(owner))
-        experts = (*names("shared"), *names("group"), *names("specific"))
-        gates = self.share(x)[1].gates
-        by_group = [
-            Gates(
-                f"meta_{name}", ("shared",), (*names("shared"), *names(f"group_{name}")), group_gates[place : place + 1]
-            )
-            for place, name in enumerate(self.group_names)
-        ]
-        return [
-            Gates("meta", ("shared",), every, shared_gate),
-            *by_group,
-            Gates("", self.structure.towers, experts, gates),
-        ]
+        groups = [f"group_{name}" for name in self.group_names]
+        found = [Gates("meta", ("shared",), names("shared", *groups), shared_gate)]
+        for place, name in enumerate(self.group_names):
+            gate = group_gates[place : place + 1]
+            found.append(Gates(f"meta_{name}", ("shared",), names("shared", groups[place]), gate))
+        level = self.share(x)[1]
+        return [*found, Gates("", self.structure.towers, names("shared", "group", "specific"), level.gates)]
 
 
 class FeatureGate(keras.layers.Layer):
     """A gate of every expert's own on what it reads: `x * sum_l softmax(V x)_l 2 sigmoid(x B_l A_l)`.
-
-    Args:
-        count: Number of experts.
-        maps: Low-rank maps of each.
-        rank: Rank of each map.
 
     Input shape: `(batch, width)` or `(count, batch, width)`.
     Output shape: `(count, batch, width)`.

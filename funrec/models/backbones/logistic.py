@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from funrec.models.backbones.base import Backbone
 from funrec.utils.specs import NotNegative, PositiveNumber
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class Logistic(Backbone):
     """A logit per task that is the sum of its features' weights, `z_t = b_t + s * sum_f w_t[x_f]`.
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from funrec.models.backbones.base import Experts, Gates, MixtureBackbone
+from funrec.models.backbones.base import Experts, Gates, MixtureBackbone, numbered
 from funrec.models.layers.experts import mix_experts
 from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Units
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class MMoE(MixtureBackbone):
     """Experts shared by all towers, mixed by one softmax gate per tower.
 
@@ -24,9 +22,6 @@ class MMoE(MixtureBackbone):
         expert_units: Hidden units of every expert, input side first.
         gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
         **network: See `MixtureBackbone`.
-
-    Input shape: `(batch, width)`.
-    Output shape: `(towers, batch, expert_units[-1])`.
     """
 
     paper = "Ma et al., KDD 2018"
@@ -66,4 +61,4 @@ class MMoE(MixtureBackbone):
     @property
     def expert_names(self) -> tuple[str, ...]:
         """What the look inside calls the experts."""
-        return tuple(f"expert_{place + 1}" for place in range(self.num_experts))
+        return numbered("expert", self.num_experts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 from keras import ops
 
@@ -14,7 +13,6 @@ from funrec.models.backbones.mmoe import MMoE
 from funrec.models.layers.experts import mix_experts
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class OMoE(MMoE):
     """Experts mixed by one softmax gate, the same mixture for all towers.
 
@@ -22,9 +20,6 @@ class OMoE(MMoE):
 
     Args:
         **experts: See `MMoE`.
-
-    Input shape: `(batch, width)`.
-    Output shape: `(towers, batch, expert_units[-1])`.
     """
 
     paper = "Jacobs et al., Neural Computation 1991; the baseline of Ma et al., KDD 2018"

@@ -16,7 +16,6 @@ from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.specs import Inherited, Names, PositiveInt, Units
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class PEPNet(NetworkBackbone):
     """EPNet gates what the backbone reads by the row's domain; PPNet gates every layer of every tower's network.
 

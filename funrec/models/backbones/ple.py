@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import keras
-
 from funrec.models.backbones.cgc import CGC
 from funrec.utils.specs import Inherited, PositiveInt
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class PLE(CGC):
     """Shared and task-specific experts at every level, separated step by step.
 
@@ -18,14 +15,11 @@ class PLE(CGC):
         g_k,j(x) = softmax(W_k,j g_k,j-1(x)) [E_k, E_s]      (Tang et al., RecSys 2020, eq. 5-6)
 
     and the shared experts and the shared gate read the shared stream, in which the gate mixes the experts of *all*
-    towers. The last level has no shared gate.
+    towers. The last level has no shared gate; one level is CGC.
 
     Args:
-        num_levels: Number of levels; one is CGC.
+        num_levels: Number of levels.
         **experts: See `CGC`; a level has so many.
-
-    Input shape: `(batch, width)`.
-    Output shape: `(towers, batch, expert_units[-1])`.
     """
 
     def __init__(self, num_levels: PositiveInt = 2, **experts: Inherited) -> None:

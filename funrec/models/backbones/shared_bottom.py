@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 from keras import ops
 
@@ -13,25 +12,17 @@ from funrec.models.backbones.base import NetworkBackbone
 from funrec.utils.specs import Inherited, Units
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class SharedBottom(NetworkBackbone):
     """One network that every tower reads, `h_t = bottom(x)` (Caruana, Machine Learning 1997).
 
     Args:
         units: Hidden units of the bottom, input side first.
         **network: See `NetworkBackbone`.
-
-    Input shape: `(batch, width)`.
-    Output shape: `(towers, batch, units[-1])`.
     """
 
     paper = "Caruana, Machine Learning 1997"
 
-    def __init__(
-        self,
-        units: Units = (64,),
-        **network: Inherited,
-    ) -> None:
+    def __init__(self, units: Units = (64,), **network: Inherited) -> None:
         super().__init__(**network)
         self.units = units
 

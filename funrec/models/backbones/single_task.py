@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from funrec.models.backbones.base import NetworkBackbone
 from funrec.utils.specs import Inherited, Units
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class SingleTask(NetworkBackbone):
     """Every tower has embeddings and a network of its own: the baseline negative transfer is measured against.
 
@@ -26,11 +24,7 @@ class SingleTask(NetworkBackbone):
 
     paper = "one model per task, trained side by side"
 
-    def __init__(
-        self,
-        units: Units = (64,),
-        **network: Inherited,
-    ) -> None:
+    def __init__(self, units: Units = (64,), **network: Inherited) -> None:
         super().__init__(**network)
         self.units = units
 

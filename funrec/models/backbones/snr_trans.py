@@ -21,7 +21,6 @@ from funrec.utils.specs import Inherited, NotNegative, PositiveInt, PositiveNumb
 LOW, HIGH = -0.1, 1.1
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class SNRTrans(NetworkBackbone):
     """Levels of sub-networks; each, and each tower, reads a sum of linear maps of the level below, every one gated.
 
@@ -41,9 +40,6 @@ class SNRTrans(NetworkBackbone):
         l0: Weight of the expected number of open connections; 0 for none.
         open_at_first: How often a connection is open at first, before it is clipped.
         **network: See `NetworkBackbone`.
-
-    Input shape: `(batch, width)`.
-    Output shape: `(towers, batch, units[-1])`.
     """
 
     paper = "Ma et al., AAAI 2019"

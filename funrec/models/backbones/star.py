@@ -15,7 +15,6 @@ from funrec.models.layers.randomness import dropout
 from funrec.utils.specs import Inherited, OptionalUnits, Rate, Units
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class STAR(NetworkBackbone):
     """A network whose weights are shared ones times those of the row's domain, on inputs normalised by domain.
 

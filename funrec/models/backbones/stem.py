@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import keras
 import tensorflow as tf
 from keras import ops
 
-from funrec.models.backbones.base import Experts, Gates, MixtureBackbone
+from funrec.models.backbones.base import Experts, Gates, MixtureBackbone, numbered
 from funrec.models.layers.experts import mix_experts, mix_own_experts
 from funrec.utils.specs import Inherited, OptionalUnits, PositiveInt, Units
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class STEM(MixtureBackbone):
     """Every tower has embeddings and experts of its own beside shared ones; it reads all, and trains these two.
 
@@ -92,5 +90,5 @@ class STEM(MixtureBackbone):
     @property
     def expert_names(self) -> tuple[str, ...]:
         """What the look inside calls the experts."""
-        specific = [f"{tower}_{place + 1}" for tower in self.structure.towers for place in range(self.num_specific)]
-        return (*specific, *(f"shared_{place + 1}" for place in range(self.num_shared)))
+        specific = [name for tower in self.structure.towers for name in numbered(tower, self.num_specific)]
+        return (*specific, *numbered("shared", self.num_shared))

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated
-
 import tensorflow as tf
 
-from funrec.models.funnels.base import LogProbability, from_logit
-from funrec.models.funnels.escm2_ips import ESCM2IPS, mean
-from funrec.models.funnels.esmm import head_name
-from funrec.schema import Task
-from funrec.utils.specs import NotNegative, between
+from funrec.models.funnels.base import from_logit
+from funrec.models.funnels.escm2_ips import ESCM2IPS, Step, mean
+from funrec.utils.specs import Inherited, NotNegative
 
 
 class DCMT(ESCM2IPS):
@@ -27,43 +22,21 @@ class DCMT(ESCM2IPS):
         consistency: Weight of how far `r` and `c` are from adding up to 1.
         cvr_weight: Weight of the risk beside ESMM's losses.
         least_propensity: What `p` and `1 - p` are raised to where they are less.
+        **propensities: See `ESCM2IPS`.
     """
 
     paper = "Zhu et al., ICDE 2023"
+    further_tower = "no_{head}"
+    further_start = -1.0
 
-    def __init__(
-        self,
-        consistency: NotNegative = 0.1,
-        cvr_weight: NotNegative = 1.0,
-        least_propensity: Annotated[float, between(0, 1, strictly=True)] = 0.01,
-    ) -> None:
-        super().__init__(cvr_weight, least_propensity)
+    def __init__(self, consistency: NotNegative = 0.1, **propensities: Inherited) -> None:
+        super().__init__(**propensities)
         self.consistency = consistency
 
-    def name_towers(self, tasks: Sequence[Task]) -> tuple[str, ...]:
-        own = super().name_towers(tasks)
-        return (*own, *(f"no_{head_name(task)}" for task in tasks if task.after))
-
-    def tower_parents(self) -> tuple[int | None, ...]:
-        own = super().tower_parents()
-        return (*own, *(own[place] for place, _ in self.steps))
-
-    def initial_logits(self, rates: Mapping[str, float]) -> list[float]:
-        own = super().initial_logits(rates)
-        return [*own, *(-own[place] for place, _ in self.steps)]
-
-    def risk(
-        self,
-        error: tf.Tensor,
-        step: LogProbability,
-        clicked: tf.Tensor,
-        propensity: tf.Tensor,
-        known: tf.Tensor,
-        further: Sequence[tf.Tensor],
-    ) -> tf.Tensor:
-        counterfactual = from_logit(further[0])
-        factual = clicked / tf.maximum(propensity, self.least_propensity)
-        other = (1.0 - clicked) / tf.maximum(1.0 - propensity, self.least_propensity)
-        gap = tf.abs(1.0 - tf.exp(step.log_p) - tf.exp(counterfactual.log_p))
-        risk = mean(error, factual * known) + mean(-counterfactual.log_p, other * known)
-        return risk + self.consistency * mean(gap, known)
+    def risk(self, step: Step) -> tf.Tensor:
+        counterfactual = from_logit(step.further)
+        factual = step.clicked / tf.maximum(step.propensity, self.least_propensity)
+        other = (1.0 - step.clicked) / tf.maximum(1.0 - step.propensity, self.least_propensity)
+        gap = tf.abs(1.0 - tf.exp(step.probability.log_p) - tf.exp(counterfactual.log_p))
+        risk = mean(step.error, factual * step.known) + mean(-counterfactual.log_p, other * step.known)
+        return risk + self.consistency * mean(gap, step.known)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import tensorflow as tf
 
-from funrec.models.funnels.base import LogProbability
-from funrec.models.funnels.escm2_ips import ESCM2IPS, mean
-from funrec.models.funnels.esmm import head_name
-from funrec.schema import Task
+from funrec.models.funnels.escm2_ips import ESCM2IPS, Step, mean
 
 
 class ESCM2DR(ESCM2IPS):
@@ -22,29 +17,10 @@ class ESCM2DR(ESCM2IPS):
     the imputation does to the representation that they share.
     """
 
-    def name_towers(self, tasks: Sequence[Task]) -> tuple[str, ...]:
-        own = super().name_towers(tasks)
-        return (*own, *(f"{head_name(task)}_loss" for task in tasks if task.after))
+    further_tower = "{head}_loss"
 
-    def tower_parents(self) -> tuple[int | None, ...]:
-        own = super().tower_parents()
-        return (*own, *(own[place] for place, _ in self.steps))
-
-    def initial_logits(self, rates: Mapping[str, float]) -> list[float]:
-        return [*super().initial_logits(rates), *(0.0 for _ in self.steps)]
-
-    def risk(
-        self,
-        error: tf.Tensor,
-        step: LogProbability,
-        clicked: tf.Tensor,
-        propensity: tf.Tensor,
-        known: tf.Tensor,
-        further: Sequence[tf.Tensor],
-    ) -> tf.Tensor:
-        imputed = tf.nn.softplus(further[0])
-        weight = clicked / tf.maximum(propensity, self.least_propensity)
-        difference = error - imputed
-        return mean(imputed + weight * difference, known) + mean(
-            weight * tf.square(tf.stop_gradient(error) - imputed), known
-        )
+    def risk(self, step: Step) -> tf.Tensor:
+        imputed = tf.nn.softplus(step.further)
+        weight = step.clicked / tf.maximum(step.propensity, self.least_propensity)
+        corrected = mean(imputed + weight * (step.error - imputed), step.known)
+        return corrected + mean(weight * tf.square(tf.stop_gradient(step.error) - imputed), step.known)

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import tensorflow as tf
 
 from funrec.models.funnels.base import LogProbability, from_logit
-from funrec.models.funnels.esmm import ESMM
+from funrec.models.funnels.esmm import ESMM, head_name
 from funrec.schema import Task
 from funrec.utils.specs import NotNegative, between
+
+
+class Step(NamedTuple):
+    """What is known of a step of the funnel in a batch; all are `(batch,)`.
+
+    Attributes:
+        error: Its log loss by the rows' labels; of use where `clicked`.
+        probability: Its probability.
+        clicked: Label of the task before.
+        propensity: Predicted probability of the task before.
+        known: The rows' weights, 0 where a label is unknown.
+        further: Logit of its second tower; None where it has none.
+    """
+
+    error: tf.Tensor
+    probability: LogProbability
+    clicked: tf.Tensor
+    propensity: tf.Tensor
+    known: tf.Tensor
+    further: tf.Tensor | None
 
 
 class ESCM2IPS(ESMM):
@@ -28,6 +48,11 @@ class ESCM2IPS(ESMM):
 
     paper = "Wang et al., SIGIR 2022"
 
+    #: The name of a second tower of every step, made from that of its conditional head; empty where it has none.
+    further_tower = ""
+    #: Where its logit starts, as a multiple of where the step's own does.
+    further_start = 0.0
+
     def __init__(
         self,
         cvr_weight: NotNegative = 1.0,
@@ -41,6 +66,18 @@ class ESCM2IPS(ESMM):
         """The tasks after another, with their places."""
         return [(place, task) for place, task in enumerate(self.tasks) if task.after]
 
+    def name_towers(self, tasks: Sequence[Task]) -> tuple[str, ...]:
+        further = [self.further_tower.format(head=head_name(task)) for task in tasks if task.after]
+        return (*super().name_towers(tasks), *(further if self.further_tower else ()))
+
+    def tower_parents(self) -> tuple[int | None, ...]:
+        own = super().tower_parents()
+        return (*own, *(own[place] for place, _ in self.steps if self.further_tower))
+
+    def initial_logits(self, rates: Mapping[str, float]) -> list[float]:
+        own = super().initial_logits(rates)
+        return [*own, *(self.further_start * own[place] for place, _ in self.steps if self.further_tower)]
+
     def extra_losses(
         self,
         logits: tf.Tensor,
@@ -52,38 +89,18 @@ class ESCM2IPS(ESMM):
         losses = {}
         for number, (place, task) in enumerate(self.steps):
             parent = places[str(task.after)]
-            clicked, label, step = labels[:, parent], labels[:, place], from_logit(logits[place])
+            clicked, label, probability = labels[:, parent], labels[:, place], from_logit(logits[place])
             propensity = tf.stop_gradient(tf.exp(probabilities[str(task.after)].log_p))
-            error = -(label * step.log_p + (1.0 - label) * step.log_not_p)
+            error = -(label * probability.log_p + (1.0 - label) * probability.log_not_p)
             known = tf.ones_like(label) if weights is None else weights[:, place] * tf.sign(weights[:, parent])
-            further = [logits[tower] for tower in self._further_towers(number)]
-            losses[task.name] = self.cvr_weight * self.risk(error, step, clicked, propensity, known, further)
+            further = logits[len(self.tasks) + number] if self.further_tower else None
+            found = Step(error, probability, clicked, propensity, known, further)
+            losses[task.name] = self.cvr_weight * self.risk(found)
         return losses
 
-    def risk(
-        self,
-        error: tf.Tensor,
-        step: LogProbability,
-        clicked: tf.Tensor,
-        propensity: tf.Tensor,
-        known: tf.Tensor,
-        further: Sequence[tf.Tensor],
-    ) -> tf.Tensor:
-        """Return the mean loss of a step over all exposures, estimated from those with a click.
-
-        Args:
-            error: The step's log loss by the rows' labels, `(batch,)`; of use where `clicked`.
-            step: The step's probability.
-            clicked: Label of the task before, `(batch,)`.
-            propensity: Its predicted probability, likewise.
-            known: The rows' weights, 0 where a label is unknown.
-            further: Logits of the towers that a step has besides its own.
-        """
-        return mean(clicked / tf.maximum(propensity, self.least_propensity) * error, known)
-
-    def _further_towers(self, number: int) -> list[int]:
-        """Return the places of the further towers of the step of that number."""
-        return [len(self.tasks) + number] if len(self.towers) > len(self.tasks) else []
+    def risk(self, step: Step) -> tf.Tensor:
+        """Return the mean loss of a step over all exposures, a scalar, estimated from those with a click."""
+        return mean(step.clicked / tf.maximum(step.propensity, self.least_propensity) * step.error, step.known)
 
 
 def mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 from keras import ops
 
@@ -16,7 +15,6 @@ from funrec.utils.errors import InputError
 from funrec.utils.specs import PositiveInt
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class AutoInt(Interaction):
     """Multi-head self-attention between the features of a row.
 

@@ -14,7 +14,6 @@ from funrec.models.layers.mlp import add_bank_kernel
 from funrec.utils.specs import Activation, PositiveInt
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class DCNv2(Interaction):
     """Cross layers, each of which multiplies the row with a linear map of the layer before it.
 

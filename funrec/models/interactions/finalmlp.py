@@ -16,7 +16,6 @@ from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.specs import Names, OptionalUnits, PositiveInt, Rate, Units
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class FinalMLP(Interaction):
     """Two streams, feature gates, and a bilinear fusion with several heads.
 
@@ -124,7 +123,6 @@ class FinalMLP(Interaction):
         return ops.reshape(ops.transpose(mapped, (0, 2, 1, 3)), (copies, -1, heads * outputs))
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class FeatureGate(keras.layers.Layer):
     """A number per column of a row, before the sigmoid.
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import keras
 import tensorflow as tf
 from keras import ops
 
 from funrec.models.interactions.base import Interaction
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class FM(Interaction):
     """Appends the products of all pairs of features to the row, without weights of its own.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 from keras import ops
 
@@ -14,7 +13,6 @@ from funrec.models.layers.mlp import add_bank_kernel
 from funrec.utils.specs import PositiveInt
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class GDCN(Interaction):
     """DCN-V2's cross layers, of which each decides by a gate how much of its crosses goes on.
 

@@ -16,7 +16,6 @@ from funrec.models.layers.randomness import dropout as drop_out
 from funrec.utils.specs import PositiveInt, PositiveNumber, Rate
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class MaskNet(Interaction):
     """Mask blocks, side by side or one after the other.
 
@@ -81,7 +80,6 @@ class MaskNet(Interaction):
         return outputs[-1] if self.arrangement == "serial" else ops.concatenate(outputs, axis=-1)
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class MaskBlock(keras.layers.Layer):
     """`relu(LN(W (mask(e) * x)))`.
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import keras
 import tensorflow as tf
 
 from funrec.models.interactions.base import Interaction
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class NoInteraction(Interaction):
     """Passes its input on."""
 

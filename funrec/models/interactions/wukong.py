@@ -15,7 +15,6 @@ from funrec.models.layers.mlp import MLPBank, add_bank_kernel
 from funrec.utils.specs import OptionalUnits, PositiveInt
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class Wukong(Interaction):
     """Layers of a factorisation machine block beside a linear compression block.
 
@@ -74,7 +73,6 @@ class Wukong(Interaction):
         return ops.reshape(x, (x.shape[0], -1, x.shape[2] * x.shape[3]))
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class WukongLayer(keras.layers.Layer):
     """One layer; `copies` of them are independent, and the other sizes are those of `Wukong`.
 

@@ -62,7 +62,6 @@ class _Table:
     sequences: tuple[tuple[SequenceFeature, int], ...]  # with the offset of each
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class FusedEmbedding(keras.layers.Layer):
     """All features' embeddings in one table per row width, linear weights beside them in the same row.
 

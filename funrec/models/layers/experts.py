@@ -33,7 +33,6 @@ def as_gates(weights: tf.Tensor) -> tf.Tensor:
     return weights if replace is None else replace(weights)
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class GateBank(keras.layers.Layer):
     """`count` softmax gates over `num_experts` experts: `softmax(W g(x))`.
 

@@ -10,7 +10,6 @@ import tensorflow as tf
 from keras import ops
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class LayerNorm(keras.layers.Layer):
     """`gamma * (x - mean(x)) / sqrt(var(x) + epsilon) + beta` over the last axis (Ba et al., 2016).
 

@@ -13,7 +13,6 @@ from funrec.models.layers.randomness import dropout, relu_dropout, uniform_initi
 from funrec.utils.memory import check_weight_fits
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class MLPBank(keras.layers.Layer):
     """`count` multilayer perceptrons of one shape, side by side: experts, gates or towers.
 
@@ -85,7 +84,6 @@ class MLPBank(keras.layers.Layer):
         return (self.count, input_shape[-2], self.units[-1] if self.units else input_shape[-1])
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class BankNormalization(keras.layers.Layer):
     """Batch normalisation of every network of a bank by itself (Ioffe & Szegedy, ICML 2015).
 

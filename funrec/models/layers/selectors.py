@@ -25,7 +25,6 @@ class Selection(NamedTuple):
     choices: tf.Tensor
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class SelectorBank(keras.layers.Layer):
     """`count` gates, each a mixture of `selectors` smooth one-hot choices among `2 ** bits` experts.
 

@@ -12,7 +12,6 @@ from funrec.models.wide.none import NoWide
 from funrec.utils.specs import NotNegative, PositiveNumber
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class Linear(NoWide):
     """Adds a logistic regression to every tower: `z_t + scale * sum_f w_t[x_f]` (Cheng et al., DLRS 2016).
 

@@ -10,7 +10,6 @@ import tensorflow as tf
 from funrec.models.structure import Structure
 
 
-@keras.saving.register_keras_serializable(package="funrec")
 class NoWide(keras.layers.Layer):
     """Adds nothing to the logits; the base class of parts that do."""
 
