@@ -158,13 +158,15 @@ class SplitRule:
     """How the rows of one log are divided.
 
     Attributes:
-        by: `time` (from `valid_from` on is validation, from `test_from` on is test), `group` (a share of
-            the groups), `random` (a share of the rows) or `column` (a column that says train, valid or test).
+        by: `time` (from `valid_from` on is validation, from `test_from` on is test), `group` (a share of the
+            groups), `random` (a share of the rows) or `column` (a column that says train, valid, calibrate or test).
         column: The column to split on; `dataset.time` or `dataset.group` where not given.
         valid_from: First value of the validation split, in the column's own terms.
         valid: Share of groups or rows in the validation split.
         test_from: First value of the test split; null for no test split.
         test: Share of groups or rows in the test split.
+        calibrate_from: First value of the split for `calibration` and `funrec fuse`, between validation and test.
+        calibrate: Share of groups or rows in that split.
         seed: Which groups or rows fall where; also which negatives `dataset.downsample` keeps.
     """
 
@@ -174,6 +176,8 @@ class SplitRule:
     valid: Share | None = None
     test_from: Any = None
     test: Share | None = None
+    calibrate_from: Any = None
+    calibrate: Share | None = None
     seed: int = 0
 
 

@@ -38,6 +38,7 @@ GROUPS = {
     "weighting": "How the tasks' losses become one.",
     "optimizer": "Keras' optimizers have the options that Keras documents.",
     "trainer": "The training loop.",
+    "calibration": "Probabilities corrected after training, on `dataset.split.calibrate_from` or `.calibrate`.",
     "metrics/extra": "Further columns of the table: `metrics/extra=[recall_at_k]`.",
     "tracking": "Where runs are followed: `tracking=tensorboard`.",
     "protocol": "Public splits, metrics and row counts to compare with: `protocol=techjam2026_track2`.",

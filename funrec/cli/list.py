@@ -12,6 +12,7 @@ KINDS = (
     "interactions",
     "losses",
     "metrics",
+    "calibrations",
     "trackers",
     "protocols",
     "experiments",

@@ -129,6 +129,8 @@ def show(runs: Sequence[Any]) -> None:
     wanted, domain = config["report"], config["dataset"].get("domain")
     if domain is not None and not wanted["slices"]:
         print(render_slices(runs[0].record, of=str(domain)), flush=True)
+    if runs[0].record.get("calibration"):
+        print(runs[0].calibration(), flush=True)
     for part in ("gates", "diagnosis", "slices"):
         if wanted[part]:
             print(getattr(runs[0], part)(), flush=True)

@@ -24,6 +24,7 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
     "losses": (("loss", ""),),
     "datasets": (("dataset", ""),),
     "weightings": (("weighting", ""),),
+    "calibrations": (("calibration", "calibration="),),
     "metrics": (("metrics/extra", "metrics/extra="),),
     "trackers": (("tracking", "tracking="),),
     "protocols": (("protocol", "protocol="),),

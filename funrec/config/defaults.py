@@ -13,7 +13,7 @@ from funrec.utils.specs import spec_of
 
 #: What the program passes to a model and its parts, so that no configuration does.
 PROGRAM = frozenset(("backbone", "funnel", "interaction", "wide", "losses", "layout", "tasks", "precision", "dtype"))
-SECTIONS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics")
+SECTIONS = ("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "calibration")
 
 
 def expand(config: Mapping[str, Any], sections: Collection[str] = SECTIONS, every_kind: bool = False) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from funrec.data.preparation.cache import cache_folder
 from funrec.data.preparation.prepare import prepare
 from funrec.data.slicing import read_columns
 from funrec.experiment.baselines import baseline_configs, baseline_folder, is_popularity, train_popularity
+from funrec.experiment.calibration import CALIBRATE, build_calibration, calibrate, measure_calibration
 from funrec.experiment.diagnosis import diagnose, measure_reliability, measure_slices
 from funrec.experiment.evaluation import (
     Scored,
@@ -228,8 +229,10 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     """Prepare, train, evaluate and diagnose; return the record."""
     started, clock = datetime.now(UTC), attempt.clock
     check_settings(config)
-    metrics = build_metrics(config["metrics"])
+    metrics, calibration = build_metrics(config["metrics"]), build_calibration(config)
     dataset = build(config["dataset"], Dataset, "dataset")
+    if calibration is not None:
+        calibration.check(dataset.tasks)
     dataset.sources()  # a missing file is reported before anything else
     if not is_popularity(config):
         load_tensorflow()
@@ -239,6 +242,9 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     data = prepare(dataset, cache_folder())
     check_protocol(config.get("protocol"), {name: len(split) for name, split in data.splits.items()})
     asked = [*config["metrics"]["slices"], *([] if dataset.domain is None else [dataset.domain])]
+    if calibration is not None:
+        calibration.check_data(data.layout, list(data.splits))
+        asked += [] if calibration.by is None else [calibration.by]
     slices = read_columns(dataset, data, list(dict.fromkeys(map(str, asked))))
     clock.lap("prepare")
 
@@ -248,13 +254,19 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
         trained = fitting.train(config, dataset, data, attempt)
 
     uncalibrated = trained.fields.get("uncalibrated", ())
-    scored = [
+    every = [
         Scored(name, rows, trained.score(rows), uncalibrated) for name, rows in data.splits.items() if name != "train"
     ]
+    raw = [split for split in every if split.name != CALIBRATE]
+    fitted = None
+    if calibration is not None:
+        every, fitted = calibrate(calibration, data, every, attempt.folder / "model")
+        trained.fields["uncalibrated"] = list(every[0].uncalibrated)
+    scored = [split for split in every if split.name != CALIBRATE]
     evaluation = evaluate_scored(data.tasks, scored, metrics)
     for line in describe_group_means(data.tasks, scored, metrics):
         log.info("%s", line)
-    write_scored(attempt.folder, data, scored)
+    write_scored(attempt.folder, data, every)
     clock.lap("evaluate")
     for name, reason in evaluation.absent.items():
         log.debug("no %s: %s", name, reason)
@@ -265,6 +277,8 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
         "reliability": measure_reliability(data, scored),
         "slices": measure_slices(data, scored, metrics, slices),
     }
+    if fitted is not None:
+        diagnosis["calibration"] = measure_calibration(data, raw, scored, fitted, metrics, slices)
     clock.lap("diagnose")
 
     return {

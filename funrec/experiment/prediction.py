@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from funrec.calibration.base import Fitted
 from funrec.data.arrays import ModelInputs, SplitArrays, load_inputs
 from funrec.data.datasets.files import PARQUET, file_kind, reading_errors
 from funrec.data.datasets.sources import Source, open_source
@@ -66,7 +67,9 @@ class Predictor:
         self.model = _load_model(config, run, self.inputs)
         self._scorer = Scorer(self.model, config["trainer"]["eval_batch_size"])
         values = {task.name: "value" for task in self.inputs.tasks if not task.is_binary}
-        self._raw = values | dict.fromkeys(self.model.uncalibrated, "score")
+        self.calibration = Fitted.load(run / MODEL)
+        calibrated = () if self.calibration is None else self.calibration.curves
+        self._raw = values | {task: "score" for task in self.model.uncalibrated if task not in calibrated}
         dataset = config["dataset"]
         self._reading = {key: dataset.get(key) for key in ("separator", "storage_options")}
         self._null_values = dataset.get("null_values") or ()
@@ -99,7 +102,8 @@ class Predictor:
         """Return a float32 column per head: a probability `p_<head>` or its logit `logit_<head>`; for regression
         `value_<task>`, and `score_<task>` where a loss only ranks; and `score` where heads are fused."""
         values: dict[str, Any] = {}
-        for head, scores in self._scorer.score(rows).items():
+        raw = self._scorer.score(rows)
+        for head, scores in (raw if self.calibration is None else self.calibration.apply(raw, rows)).items():
             both = [scores] if head in self._raw else [sigmoid(scores), scores]
             values |= dict(zip(columns_of(head, self._raw.get(head, "p")), both, strict=True))
         if self._formula is not None:

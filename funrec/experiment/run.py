@@ -125,6 +125,13 @@ class Run:
         """Return the metrics by slice as text: cold users, head and tail items, and `metrics.slices`."""
         return render_slices(self.record)
 
+    def calibration(self) -> str:
+        """Return what calibration changed, as text; a line that says so where there was none."""
+        from funrec.experiment.calibration import render_calibration
+
+        found = self.record.get("calibration")
+        return render_calibration(found) if found else "This run is not calibrated."
+
     def metrics_frame(self) -> pd.DataFrame:
         """Return the metrics as rows: `metric`, `task` (or `macro`), `split` and `value`."""
         import pandas as pd

@@ -10,7 +10,7 @@ from funrec.utils.errors import InputError, did_you_mean
 
 KEYS = (
     *("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "tracking", "protocol"),
-    *("seed", "baselines", "tuned_on"),
+    *("calibration", "seed", "baselines", "tuned_on"),
 )
 METRIC_KEYS = ("gauc_weight", "extra", "slices")
 PROTOCOL_KEYS = ("name", "rows", "published")

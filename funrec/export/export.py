@@ -60,6 +60,12 @@ def export(run: str | Path, format: str = "savedmodel", output: str | Path | Non
     from funrec.experiment.prediction import Predictor
 
     predictor = Predictor(run)
+    lines = {} if predictor.calibration is None else predictor.calibration.lines
+    if lines is None:
+        raise InputError(
+            f"A run to export should be calibrated by platt for all rows, or not at all. Received: {run}, which is by "
+            "isotonic or by a feature. Apply model/calibration.json to the exported logits, or use funrec predict."
+        )
     frame, saved = _saved_rows(run, record["config"], predictor.inputs)
     expected = {f"score_{head}": values for head, values in saved.items()}
     if predictor.inputs.history is not None:  # rows scored later see a longer history than when the run was evaluated
@@ -69,7 +75,7 @@ def export(run: str | Path, format: str = "savedmodel", output: str | Path | Non
     with TemporaryDirectory(prefix=".export-", dir=target.parent) as name:
         staged = Path(name) / "export"
         staged.mkdir()
-        _write(format, predictor, staged / FORMATS[format])
+        _write(format, predictor, staged / FORMATS[format], lines)
         outputs, times = _score_elsewhere(staged / FORMATS[format], read_inputs(predictor.inputs, frame))
         differences = {
             head: float(np.abs(expected[f"score_{head.partition('_')[2]}"] - outputs[head]).max())
@@ -101,7 +107,7 @@ def export(run: str | Path, format: str = "savedmodel", output: str | Path | Non
     return proof
 
 
-def _write(format: str, predictor: Any, place: Path) -> None:
+def _write(format: str, predictor: Any, place: Path, lines: Mapping[str, tuple[float, float]]) -> None:
     try:
         if format == "onnx":
             from funrec.export import onnx as writer
@@ -112,7 +118,7 @@ def _write(format: str, predictor: Any, place: Path) -> None:
             f'The format onnx should find {error.name}. It is missing: pip install "funrec-lab[onnx]".'
         ) from None
     try:
-        writer.write(predictor.model, predictor.inputs, place)
+        writer.write(predictor.model, predictor.inputs, place, lines)
     except Exception as error:  # the converter has no class of its own for what it cannot express
         raise InputError(f"The model cannot be written as {format}: {one_line(error)}.") from error
 

@@ -13,16 +13,16 @@ from onnx import TensorProto, compose, helper, numpy_helper
 
 from funrec.data.arrays import ModelInputs
 from funrec.export.inputs import NULL_ID, NULL_TEXT, PADDING_ROW, Input, cuts_below, describe_inputs, lookups
-from funrec.export.savedmodel import core
+from funrec.export.savedmodel import Lines, core
 from funrec.models.model import MultiTaskModel
 
 OPSET, OPSET_ML = 17, 3
 DTYPES = {"id": TensorProto.INT64, "text": TensorProto.STRING, "row": TensorProto.INT64, "number": TensorProto.DOUBLE}
 
 
-def write(model: MultiTaskModel, inputs: ModelInputs, path: Path) -> None:
+def write(model: MultiTaskModel, inputs: ModelInputs, path: Path, lines: Lines) -> None:
     """Write the model to `path`."""
-    function, specs = core(model)
+    function, specs = core(model, lines)
     network, _ = tf2onnx.convert.from_function(
         function, input_signature=specs, opset=OPSET, custom_op_handlers=HANDLERS
     )

@@ -12,12 +12,14 @@ from funrec.data.arrays import ModelInputs
 from funrec.export.inputs import NULL_ID, NULL_TEXT, PADDING_ROW, Input, cuts_below, describe_inputs, lookups
 from funrec.models.model import MultiTaskModel
 
+#: By calibrated task, the slope and intercept of its log odds.
+Lines = Mapping[str, tuple[float, float]]
 DTYPES = {"id": tf.int64, "text": tf.string, "row": tf.int64, "number": tf.float64}
 
 
-def write(model: MultiTaskModel, inputs: ModelInputs, folder: Path) -> None:
+def write(model: MultiTaskModel, inputs: ModelInputs, folder: Path, lines: Lines) -> None:
     """Write the model into `folder`, with one signature, `serving_default`."""
-    raw = RawModel(model, inputs)
+    raw = RawModel(model, inputs, lines)
     module = tf.Module()  # with what is to be saved: of a Keras model, more would be
     module.variables_read = [variable.value for variable in model.variables]
     module.tables = raw.tables
@@ -25,13 +27,16 @@ def write(model: MultiTaskModel, inputs: ModelInputs, folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.score})
 
 
-def named_scores(model: MultiTaskModel, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+def named_scores(model: MultiTaskModel, batch: Mapping[str, Any], lines: Lines) -> dict[str, tf.Tensor]:
     """Return what an exported model gives: `logit_<head>` and `p_<head>`; `value_<task>` and `score_<task>` as in
     `funrec predict`."""
     raw = {task.name: "value" for task in model.tasks if not task.is_binary}
-    raw |= dict.fromkeys(model.uncalibrated, "score")
+    raw |= {task: "score" for task in model.uncalibrated if task not in lines}
     named = {}
     for head, score in model.scores(model(batch, training=False), batch).items():
+        if head in lines:
+            slope, intercept = lines[head]
+            score = slope * score + intercept
         if head in raw:
             named[f"{raw[head]}_{head}"] = tf.identity(score)
         else:
@@ -45,10 +50,11 @@ class RawModel:
     Args:
         model: An initialised model.
         inputs: How its features are read.
+        lines: Its calibration, if any.
     """
 
-    def __init__(self, model: MultiTaskModel, inputs: ModelInputs) -> None:
-        self._model, self._inputs = model, inputs
+    def __init__(self, model: MultiTaskModel, inputs: ModelInputs, lines: Lines) -> None:
+        self._model, self._inputs, self._lines = model, inputs, lines
         self._described = {one.name: one for one in describe_inputs(inputs)}
         owners = {
             inputs.encoders[one.name].owner: one for one in self._described.values() if one.kind in ("id", "text")
@@ -69,7 +75,7 @@ class RawModel:
         batch["ids"] = tf.stack(rows, axis=1) if rows else tf.zeros((size, 0), tf.int32)
         if layout.numeric_features:
             batch["numeric"] = tf.stack([self._number(name, raw) for name in layout.numeric_features], axis=1)
-        return named_scores(self._model, batch)
+        return named_scores(self._model, batch, self._lines)
 
     def _rows(self, one: Input, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Return embedding rows, int32; -1 where a list has ended."""
@@ -103,7 +109,7 @@ def _table(inputs: ModelInputs, owner: str, one: Input) -> tf.lookup.StaticHashT
     return tf.lookup.StaticHashTable(found, default_value=0)
 
 
-def core(model: MultiTaskModel) -> tuple[Any, list[tf.TensorSpec]]:
+def core(model: MultiTaskModel, lines: Lines) -> tuple[Any, list[tf.TensorSpec]]:
     """Return the model behind its lookups as a function of arrays, and the specifications of these.
 
     They are `funrec_ids`, `funrec_numeric` and `funrec_sequence_<place>`, those that the model reads.
@@ -123,6 +129,6 @@ def core(model: MultiTaskModel) -> tuple[Any, list[tf.TensorSpec]]:
         batch["sequences"] = {
             feature.name: given[f"funrec_sequence_{place}"] for place, feature in enumerate(layout.sequence_features)
         }
-        return named_scores(model, batch)
+        return named_scores(model, batch, lines)
 
     return tf.function(score, input_signature=specs, autograph=False), specs

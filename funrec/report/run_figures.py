@@ -12,6 +12,7 @@ from plotly import graph_objects as go
 
 from funrec.comparison.compare import Comparison
 from funrec.comparison.measuring import marked
+from funrec.report.calibrated import ratios_by_slice
 from funrec.report.figures import (
     GREY,
     Figure,
@@ -44,6 +45,7 @@ def figures_of_run(comparison: Comparison, shown: Shown) -> list[Figure]:
     candidates = (
         matrix_map(run.record.get("diagnosis") or {}),
         reliability(run.record.get("reliability") or {}, split),
+        ratios_by_slice(run.record.get("calibration") or {}, split),
         by_epoch(
             "Task weights",
             _weights(run.tasks),

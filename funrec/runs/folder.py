@@ -28,7 +28,7 @@ _INNER = ("model", ".hydra", TENSORBOARD)
 #: All files that a run writes. Any other file in its folder is the user's, and stays.
 _OWN = re.compile(
     r"funrec\.log|history\.parquet|predictions\.parquet|checkpoint\.npz|failure\.json|fusion\.json|\.lock"
-    r"|\.hydra/(config|overrides|hydra)\.yaml|model/(inputs\.json|weights\.npz|vocabulary_\d+\.parquet)"
+    r"|\.hydra/(config|overrides|hydra)\.yaml|model/(inputs\.json|calibration\.json|weights\.npz|vocabulary_\d+\.parquet)"
     r"|tensorboard/events\.out\.tfevents\..+|\.tracking\.lock"
 )
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.tmp")  # see `funrec.utils.files.replacing`

@@ -35,6 +35,7 @@ with its process, and files appear whole or not at all.
     gates                          per gate: its mean expert weights, entropy, how often an expert is nearly unused
     inside                         what the model's parts do; see `funrec.runs.inside`
     oracle                         the same metrics for the true probabilities, or null
+    calibration                    what it changed; see `funrec.experiment.calibration`
     diagnosis, slices, reliability see `funrec.experiment.diagnosis`
 
 of which those in `REQUIRED` must be there. The JSON is strict: a metric that is not finite moves to `absent`,

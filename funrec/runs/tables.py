@@ -248,7 +248,7 @@ def selection_note(record: Mapping[str, Any]) -> str:
     split = record.get("selected_on")
     if not split:
         return ""
-    others = [name for name in record["row_fingerprint"] if name != split]
+    others = [name for name in record["row_fingerprint"] if name not in (split, "calibrate")]
     if others:
         untouched = " and ".join(others)
         return f"Selected on {split}, whose metrics are therefore optimistic; nothing was chosen on {untouched}."

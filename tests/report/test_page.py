@@ -511,3 +511,17 @@ def luminance(colour: str) -> float:
     red, green, blue = (int(value) / 255 for value in re.findall(r"\d+", colour)[:3])
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in (red, green, blue)]
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def test_a_calibrated_run_shows_ratios_before_and_after(tmp_path: Path) -> None:
+    parts = [
+        {"split": "valid", "slice": "tab", "value": str(tab), "task": "click", "rows": 600 + tab, "ratio": [1.3, 1.02]}
+        for tab in range(3)
+    ]
+    few = {**parts[0], "value": "rare", "rows": FEW_ROWS - 1, "ratio": [9.0, 9.0]}
+    rows = planted(users=60)
+    found = {"method": "platt", "by": "tab", "own_curves": {}, "metrics": {}, "slices": [*parts, few]}
+    write_run(tmp_path / "run", rows, noisy(rows, 1.0, 0), calibration=found)
+    write_report([tmp_path], tmp_path / "page.html")
+    figure = figures_of(tmp_path / "page.html", "run")["Predicted over observed by slice"]
+    assert [trace["x"] for trace in figure["data"]] == [[1, 1], [1.3] * 3, [1.02] * 3]

@@ -151,14 +151,16 @@ def _build(dataset: Dataset, folder: Path) -> int:
 
 
 def _check_splits(dataset: Dataset, frames: Sequence[StagedFrame]) -> None:
-    """Refuse splits without rows; a test split that was not asked for may have none."""
+    """Refuse splits without rows; a test or calibration split that was not asked for may have none."""
+    rule = dataset.split
+    is_asked = {"test": (rule.test_from, rule.test), "calibrate": (rule.calibrate_from, rule.calibrate)}
     counts = {name: rows for frame in frames for name, rows in frame.counts.items()}
     if not counts.get("train"):
         raise InputError("The training split should have rows. It has none: widen dataset.split or dataset.where.")
     if "valid" not in counts:
         raise InputError(f"The dataset should have a valid split. It has: {', '.join(counts)}.")
     for name, rows in counts.items():
-        if not rows and (name != "test" or dataset.split.test_from is not None or dataset.split.test is not None):
+        if not rows and any(asked is not None for asked in is_asked.get(name, (True,))):
             raise InputError(f"The {name} split should have rows. It has none: widen dataset.split.")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from funrec.data.datasets.base import Dataset
 
 #: Split names by code; other evaluation splits come as frames of their own.
-SPLIT_NAMES = ("train", "valid", "test")
+SPLIT_NAMES = ("train", "valid", "test", "calibrate")
 #: What a row's code says where the row fits into no split.
 MISSING_VALUE, ODD_VALUE = -1, -2
 
@@ -33,6 +33,8 @@ _COLUMN_VALUES = {
     "dev": 1,
     "test": 2,
     "testing": 2,
+    "calibrate": 3,
+    "calibration": 3,
 }
 
 
@@ -51,10 +53,10 @@ def build_split(config: Mapping[str, Any]) -> SplitRule:
         InputError: If a key is unknown or a value is not what it should be.
     """
     rule = SplitRule(**check(SplitRule, config, "dataset.split", ignore_nulls=True))
-    if (rule.valid or 0) + (rule.test or 0) >= 1:
+    if (rule.valid or 0) + (rule.test or 0) + (rule.calibrate or 0) >= 1:
         raise InputError(
-            "dataset.split.valid and dataset.split.test should leave rows to train on. "
-            f"Received: {rule.valid} + {rule.test}."
+            "dataset.split.valid, test and calibrate should leave rows to train on. "
+            f"Received: {rule.valid} + {rule.test} + {rule.calibrate}."
         )
     return rule
 
@@ -116,23 +118,23 @@ def split_code(dataset: Dataset, rows: pl.LazyFrame, schema: pl.Schema, row: str
         keys = values.cast(pl.UInt64).to_numpy() if rule.by == "random" else stable_hash(values, key)
         return uniform(keys, rule.seed, "split")
 
-    bounds = (rule.valid, rule.valid + (rule.test or 0.0))
+    shares = np.array([rule.valid, rule.test or 0.0, rule.calibrate or 0.0])
+    bounds = np.cumsum(shares)
     if rule.by == "group":
         draws = draw(rows.select(pl.col(column).unique()).collect(engine="streaming")[column])
-        bounds = _bounds(np.sort(draws), rule.valid, rule.test or 0.0)
+        bounds = _bounds(np.sort(draws), shares)
 
     def code_of(values: pl.Series) -> pl.Series:
-        share = draw(values)
-        return pl.Series(np.where(share < bounds[0], 1, np.where(share < bounds[1], 2, 0)).astype(np.int8))
+        places = np.searchsorted(bounds, draw(values), side="right")
+        return pl.Series(np.array([1, 2, 3, 0], np.int8)[places])
 
     return pl.col(column).map_batches(code_of, return_dtype=pl.Int8, is_elementwise=True)
 
 
-def _bounds(draws: NDArray[np.float64], valid: float, test: float) -> tuple[float, float]:
-    """Return the draws below which a group is in the validation split, and in the test split: their exact shares."""
-    ends = np.append(draws, 1.0)
-    first = round(valid * len(draws))
-    return float(ends[first]), float(ends[min(first + round(test * len(draws)), len(draws))])
+def _bounds(draws: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the draws below which a group is in the splits of these shares, one after the other."""
+    counts = np.cumsum(np.rint(shares * len(draws)).astype(int))
+    return np.append(draws, 1.0)[np.minimum(counts, len(draws))]
 
 
 def _code_by_time(dataset: Dataset, column: str, dtype: pl.DataType) -> pl.Expr:
@@ -143,8 +145,9 @@ def _code_by_time(dataset: Dataset, column: str, dtype: pl.DataType) -> pl.Expr:
     if dtype.is_float():
         value = value.fill_nan(None)
     code = pl.when(value >= time_bound("valid_from", rule.valid_from, column, dtype)).then(1).otherwise(0)
-    if rule.test_from is not None:
-        code = pl.when(value >= time_bound("test_from", rule.test_from, column, dtype)).then(2).otherwise(code)
+    for key, start, its in (("calibrate_from", rule.calibrate_from, 3), ("test_from", rule.test_from, 2)):
+        if start is not None:
+            code = pl.when(value >= time_bound(key, start, column, dtype)).then(its).otherwise(code)
     if dtype == pl.String:
         # Text sorts in time order only when it begins with the year.
         code = pl.when(value.str.contains(r"^\s*\d{4}")).then(code).otherwise(ODD_VALUE)
@@ -152,7 +155,7 @@ def _code_by_time(dataset: Dataset, column: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def time_bound(key: str, value: Any, column: str, dtype: pl.DataType) -> pl.Expr:
-    """Return `valid_from` or `test_from` as a literal that compares with the column."""
+    """Return `valid_from` or another bound as a literal that compares with the column."""
     if isinstance(value, bool):
         raise _bad_bound(key, value, column, dtype)
     if dtype.is_numeric():

@@ -1,0 +1,169 @@
+"""What a calibration is: a method that fits a curve to scores and labels, of all rows or of each value of a feature."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from funrec.calibration.curve import Curve
+from funrec.data.arrays import SplitArrays
+from funrec.metrics.sorting import Array
+from funrec.schema import InputLayout, Task
+from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.files import read_json, to_plain, write_json
+from funrec.utils.specs import Name, PositiveInt, whole
+
+CALIBRATION = "calibration.json"
+CALIBRATE = "calibrate"
+
+
+class Calibration(ABC):
+    """Turns scores into log odds that are right on rows which neither training nor selection has seen.
+
+    Args:
+        by: A categorical feature, each value of which gets a curve of its own; null for one curve.
+        least_rows: Rows that a value needs for that; the others share the curve of all rows.
+        least_labels: Rows of either label that a curve needs.
+        split: The rows to fit on; no other than `calibrate` will do, since the others are trained on or reported.
+    """
+
+    def __init__(
+        self,
+        by: Name | None = None,
+        least_rows: PositiveInt = 1000,
+        least_labels: Annotated[int, whole(2)] = 20,
+        split: Name = CALIBRATE,
+    ) -> None:
+        if split != CALIBRATE:
+            why = "trains the model" if split == "train" else "is reported"
+            raise InputError(
+                f"calibration.split should be {CALIBRATE}. Received: {split}, which {why}. "
+                "dataset.split.calibrate_from or dataset.split.calibrate hold rows back for it."
+            )
+        self.by, self.least_rows, self.least_labels = by, least_rows, least_labels
+
+    @abstractmethod
+    def curve(self, scores: Array, labels: Array) -> Curve:
+        """Fit a curve to scores `float64 (rows,)` and 0/1 labels, both of which occur."""
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Check that there is something to calibrate.
+
+        Raises:
+            InputError: If no task is binary.
+        """
+        if not any(task.is_binary for task in tasks):
+            raise InputError("calibration is for binary tasks. The dataset has none: calibration=null leaves it out.")
+
+    def check_data(self, layout: InputLayout, splits: Sequence[str]) -> None:
+        """Check that there are rows to fit on, and the feature that `by` names.
+
+        Raises:
+            InputError: If there are not.
+        """
+        if self.by is not None and self.by not in layout.id_features:
+            raise InputError(
+                f"calibration.by should name a categorical feature. Received: {self.by}."
+                + did_you_mean(self.by, layout.id_features)
+            )
+        if CALIBRATE not in splits:
+            raise InputError(
+                "calibration should have rows of its own. Received: none. "
+                "Give dataset.split.calibrate_from (by time) or dataset.split.calibrate (a share)."
+            )
+
+    def fit(self, tasks: Sequence[Task], layout: InputLayout, rows: SplitArrays, scores: Mapping[str, Array]) -> Fitted:
+        """Fit the curves of every binary task on rows that are kept for it.
+
+        Raises:
+            InputError: If a task has too few rows of one label.
+        """
+        place = None if self.by is None else layout.id_features.index(self.by)
+        curves: dict[str, Curve] = {}
+        by_value: dict[str, dict[int, Curve]] = {}
+        for column, task in enumerate(tasks):
+            if not task.is_binary:
+                continue
+            inside = slice(None) if rows.masks is None else np.asarray(rows.masks[:, column])
+            labels = np.asarray(rows.labels[:, column])[inside]
+            known = np.asarray(scores[task.name], np.float64)[inside]
+            if not self._has_both(labels):
+                raise InputError(
+                    f"tasks.{task.name}: the {CALIBRATE} split should have {self.least_labels} rows of either label. "
+                    f"Received: {int(labels.sum())} of 1 among {labels.size}. Widen dataset.split.calibrate."
+                )
+            curves[task.name] = self.curve(known, labels)
+            if place is not None:
+                values = np.asarray(rows.ids[:, place])[inside]
+                by_value[task.name] = {}
+                for value in np.flatnonzero(np.bincount(values) >= self.least_rows).tolist():
+                    picked = values == value
+                    if value and self._has_both(labels[picked]):  # row 0 is that of unknown values
+                        by_value[task.name][value] = self.curve(known[picked], labels[picked])
+        return Fitted(type(self).__name__.lower(), curves, self.by, place, by_value)
+
+    def _has_both(self, labels: Array) -> bool:
+        positives = int(np.count_nonzero(labels))
+        return min(positives, labels.size - positives) >= self.least_labels
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The curves of a run.
+
+    Attributes:
+        method: What they were fitted by.
+        curves: By task.
+        by: The feature whose values have curves of their own, if any.
+        place: Its column of `SplitArrays.ids`.
+        by_value: By task and embedding row of the value.
+    """
+
+    method: str
+    curves: Mapping[str, Curve]
+    by: str | None
+    place: int | None
+    by_value: Mapping[str, Mapping[int, Curve]]
+
+    def apply(self, scores: Mapping[str, Array], rows: SplitArrays) -> dict[str, Array]:
+        """Return the scores with those of calibrated tasks as log odds, `float32 (rows,)`."""
+        found = dict(scores)
+        for task, curve in self.curves.items():
+            raw = np.asarray(scores[task], np.float64)
+            calibrated = curve(raw)
+            if self.place is not None:
+                values = np.asarray(rows.ids[:, self.place])
+                for value, its in self.by_value[task].items():
+                    picked = values == value
+                    calibrated[picked] = its(raw[picked])
+            found[task] = calibrated.astype(np.float32)
+        return found
+
+    @property
+    def lines(self) -> dict[str, tuple[float, float]] | None:
+        """Slope and intercept by task, where that is all there is; else None."""
+        lines = {task: curve.line for task, curve in self.curves.items()}
+        known = {task: line for task, line in lines.items() if line is not None}
+        return known if len(known) == len(lines) and self.by is None else None
+
+    def save(self, folder: Path) -> None:
+        """Write `calibration.json`."""
+        write_json(folder / CALIBRATION, to_plain(asdict(self)))
+
+    @staticmethod
+    def load(folder: Path) -> Fitted | None:
+        """Read what `save` wrote; None where a run is not calibrated."""
+        if not (folder / CALIBRATION).is_file():
+            return None
+        state = read_json(folder / CALIBRATION)
+        curves = {task: Curve.from_json(values) for task, values in state["curves"].items()}
+        by_value = {
+            task: {int(value): Curve.from_json(its) for value, its in of_task.items()}
+            for task, of_task in state["by_value"].items()
+        }
+        return Fitted(state["method"], curves, state["by"], state["place"], by_value)
