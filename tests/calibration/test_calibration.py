@@ -189,3 +189,12 @@ def test_the_four_ranges_share_no_user(run: Run) -> None:
 def test_curves_of_a_feature_are_no_part_of_an_export(run: Run, funrec: Command, tmp_path: Path) -> None:
     done = funrec("export", str(run.path), "-o", str(tmp_path / "export"))
     assert done.code == 2 and "should be calibrated by platt for all rows" in done.err and done.err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_platt_for_all_rows_is_part_of_an_export(workdir: Path) -> None:
+    from funrec.export.export import export
+
+    split = "dataset.split={by: group, valid: 0.2, calibrate: 0.2}"
+    run = run_experiment("logistic", "dataset.rows=5000", split, "calibration=platt", "trainer=smoke")
+    assert export(run.path)["largest_difference"] < 1e-5

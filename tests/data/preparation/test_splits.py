@@ -49,6 +49,26 @@ def test_by_time_takes_what_is_at_or_after_the_bounds(
     }
 
 
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"by": "time", "valid_from": 20220505, "calibrate_from": 20220507, "test_from": 20220509},
+        {"by": "random", "valid": 0.2, "calibrate": 0.2, "test": 0.2},
+        {"by": "group", "valid": 0.2, "calibrate": 0.2, "test": 0.2},
+    ],
+)
+def test_calibration_has_rows_of_its_own(tmp_path: Path, split: dict[str, Any]) -> None:
+    table = log_table(2000).with_columns(user=pl.int_range(2000) % 400)
+    data = prepare_table(tmp_path, table, group="user", time="day", split=split, features={"item": {}})
+    days = {name: sorted(set(table["day"].to_numpy()[part.rows].tolist())) for name, part in data.splits.items()}
+    assert set(days) == {"train", "valid", "calibrate", "test"}
+    if split["by"] == "time":
+        assert days["calibrate"] == [20220507, 20220508] and days["valid"] == [20220505, 20220506]
+    else:
+        rows = {name: len(part) for name, part in data.splits.items()}
+        assert sum(rows.values()) == 2000 and all(300 < rows[name] < 500 for name in ("valid", "calibrate", "test"))
+
+
 def test_by_group_keeps_every_group_whole(tmp_path: Path) -> None:
     table = log_table(2000).with_columns(user=pl.int_range(2000) % 400)
     split = {"by": "group", "valid": 0.25, "test": 0.25}
