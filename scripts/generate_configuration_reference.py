@@ -77,7 +77,7 @@ def _top_level() -> Iterator[str]:
         if rows := list(_commented(file.read_text("utf-8"))):
             prefix = "metrics." if name.startswith("metrics") else ""
             yield f"## conf/{name}"
-            yield _table((prefix + key, default, meaning) for key, default, meaning in rows)
+            yield table((prefix + key, default, meaning) for key, default, meaning in rows)
 
 
 def _commented(text: str) -> Iterator[tuple[str, str, str]]:
@@ -97,11 +97,11 @@ def _dataset_parts() -> Iterator[str]:
     for kind in FEATURES:
         yield f"### dataset.features.&lt;name&gt;, kind: {kind.kind}"
         yield _summary(kind)
-        yield _table(_keys(kind, {}, {"name"}))
+        yield table(keys(kind, {}, {"name"}))
     for title, kind in (("dataset.tasks.&lt;name&gt;", Task), ("dataset.split", SplitRule)):
         yield f"### {title}"
         yield _summary(kind)
-        yield _table(_keys(kind, {}, {"name"}))
+        yield table(keys(kind, {}, {"name"}))
 
 
 def _option(group: str, file: Path) -> Iterator[str]:
@@ -115,12 +115,13 @@ def _option(group: str, file: Path) -> Iterator[str]:
         base = yaml.load((ROOT / "conf" / "model" / "_base.yaml").read_text("utf-8"), Loader)
         content = {**base, **content}
     if target := content.get("_target_"):
-        rows = list(_keys(resolve(target, object, "_target_"), content, PROGRAM if group == "model" else frozenset()))
+        rows = list(keys(resolve(target, object, "_target_"), content, PROGRAM if group == "model" else frozenset()))
         if rows and not (group == "model" and file.stem != "mmoe"):
-            yield _table(rows)
+            yield table(rows)
 
 
-def _keys(kind: type, content: Mapping[str, Any], given: Any) -> Iterator[tuple[str, str, str]]:
+def keys(kind: type, content: Mapping[str, Any], given: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield the keys of a class, their defaults or what `content` sets, and their meanings; not those in `given`."""
     meanings = _meanings(kind)
     for key, parameter in spec_of(kind, given).parameters.items():
         default = parameter.default
@@ -150,7 +151,8 @@ def _spelt(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str) if not isinstance(value, str) else value or '""'
 
 
-def _table(rows: Any) -> str:
+def table(rows: Any) -> str:
+    """Return rows of key, default and meaning as a Markdown table."""
     lines = ["| key | default | meaning |", "|---|---|---|"]
     for cells in rows:
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")

@@ -1,9 +1,11 @@
-"""The README's commands and code, run as they stand there."""
+"""The commands and code of README and tutorial, in both languages, run as they stand there."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -12,26 +14,71 @@ import polars as pl
 import pytest
 from commands import Command
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[1]
+READMES = (ROOT / "README.md",)
+TUTORIALS = (ROOT / "docs" / "tutorial.md", ROOT / "docs" / "zh" / "tutorial.md")
 
 
-def blocks(language: str) -> list[str]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+def blocks(file: Path, language: str) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", file.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     return [text for found, text in fenced if found == language]
 
 
+def commands_in(*files: Path) -> list[str]:
+    """Return the commands of some pages, one by one, without their comments."""
+    lines = [line for file in files for block in blocks(file, "") for line in block.splitlines()]
+    return [line.partition("  #")[0].strip() for line in lines if line]
+
+
 def run_commands() -> list[str]:
-    """Return the README's `funrec run` commands without their comments."""
-    lines = [line for block in blocks("") for line in block.splitlines()]
-    commands = [line.partition("  #")[0].strip() for line in lines if line.startswith("funrec run ")]
+    """Return the `funrec run` commands of all pages that need no file of their own."""
+    pages = (*READMES, ROOT / "docs" / "index.md", *sorted((ROOT / "docs").glob("[hc]o*/*.md")))
+    commands = dict.fromkeys(command for command in commands_in(*pages) if command.startswith("funrec run "))
     return [command for command in commands if "--config-dir" not in command]
 
 
-def test_the_first_commands_are_those_that_set_up_and_go() -> None:
-    assert [block.strip() for block in blocks("")[:2]] == [
+@pytest.mark.parametrize("readme", READMES, ids=lambda file: file.name)
+def test_the_first_commands_are_those_that_set_up_and_go(readme: Path) -> None:
+    assert commands_in(readme)[:2] == [
         "pip install -e . && funrec run model=mmoe",
         'pip install -e ".[dev]" && pytest',
     ]
+
+
+@pytest.mark.parametrize("pages", [TUTORIALS], ids=["tutorial"])
+@pytest.mark.parametrize("language", ["", "python", "yaml", "text"])
+def test_both_languages_have_the_same_commands_and_code(pages: tuple[Path, Path], language: str) -> None:
+    english, chinese = ([without_comments(text) for text in blocks(page, language)] for page in pages)
+    assert english == chinese
+
+
+def without_comments(text: str) -> str:
+    return re.sub(r"[ \t]+#.*", "", text)
+
+
+@pytest.mark.slow
+def test_the_tutorial_leads_from_a_log_to_scores(funrec: Command, workdir: Path) -> None:
+    """With fewer rows, models, seeds and epochs than it says."""
+    page = TUTORIALS[0]
+    (make_log,), (dataset,) = blocks(page, "python"), blocks(page, "yaml")
+    (workdir / "make_log.py").write_text(make_log.replace("60_000", "4_000"))
+    (workdir / "mine" / "dataset").mkdir(parents=True)
+    (workdir / "mine" / "dataset" / "feed.yaml").write_text(dataset)
+    smaller = {"trainer.epochs=6": "trainer.epochs=1", "=single_task,shared_bottom,mmoe": "=single_task,shared_bottom"}
+    smaller |= {"seed=1,2,3": "seed=1", "SWEEP/3": "SWEEP/1"}
+    for command in commands_in(page)[1:]:
+        for theirs, ours in smaller.items():
+            command = command.replace(theirs, ours)
+        if sweep := next((workdir / "outputs" / "sweeps").glob("*"), None):
+            command = command.replace("SWEEP", sweep.name)
+        program, *arguments = shlex.split(command)
+        if program == "python":
+            subprocess.run([sys.executable, *arguments], check=True)
+        else:
+            done = funrec(*arguments)
+            assert done.code == 0, f"{command}: {done.err}"
+    assert {"user_id", "video_id", "p_click", "p_like"} <= set(pl.read_parquet("scores.parquet").columns)
+    assert (workdir / "report.html").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("command", run_commands())
@@ -45,14 +92,14 @@ def test_what_a_command_asks_for_is_there(command: str, funrec: Command, workdir
 
 @pytest.mark.slow
 def test_the_python_code_runs(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = blocks("python")
+    (code,) = blocks(READMES[0], "python")
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - the text is ours
     assert "auc_is_click" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_a_table_of_ones_own_runs_as_described(funrec: Command, workdir: Path) -> None:
-    text = next(block for block in blocks("yaml") if "mine/dataset/shop.yaml" in block)
+    text = next(block for block in blocks(READMES[0], "yaml") if "mine/dataset/shop.yaml" in block)
     (workdir / "mine" / "dataset").mkdir(parents=True)
     (workdir / "mine" / "dataset" / "shop.yaml").write_text(text)
     (workdir / "logs").mkdir()

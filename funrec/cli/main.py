@@ -29,6 +29,7 @@ COMMANDS = (
     "report",
     "export",
     "explain",
+    "completion",
 )
 
 HELP = """\
@@ -49,6 +50,7 @@ usage: funrec COMMAND ...
   funrec explain RUN                     how much AUC is lost where a feature's values are shuffled
   funrec data describe [OVERRIDE ...]    print a dataset's rows, rates and vocabularies
   funrec data verify [ENTRY ...]         check prepared data against its checksums
+  funrec completion bash|zsh             complete commands, choices and keys in the shell
 
   funrec run --help                      what can be overridden
   funrec run --cfg job                   the configuration, without running it
