@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -26,15 +25,16 @@ def bring_folders(folders: Sequence[Path]) -> None:
     """Look for configurations in these folders too, in this process and those that it starts.
 
     Raises:
-        InputError: If a file in one of them would run arbitrary code; see `check_folder`.
+        InputError: If one is no folder, or a file in it would run arbitrary code; see `check_folder`.
     """
-    from funrec.config.compose import FOLDERS_VARIABLE, check_folder
+    from funrec.config.catalogue import add_folders
+    from funrec.config.compose import check_folder
 
     for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"--config-dir should be a folder. Received: {folder}.")
         check_folder(folder)
-    known = [folder for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if folder]
-    if places := dict.fromkeys([*known, *(str(folder.resolve()) for folder in folders)]):
-        os.environ[FOLDERS_VARIABLE] = os.pathsep.join(places)
+    add_folders(folders)
 
 
 def overrides_in(arguments: Sequence[str]) -> list[str]:
@@ -59,6 +59,8 @@ def take_flag(arguments: Sequence[str], flag: str) -> tuple[list[str], bool]:
 
 def take_allowed(arguments: Sequence[str]) -> list[str]:
     """Take `--allow package` out of the arguments; its packages may be named by `_target_` from here on."""
+    from funrec.config.build import allow
+
     left, packages = [], []
     rest = iter(arguments)
     for argument in rest:
@@ -71,13 +73,3 @@ def take_allowed(arguments: Sequence[str]) -> list[str]:
             left.append(argument)
     allow(packages)
     return left
-
-
-def allow(packages: Sequence[str]) -> None:
-    """Let configurations name classes from these packages, in this process and those that it starts."""
-    from funrec.config.build import ALLOW_VARIABLE
-
-    known = [package for package in os.environ.get(ALLOW_VARIABLE, "").split(",") if package]
-    more = [package for package in packages if package and package not in known]
-    if more:
-        os.environ[ALLOW_VARIABLE] = ",".join([*known, *more])

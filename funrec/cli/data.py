@@ -62,9 +62,6 @@ def _describe(arguments: Sequence[str]) -> int:
 
 
 def _dataset(overrides: Sequence[str], folders: Sequence[Path]) -> Dataset:
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"--config-dir should be a folder. Received: {folder}.")
     bring_folders(folders)
     from funrec.config.build import build
     from funrec.config.compose import compose

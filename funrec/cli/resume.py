@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from funrec.cli.arguments import allow, bring_folders, overrides_in, take_allowed
+from funrec.cli.arguments import bring_folders, overrides_in, take_allowed
 from funrec.cli.console import is_live
 from funrec.utils.errors import InputError
 
@@ -34,9 +34,9 @@ def main(arguments: Sequence[str]) -> int:
     path: Path = options.path
     bring_folders(options.config_dir)
     if (path / "study.json").is_file():
-        from funrec.cli import tune
+        from funrec.cli.tune import carry_out
 
-        return int(tune.resume(path, options.force, options.overrides))
+        return carry_out(path, options.overrides, options.force)
     from funrec.sweeps.plan import is_sweep
 
     if is_sweep(path):
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _resume_sweep(path: Path, force: bool, more: Sequence[str]) -> int:
     from funrec.cli.run import show, start
+    from funrec.config.build import allow
     from funrec.config.overrides import quoted
     from funrec.sweeps.plan import read_sweep
     from funrec.sweeps.sweeper import Request

@@ -5,18 +5,13 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from funrec.cli.arguments import allow, config_folders, take_allowed
+from funrec.cli.arguments import bring_folders, take_allowed
 from funrec.cli.console import is_live
 from funrec.utils.errors import InputError
 from funrec.utils.signals import EXIT_CODE
-
-if TYPE_CHECKING:
-    from funrec.tuning.study import StudyFolder
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,43 +26,24 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--join", type=Path, metavar="STUDY", help="work on a study that was begun here or elsewhere")
     parser.add_argument("--force", action="store_true", help="resume although code or configuration files have changed")
     options = parser.parse_intermixed_args(take_allowed(arguments))
-    _check_optuna()
-    if options.join is not None:
-        return resume(options.join, options.force, options.overrides)
-    from funrec.config.compose import check_folder
-    from funrec.tuning.api import begin
-
-    for folder in config_folders(arguments):
-        if not folder.is_dir():
-            raise InputError(f"--config-dir should be a folder. Received: {folder}.")
-        check_folder(folder)
-    return _carry_out(lambda: begin(options.overrides, options.config_dir), options.force)
+    bring_folders(options.config_dir)
+    return carry_out(options.join, options.overrides, options.force)
 
 
-def resume(path: str | Path, force: bool = False, overrides: Sequence[str] = ()) -> int:
-    """Join a study, beside other processes that work on it; return the exit code of `funrec tune`.
+def carry_out(joined: Path | None, overrides: Sequence[str], force: bool) -> int:
+    """Begin a study, or join one beside other processes that work on it; return the exit code.
 
     Args:
-        path: The study's folder.
+        joined: The folder of the study to join.
+        overrides: Of a study that is joined, those of `search.trials`, `.workers`, `.timeout` and `.confirm`.
         force: Whether to resume although code, data or configuration files have changed.
-        overrides: `search.trials`, `.workers`, `.timeout` and `.confirm` may be others than before.
-
-    Raises:
-        InputError: If there is no study, or it was begun otherwise.
     """
-    _check_optuna()
-    from funrec.tuning.api import join
-    from funrec.tuning.plan import read_plan
+    from funrec.tuning.api import begin, join
 
-    allow(read_plan(Path(path)).allow.split(","))
-    return _carry_out(lambda: join(Path(path), list(overrides), force), force)
-
-
-def _carry_out(found: Callable[[], StudyFolder], force: bool) -> int:
+    study = begin(overrides) if joined is None else join(joined, overrides, force)
     from funrec.tuning.summary import conclude
     from funrec.tuning.trial import run_study
 
-    study = found()
     for note in study.plan.notes:
         print(note, file=sys.stderr)
     print(study.path, file=sys.stderr, flush=True)
@@ -84,8 +60,3 @@ def _carry_out(found: Callable[[], StudyFolder], force: bool) -> int:
     print(text, flush=True)
     print(study.path, file=sys.stderr)
     return 0
-
-
-def _check_optuna() -> None:
-    if find_spec("optuna") is None:
-        raise InputError('funrec tune should find Optuna. It is missing: pip install "funrec-lab[tune]".')

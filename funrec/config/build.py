@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from funrec.config.former import FORMER_MODULES, moved
@@ -84,3 +84,9 @@ def allowed_packages() -> tuple[str, ...]:
     """Return the top-level packages that targets may come from."""
     more = os.environ.get(ALLOW_VARIABLE, "").replace(" ", "").split(",")
     return (*ALLOWED_PACKAGES, *(package for package in more if package))
+
+
+def allow(packages: Sequence[str]) -> None:
+    """Let configurations name classes from these packages, in this process and those that it starts."""
+    names = dict.fromkeys((*allowed_packages(), *packages))
+    os.environ[ALLOW_VARIABLE] = ",".join(name for name in names if name and name not in ALLOWED_PACKAGES)

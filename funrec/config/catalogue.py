@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,17 @@ def describe(kind: str) -> list[tuple[str, str]]:
     return found
 
 
+def own_folders() -> list[Path]:
+    """Return the folders of configuration files beside funrec's own."""
+    return [Path(folder) for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if folder]
+
+
+def add_folders(folders: Sequence[Path]) -> None:
+    """Look for configurations in these folders too, in this process and those that it starts."""
+    if places := dict.fromkeys(str(folder.resolve()) for folder in (*own_folders(), *folders)):
+        os.environ[FOLDERS_VARIABLE] = os.pathsep.join(places)
+
+
 def read_choice(group: str, name: str, where: str) -> dict[str, Any]:
     """Return what a file of a configuration group says, funrec's own or one of a folder in `FUNREC_CONFIG_DIR`.
 
@@ -68,9 +80,8 @@ def read_choice(group: str, name: str, where: str) -> dict[str, Any]:
     Raises:
         InputError: If there is no such file, or it is not a mapping.
     """
-    own = [Path(folder) for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if folder]
     found: dict[str, Any] = {}
-    for folder in (*reversed(own), files("funrec.conf")):
+    for folder in (*reversed(own_folders()), files("funrec.conf")):
         place = folder.joinpath(group)
         if place.is_dir():
             found |= {file.name.removesuffix(".yaml"): file for file in place.iterdir() if file.name.endswith(".yaml")}

@@ -7,7 +7,6 @@ typed values.
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -26,8 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from funrec.config.build import allowed_packages
-from funrec.config.catalogue import FOLDERS_VARIABLE
-from funrec.config.defaults import SECTIONS, expand
+from funrec.config.catalogue import own_folders
+from funrec.config.defaults import SECTIONS, expand, flatten
 from funrec.config.former import moved, translate
 from funrec.config.overrides import choices, is_nested_key, reach
 from funrec.config.overrides import parse as overrides_of
@@ -47,43 +46,33 @@ LAUNCHER_PACKAGES = {
 OmegaConf.register_new_resolver("unique", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 
 
-def compose(
-    overrides: Sequence[str],
-    folders: Sequence[Path] = (),
-    name: str = "config",
-    sections: Collection[str] = SECTIONS,
-) -> dict[str, Any]:
+def compose(overrides: Sequence[str], name: str = "config", sections: Collection[str] = SECTIONS) -> dict[str, Any]:
     """Return the configuration that `overrides` ask for, as plain values, every default spelt out.
 
     Args:
-        overrides: Hydra overrides.
-        folders: Folders of your own configuration files, as `--config-dir` names them; those that the
-            environment variable `FUNREC_CONFIG_DIR` lists count too.
+        overrides: Hydra overrides. Choices may be files in the folders that `FUNREC_CONFIG_DIR` lists.
         name: The file to begin with.
         sections: The sections whose defaults are wanted; a section's classes are imported for them.
 
     Raises:
         InputError: If an override does not parse, or names something that is not there.
     """
-    return compose_with_choices(overrides, folders, name, sections)[0]
+    return compose_with_choices(overrides, name, sections)[0]
 
 
 def compose_with_choices(
-    overrides: Sequence[str],
-    folders: Sequence[Path] = (),
-    name: str = "config",
-    sections: Collection[str] = SECTIONS,
+    overrides: Sequence[str], name: str = "config", sections: Collection[str] = SECTIONS
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what `compose` does, and the file chosen in every group: `{"model": "mmoe", ...}`."""
-    reaching = reaching_overrides(overrides, folders, name)
+    reaching = reaching_overrides(overrides, name)
     with one_line_errors(overrides), _own_hydra():
-        config = hydra_compose(name, [*reaching, *_search_path(folders)], return_hydra_config=True)
+        config = hydra_compose(name, [*reaching, *_search_path()], return_hydra_config=True)
         chosen = {str(group): str(choice) for group, choice in config.hydra.runtime.choices.items()}
         plain = to_plain(config, sections)
         return plain, {group: choice for group, choice in chosen.items() if not group.startswith("hydra")}
 
 
-def reaching_overrides(overrides: Sequence[str], folders: Sequence[Path] = (), name: str = "config") -> list[str]:
+def reaching_overrides(overrides: Sequence[str], name: str = "config") -> list[str]:
     """Return overrides by which a key that a signature has can be set although no file spells it.
 
     What does not parse or compose comes back as it is, for Hydra to say what is wrong with it.
@@ -93,7 +82,7 @@ def reaching_overrides(overrides: Sequence[str], folders: Sequence[Path] = (), n
         if not any(map(is_nested_key, parsed)):
             return list(overrides)
         with _own_hydra():
-            composed = [hydra_compose(name, [*chosen, *_search_path(folders)]) for chosen in choices(parsed)]
+            composed = [hydra_compose(name, [*chosen, *_search_path()]) for chosen in choices(parsed)]
             return reach(parsed, [OmegaConf.to_container(config, resolve=False) for config in composed])  # type: ignore[misc]
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError):
         return list(overrides)
@@ -225,9 +214,8 @@ def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
         raise InputError(f"A choice should be the name of a configuration, as in model=mmoe. {error}.") from error
 
 
-def _search_path(folders: Sequence[Path]) -> list[str]:
-    known = [Path(folder) for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if folder]
-    places = [f"file://{folder}" for folder in dict.fromkeys(folder.resolve() for folder in (*folders, *known))]
+def _search_path() -> list[str]:
+    places = [f"file://{folder}" for folder in dict.fromkeys(folder.resolve() for folder in own_folders())]
     return [f"hydra.searchpath={json.dumps(places)}"] if places else []
 
 
@@ -285,9 +273,9 @@ def _nearest_key(key: str, overrides: Sequence[str]) -> str:
     kept = [override for override in overrides if key not in override]
     try:
         with _own_hydra():
-            composed = hydra_compose("config", [*reaching_overrides(kept), *_search_path([])])
+            composed = hydra_compose("config", [*reaching_overrides(kept), *_search_path()])
         plain: Any = OmegaConf.to_container(composed, resolve=False)
-        keys = list(_flatten(expand(plain, {key.partition(".")[0]}, every_kind=True)))
+        keys = list(dict(flatten(expand(plain, {key.partition(".")[0]}, every_kind=True), inner=True)))
     except (HydraException, OmegaConfBaseException):
         return ""
     # The name is looked for among its neighbours first: a typo rarely changes the path to it.
@@ -296,10 +284,3 @@ def _nearest_key(key: str, overrides: Sequence[str]) -> str:
     if neighbours:
         return did_you_mean(name, neighbours)
     return did_you_mean(key, keys)
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in config.items():
-        yield f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")

@@ -8,12 +8,13 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from funrec.config.defaults import flatten
 from funrec.runs.folder import checkpoint_notes
 from funrec.utils.errors import InputError
 from funrec.utils.installation import VERSION
@@ -51,6 +52,10 @@ def git_commit(folder: str | Path = PACKAGE) -> str | None:
     return commit.strip() + ("+dirty" if _git(folder, "status", "--porcelain") != "" else "")
 
 
+class OriginChanged(InputError):
+    """A run was begun with other code, data, libraries or configuration than there are now."""
+
+
 @cache
 def running_code() -> dict[str, str | None]:
     """Return `git_commit` and `source_hash` of the code as a process first saw it, which is the code it runs."""
@@ -59,11 +64,9 @@ def running_code() -> dict[str, str | None]:
 
 def origin(config: Mapping[str, Any], data_fingerprint: str) -> dict[str, Any]:
     """Return what a training is made from, as JSON has it: what should be the same when it is resumed."""
-    settings = {
-        key: value for key, value in _settings(json.loads(json.dumps(config))) if not key.startswith(IRRELEVANT)
-    }
+    settings = dict(flatten(json.loads(json.dumps(config))))
     return {
-        "settings": settings,
+        "settings": {key: value for key, value in settings.items() if not key.startswith(IRRELEVANT)},
         "data": data_fingerprint,
         "code": running_code()["source_hash"],
         "versions": {name: version for name, version in versions().items() if name in NUMERICAL},
@@ -84,15 +87,6 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _settings(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of a configuration by its dotted key."""
-    if isinstance(node, dict) and node:
-        for name, child in node.items():
-            yield from _settings(child, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, node
-
-
 def check_origin(config: Mapping[str, Any], folder: Path, force: bool) -> None:
     """Check that a checkpoint's configuration, data, code and libraries are those of now.
 
@@ -102,7 +96,7 @@ def check_origin(config: Mapping[str, Any], folder: Path, force: bool) -> None:
         force: Whether to log the differences and resume.
 
     Raises:
-        InputError: If they are not, with what differs.
+        OriginChanged: If they are not, with what differs.
     """
     # Polars starts threads, and jobs are forked from a process that has imported this module.
     from funrec.config.build import build
@@ -117,7 +111,7 @@ def check_origin(config: Mapping[str, Any], folder: Path, force: bool) -> None:
     if not found:
         return
     if not force:
-        raise InputError(
+        raise OriginChanged(
             f"{folder} should be resumed as it began, {notes['position']}. Changed since: {'; '.join(found)}. "
             "Run it anew, or resume all the same with --force."
         )

@@ -7,17 +7,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from funrec.config.build import build
+from funrec.config.build import allow, build
+from funrec.config.catalogue import add_folders
+from funrec.config.compose import compose
 from funrec.data.datasets.base import Dataset
 from funrec.experiment.baselines import is_popularity
 from funrec.experiment.experiment import load_run
 from funrec.experiment.run import Run
 from funrec.experiment.settings import check_settings
 from funrec.runs.folder import is_run, new_run_folder
-from funrec.tuning.plan import Plan, differences, make_plan, read_plan
+from funrec.tuning.plan import STUDY, Plan, differences, make_plan, read_plan
 from funrec.utils.errors import InputError
 from funrec.utils.logging import load_tensorflow
 
@@ -89,40 +92,33 @@ def tune(model: str | None = None, *overrides: str) -> Study:
     Raises:
         InputError: If Optuna is missing, a key or a value is not what it should be, or no trial finished.
     """
-    try:
-        from funrec.tuning.summary import conclude
-        from funrec.tuning.trial import run_study
-    except ModuleNotFoundError as error:
-        if error.name != "optuna":
-            raise
-        raise InputError('funrec.tune should find Optuna. It is missing: pip install "funrec-lab[tune]".') from None
-    if model is not None and (Path(model) / "study.json").is_file() and not is_run(model):
+    if model is not None and (Path(model) / STUDY).is_file() and not is_run(model):
         study = join(Path(model), overrides)
     else:
         chosen = [] if model is None else [model if "=" in model else f"model={model}"]
         study = begin([*chosen, *overrides])
+    from funrec.tuning.summary import conclude
+    from funrec.tuning.trial import run_study
+
     run_study(study)
     return Study(study.path, conclude(study))
 
 
-def begin(
-    overrides: Sequence[str], folders: Sequence[Path] = (), parent: Path = Path("outputs", "studies")
-) -> StudyFolder:
-    """Begin a study.
+def begin(overrides: Sequence[str]) -> StudyFolder:
+    """Begin a study in a new folder below `outputs/studies`.
 
     Args:
         overrides: Those of a run, for all trials, and those that begin with `search`.
-        folders: Folders of your own configuration files.
-        parent: Where the study's folder goes.
 
     Raises:
-        InputError: If a key or a value is not what it should be.
+        InputError: If a key or a value is not what it should be, or Optuna is missing.
     """
+    _check_optuna()
     from funrec.tuning.study import StudyFolder
 
-    plan = make_plan(overrides, folders)
+    plan = make_plan(overrides)
     check_plan(plan)
-    path = new_run_folder(parent, f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    path = new_run_folder(Path("outputs", "studies"), f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
     return StudyFolder.create(path, plan)
 
 
@@ -135,25 +131,26 @@ def join(path: Path, overrides: Sequence[str] = (), force: bool = False) -> Stud
         force: Whether to join although the configuration files have changed.
 
     Raises:
-        InputError: If there is no study, or its space, its objectives or its configuration changed since.
+        InputError: If there is no study, its space, its objectives or its configuration changed since, or Optuna is
+            missing.
     """
+    _check_optuna()
     from funrec.tuning.study import StudyFolder
 
     path = path.resolve()
     stored = read_plan(path)
     if os.path.isdir(stored.started_in):
         os.chdir(stored.started_in)
-    folders = [Path(folder) for folder in stored.folders]
-    given = [override.partition("=")[0].lstrip("+") for override in overrides]
-    kept = [asked for asked in stored.asked if asked.partition("=")[0].lstrip("+") not in given]
-    now = make_plan([*stored.fixed, *kept, *overrides], folders)
+    allow(stored.allow.split(","))
+    add_folders([Path(folder) for folder in stored.folders])
+    given = [_key(override) for override in overrides]
+    now = make_plan([*stored.fixed, *(asked for asked in stored.asked if _key(asked) not in given), *overrides])
     if (found := differences(stored, now)) and not force:
         shown = "; ".join(found[:4]) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
         raise InputError(f"{path} should be resumed as it was begun: {shown}. Put it back, or begin a new study.")
     if overrides and not found:
-        now = replace(now, name=stored.name)
-        now.write(path)
-        return StudyFolder(path, now)
+        stored = replace(now, name=stored.name)
+        stored.write(path)
     return StudyFolder(path, stored)
 
 
@@ -174,8 +171,8 @@ def check_plan(plan: Plan) -> None:
                 raise InputError(f"search.space.{key} should hold values that can be trained with: {error}") from error
 
 
-def _with(plan: Plan, key: str, value: Any) -> dict[str, Any]:
-    """Return the configuration with one other value; one of a whole group is composed."""
+def _with(plan: Plan, key: str, value: Any) -> Mapping[str, Any]:
+    """Return the configuration with one other value; one of a whole group is composed, which takes half a second."""
     if plan.start[key] == value:
         return plan.config
     *path, last = key.split(".")
@@ -184,7 +181,7 @@ def _with(plan: Plan, key: str, value: Any) -> dict[str, Any]:
     for part in path:
         node = node[part]
     if "/" in key or (isinstance(node.get(last), Mapping) and isinstance(value, str)):
-        return plan.compose(plan.overrides({key: value}))
+        return compose(plan.overrides({key: value}))
     node[last] = value
     return config
 
@@ -197,3 +194,12 @@ def _check_config(config: Mapping[str, Any]) -> None:
     from funrec.experiment import fitting
 
     fitting.check_parts(config, dataset)
+
+
+def _check_optuna() -> None:
+    if find_spec("optuna") is None:
+        raise InputError('funrec tune should find Optuna. It is missing: pip install "funrec-lab[tune]".')
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+")

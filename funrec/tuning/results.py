@@ -1,7 +1,8 @@
-"""The trials of a study compared with each other, and all of it in `trials.json`."""
+"""What became of a study's trials: told as they end, compared with each other, and all of it in `trials.json`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,8 +11,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from funrec.tuning.storage import optuna_warnings_ignored
-from funrec.tuning.study import EPOCHS, MOST_ATTEMPTS, REASON, SECONDS, STOPPED, StudyFolder, retries
+from funrec.tuning.study import DEATHS, EPOCHS, REASON, SECONDS, StudyFolder, storage_errors
 from funrec.utils.files import write_json
 
 TRIALS = "trials.json"
@@ -50,7 +50,24 @@ class Outcome:
 
 def outcomes(study: StudyFolder) -> list[Outcome]:
     """Return what became of every trial so far, by number."""
-    return [_outcome(study, number, trial) for number, trial in enumerate(study.trials)]
+    return [_outcome(study, trial) for trial in study.trials]
+
+
+def _outcome(study: StudyFolder, trial: FrozenTrial) -> Outcome:
+    noted, state = trial.user_attrs, STATES.get(trial.state, RUNNING)
+    deaths, space = noted.get(DEATHS, 0), study.plan.space
+    params = {key: space[key].decode(value) for key, value in trial.params.items() if key in space}
+    reason = noted.get(REASON, f"its process was killed {deaths} times: out of memory?")
+    return Outcome(
+        number=trial.number,
+        state=state,
+        values=list(trial.values) if state == FINISHED else [],
+        params=params if trial.number else dict(study.plan.start),
+        epochs=noted.get(EPOCHS),
+        seconds=noted.get(SECONDS),
+        reason=reason if state in (PRUNED, FAILED) else "",
+        attempts=deaths if state == FAILED and REASON not in noted else deaths + 1,
+    )
 
 
 def ranked(study: StudyFolder, found: Sequence[Outcome]) -> list[Outcome]:
@@ -84,7 +101,7 @@ def importance(study: StudyFolder) -> dict[str, dict[str, float]]:
         def loss(trial: FrozenTrial, place: int = place, sign: int = sign) -> float:
             return -sign * float(trial.values[place])  # the evaluator takes less for better
 
-        with optuna_warnings_ignored():
+        with storage_errors(study.path):
             by_key = get_param_importances(within, evaluator=PedAnovaImportanceEvaluator(), target=loss)
         found[name] = {key: round(float(value), 4) for key, value in by_key.items()}
     return found
@@ -112,20 +129,44 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _outcome(study: StudyFolder, number: int, trial: FrozenTrial) -> Outcome:
-    noted, state = trial.user_attrs, STATES.get(trial.state, RUNNING)
-    stopped = noted.get(STOPPED, [])
-    if trial.number in stopped:  # to be resumed
-        state = RUNNING
-    attempts = 1 + retries(trial) - len(stopped) + (trial.number in stopped)
-    unknown = f"its process was killed {MOST_ATTEMPTS} times: out of memory?" if state == FAILED else ""
-    return Outcome(
-        number,
-        state,
-        list(trial.values) if state == FINISHED else [],
-        study.values(number, trial),
-        noted.get(EPOCHS),
-        noted.get(SECONDS),
-        str(noted.get(REASON, unknown)),
-        attempts,
-    )
+class StudyProgress:
+    """Reports every trial's end once, with the best so far and the time left, on standard error."""
+
+    def __init__(self, study: StudyFolder) -> None:
+        self._study = study
+        self._said = {outcome.number for outcome in outcomes(study) if outcome.state != RUNNING}
+
+    def update(self) -> int:
+        """Report what has ended since the last time; return how many trials have ended."""
+        found = outcomes(self._study)
+        ended = [outcome for outcome in found if outcome.state != RUNNING]
+        if new := [outcome for outcome in ended if outcome.number not in self._said]:
+            summary = self._summary(found, len(ended))
+            for outcome in new:
+                self._said.add(outcome.number)
+                say(f"trial {outcome.number}: {self._describe(outcome)} ({summary})")
+        return len(ended)
+
+    def _describe(self, outcome: Outcome) -> str:
+        took = "" if outcome.seconds is None else f", {duration(outcome.seconds)}"
+        if outcome.state == FINISHED:
+            names = self._study.plan.settings.objectives
+            return ", ".join(f"{name} {value:.4f}" for name, value in zip(names, outcome.values, strict=True)) + took
+        return f"{outcome.state}{took}: {outcome.reason}"
+
+    def _summary(self, found: Sequence[Outcome], ended: int) -> str:
+        total, workers = self._study.total, self._study.plan.settings.workers
+        parts, left = [f"{ended} of {total} done"], total - ended
+        if best := ranked(self._study, found):
+            if len(front := self._study.best_numbers) > 1 and len(best[0].values) > 1:
+                parts.append(f"{len(front)} in the Pareto set")
+            else:
+                parts.append(f"best {best[0].values[0]:.4f} of trial {best[0].number}")
+        spent = [outcome.seconds for outcome in found if outcome.seconds and outcome.state in (FINISHED, PRUNED)]
+        if spent and left:
+            parts.append(f"about {duration(sum(spent) / len(spent) * left / min(workers, left))} left")
+        return ", ".join(parts)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201  # progress, not a result

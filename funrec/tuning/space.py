@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from funrec.config.overrides import quoted
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.specs import check, worded
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -21,21 +23,21 @@ CHOICES_KEY = "choices"
 #: Significant digits of a value from a continuous range: few enough to read and type.
 DIGITS = 4
 
+Number = Annotated[int | float, worded("a number")]
+
 
 @dataclass(frozen=True)
 class Range:
     """Numbers from `low` to `high`, both included: whole ones if both are.
 
     Attributes:
-        low: The smallest.
-        high: The largest.
         step: The distance between neighbours; None for any number (any whole number).
         log: Whether to draw the logarithm evenly.
     """
 
-    low: float
-    high: float
-    step: float | None = None
+    low: Number
+    high: Number
+    step: Number | None = None
     log: bool = False
 
     @property
@@ -60,7 +62,7 @@ class Range:
 
     def holds(self, value: Any) -> bool:
         """Whether a value is within the range."""
-        return _is_number(value) and self.low <= value <= self.high
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
 
     def encode(self, value: Any) -> Any:
         """Return Optuna's form of a value."""
@@ -83,11 +85,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """Values to choose from, of any kind that a configuration has.
-
-    Attributes:
-        values: The values, each once.
-    """
+    """Values to choose from, of any kind that a configuration has, each once."""
 
     values: tuple[Any, ...]
 
@@ -96,10 +94,7 @@ class Choices:
         """All values: each may be the one that cannot be trained with."""
         return list(self.values)
 
-    @property
-    def grid(self) -> Sequence[Any]:
-        """All values."""
-        return list(self.values)
+    grid = ends
 
     def holds(self, value: Any) -> bool:
         """Whether a value is among them."""
@@ -145,9 +140,7 @@ def read_space(entries: Any) -> Space:
 def write_space(space: Space) -> dict[str, dict[str, Any]]:
     """Return what `read_space` reads."""
     return {
-        key: {CHOICES_KEY: list(entry.values)}
-        if isinstance(entry, Choices)
-        else {name: getattr(entry, name) for name in RANGE_KEYS}
+        key: {CHOICES_KEY: list(entry.values)} if isinstance(entry, Choices) else asdict(entry)
         for key, entry in space.items()
     }
 
@@ -205,28 +198,19 @@ def _read_choices(entry: Mapping[str, Any], where: str) -> Choices:
 
 
 def _read_range(entry: Mapping[str, Any], where: str) -> Range:
-    for key in ("low", "high"):
-        if not _is_number(entry.get(key)):
-            raise InputError(f"{where}.{key} should be a number. Received: {entry.get(key, 'nothing')}.")
-    found = Range(entry["low"], entry["high"], entry.get("step"), entry.get("log") or False)
+    found = Range(**check(Range, entry, where))
     if found.low > found.high:
         raise InputError(f"{where}: low should be at most high. Received: low {found.low}, high {found.high}.")
-    if not isinstance(found.log, bool):
-        raise InputError(f"{where}.log should be true or false. Received: {found.log}.")
     if found.log and found.low <= 0:
         raise InputError(f"{where}: low should be above 0 where log is true. Received: {found.low}.")
     if found.step is None:
         return found
-    if not _is_number(found.step) or found.step <= 0 or (found.is_whole and not isinstance(found.step, int)):
+    if found.step <= 0 or (found.is_whole and not isinstance(found.step, int)):
         kind = "a positive whole number" if found.is_whole else "a positive number"
         raise InputError(f"{where}.step should be {kind}. Received: {found.step}.")
     if found.log:
         raise InputError(f"{where} should have a step or log: true. Received: both. Drop one.")
     return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _text(value: Any) -> str:
@@ -240,14 +224,6 @@ def _spell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(_spell(item) for item in value) + "]"
     if isinstance(value, str):
-        plain = value.replace("_", "").replace("-", "").isalnum() and value.lower() not in ("null", "true", "false")
-        return value if plain and not _looks_like_number(value) else quoted(value)
+        is_word = re.fullmatch(r"[a-zA-Z][\w-]*", value, re.ASCII)
+        return value if is_word and value.lower() not in ("null", "true", "false", "nan", "inf") else quoted(value)
     return json.dumps(value)
-
-
-def _looks_like_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -7,44 +7,55 @@
     <study>/best            the winner, as configuration files
     <study>/.locks          a lock per trial, held by the process that runs it, and one held while a trial is drawn
 
-Any number of processes may work on a study, on all machines that share its disk.
+Any number of processes may work on a study, on all machines that share its disk. A trial that was stopped, or whose
+process died, waits to be run again, under its number and with its values.
 
-Two parts of Optuna are not used. Its heartbeat finds a dead process a minute late, takes a suspended one for dead,
+Three parts of Optuna are not used. Its heartbeat finds a dead process a minute late, takes a suspended one for dead,
 misses one that died before its first beat, and exists in databases alone; a kernel lock per trial has none of these
-faults. Its `GridSampler` draws at random once a trial was retried, and fails on an enqueued trial; the points of a grid
-are enqueued instead, in a fixed order, so that more processes do not change it.
+faults. Its retry makes another trial of every attempt, and `optimize` ends a trial that Ctrl-C stops. Its
+`GridSampler` fails on an enqueued trial; the points of a grid are enqueued instead, in a fixed order, so that more
+processes do not change it.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
+from funrec.config.compose import compose
+from funrec.experiment.experiment import run_with_baselines
+from funrec.experiment.run import EpochHook, Run
 from funrec.tuning.plan import Plan, read_plan
 from funrec.tuning.space import grid_point, grid_size
-from funrec.tuning.storage import open_storage, storage_errors
 from funrec.utils.errors import InputError
+from funrec.utils.files import one_line
 from funrec.utils.locks import MOMENT, is_locked, locked, take_lock, wait_for_lock
+from funrec.utils.logging import logging_to
 
 LOCKS = ".locks"
 
-#: How often a trial's process may die before the trial counts as failed.
-MOST_ATTEMPTS = 3
-
-#: Attributes of a trial in the storage. The last lists the attempts that were stopped through no fault of the trial.
-REASON, EPOCHS, SECONDS, STOPPED = "reason", "epochs", "seconds", "stopped"
+#: So often a trial's process may die; then the trial has failed.
+MOST_DEATHS = 3
+#: Attributes of a trial in the storage.
+REASON, EPOCHS, SECONDS, DEATHS = "reason", "epochs", "seconds", "deaths"
 
 #: Trials before the pruners compare: that many curves say what is usual.
 CURVES_TO_COMPARE = 5
@@ -52,8 +63,8 @@ CURVES_TO_COMPARE = 5
 #: Most points of a grid that are visited.
 MOST_POINTS = 1 << 16
 
-#: Runs a trial, given its number and its values (empty for trial 0), and returns its objectives.
-Objective = Callable[[Trial, int, dict[str, Any]], list[float]]
+#: Runs a trial with its values of the space (none for trial 0), and returns its objectives.
+Objective = Callable[[Trial, dict[str, Any]], list[float]]
 
 
 class TrialFailed(Exception):
@@ -62,9 +73,6 @@ class TrialFailed(Exception):
 
 class StudyFolder:
     """A study on disk.
-
-    A trial's number counts the trials that were begun. A trial that is retried keeps its number and its folder,
-    although each attempt is a trial of its own to Optuna.
 
     Args:
         path: Its folder.
@@ -88,8 +96,6 @@ class StudyFolder:
         (path / LOCKS).mkdir()
         with storage_errors(path):
             optuna.create_study(study_name=plan.name, storage=study._storage, directions=directions)
-            start = {key: entry for key, entry in plan.space.items() if entry.holds(plan.start[key])}
-            study.optuna.enqueue_trial({key: entry.encode(plan.start[key]) for key, entry in start.items()})
         plan.write(path)
         return study
 
@@ -108,9 +114,9 @@ class StudyFolder:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """The last attempt of every trial that was begun; its place is the trial's number."""
+        """Every trial that was begun, by number."""
         with storage_errors(self.path):
-            return list(self._attempts().values())
+            return self.optuna.get_trials(deepcopy=False)
 
     @property
     def total(self) -> int:
@@ -127,8 +133,17 @@ class StudyFolder:
     def best_numbers(self) -> list[int]:
         """The numbers of Optuna's best trials: the Pareto set if there are several objectives."""
         with storage_errors(self.path):
-            firsts = list(self._attempts())
-            return sorted(firsts.index(_first(trial)) for trial in self.optuna.best_trials)
+            return sorted(trial.number for trial in self.optuna.best_trials)
+
+    def run(
+        self, folder: Path, overrides: Sequence[str], live: bool, force: bool, on_epoch: EpochHook | None = None
+    ) -> Run:
+        """Run a configuration of the study in a folder, or resume it there; what is finished is read."""
+        folder.mkdir(exist_ok=True)
+        with logging_to(folder, verbose=False):
+            config = compose(overrides) | {"baselines": False}
+            runs = run_with_baselines(config, folder, overrides, live, resume=True, force=force, on_epoch=on_epoch)
+        return runs[0]
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -136,25 +151,14 @@ class StudyFolder:
         with locked(self._lock_path("next")):
             yield
 
-    def reported(self, trial: Trial) -> list[int]:
-        """Return the epochs whose metric the storage knows already."""
-        return list(self._frozen(trial).intermediate_values)
-
     def folder(self, number: int) -> Path:
         """Return the run folder of a trial."""
         return self.path / str(number)
 
-    def values(self, number: int, trial: FrozenTrial) -> dict[str, Any]:
-        """Return the values of the space that a trial has; for trial 0 those of the configuration as it is."""
-        if number == 0:
-            return dict(self.plan.start)
-        space = self.plan.space
-        return {key: space[key].decode(value) for key, value in trial.params.items() if key in space}
-
     def has_work(self) -> bool:
         """Whether there is a trial to run, of those to come and those whose process died or was stopped."""
         with storage_errors(self.path), self.alone():
-            return self._has_work(self._retry_stopped())
+            return self._next_number() is not None
 
     def run_next(self, objective: Objective) -> bool:
         """Run one trial to its end, whatever that is; return False if there is none to run.
@@ -162,79 +166,65 @@ class StudyFolder:
         What a trial draws depends on the trials before it and on no process, since only one process draws at a time.
 
         Raises:
-            InputError: If the storage cannot be read or written, or the objective raises it.
+            InputError: If the storage cannot be read or written.
+            BaseException: What else the objective raises, but for `TrialFailed`: the trial waits to be run again.
         """
-        held = [wait_for_lock(self._lock_path("next"))]
-
-        def run(trial: Trial) -> list[float]:
-            number = list(self._attempts()).index(_first(self._frozen(trial)))
-            keys = [key for key, entry in self.plan.space.items() if number or entry.holds(self.plan.start[key])]
-            params = {key: self.plan.space[key].suggest(trial, key) for key in keys}
-            if (lock := take_lock(self._lock_path(str(number)), wait=MOMENT)) is None:
-                raise RuntimeError(f"Trial {number} is new, and its lock is held already.")
-            held.append(lock)
-            held[0].release()
-            return objective(
-                trial, number, {key: self.plan.space[key].decode(params[key]) for key in keys} if number else {}
-            )
-
-        try:
-            with storage_errors(self.path):
-                attempts = self._retry_stopped()
-                if not self._has_work(attempts):
+        with storage_errors(self.path):
+            with self.alone():
+                if (number := self._next_number()) is None:
                     return False
-                number = self._next_number(attempts)
-                self.optuna.sampler = self._sampler(number)
-                self._enqueue_point(number)
-                self.optuna.optimize(run, n_trials=1, catch=(TrialFailed,))
-            return True
-        finally:
-            for lock in held:
+                trial, values = self._draw(number)
+                if (lock := take_lock(self._lock_path(str(number)), wait=MOMENT)) is None:
+                    raise RuntimeError(f"Trial {number} is new, and its lock is held already.")
+            try:
+                self.optuna.tell(trial, objective(trial, values))
+            except TrialFailed:
+                self.optuna.tell(trial, state=TrialState.FAIL)
+            except optuna.TrialPruned:
+                self.optuna.tell(trial, state=TrialState.PRUNED)
+            except BaseException:
+                self._let_wait(trial)
+                raise
+            finally:
                 lock.release()
+        return True
 
-    def _attempts(self) -> dict[int, FrozenTrial]:
-        """Return the last attempt of every trial that was begun, by Optuna's number of the first attempt."""
-        trials = self.optuna.get_trials(deepcopy=False)
-        return {_first(trial): trial for trial in trials if not _is_waiting(trial) or _is_retry(trial)}
-
-    def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self.optuna.get_trials(deepcopy=False)[trial.number]
-
-    def _has_work(self, attempts: dict[int, FrozenTrial]) -> bool:
-        if any(_is_waiting(trial) for trial in attempts.values()):
-            return True
+    def _next_number(self) -> int | None:
+        """Return the number of the trial to run next, the first that waits or a new one. Hold the lock `next`."""
+        running = [trial.number for trial in self.trials if trial.state == TrialState.RUNNING]
+        left = [number for number in running if not is_locked(self._lock_path(str(number)))]
+        for trial in [self.trials[number] for number in left]:
+            if trial.state == TrialState.RUNNING:  # else it ended between the two looks
+                deaths = trial.user_attrs.get(DEATHS, 0) + 1
+                self._storage.set_trial_user_attr(trial._trial_id, DEATHS, deaths)
+                if deaths < MOST_DEATHS:
+                    self._let_wait(trial)
+                else:
+                    self.optuna.tell(trial.number, state=TrialState.FAIL)
+        trials = self.trials
+        waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
         is_late = self._deadline is not None and time.monotonic() >= self._deadline
-        return len(attempts) < self.total and not is_late
+        return waiting[0] if waiting else None if is_late or len(trials) >= self.total else len(trials)
 
-    def _retry_stopped(self) -> dict[int, FrozenTrial]:
-        """Enqueue trials again whose process died or was stopped; return the last attempts. Hold the lock `next`."""
-        for number, trial in enumerate(self._attempts().values()):
-            if trial.state == TrialState.RUNNING and not is_locked(self._lock_path(str(number))):
-                trial = self.optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-                if trial.state != TrialState.FAIL or REASON in trial.user_attrs:
-                    continue  # it ended between the two looks
-            elif trial.state != TrialState.FAIL or trial.number not in trial.user_attrs.get(STOPPED, []):
-                continue
-            if number and len(trial.params) < len(self.plan.space):  # its process died while it drew: draw all again
-                trial.params, trial.distributions = {}, {}
-            most = MOST_ATTEMPTS - 1 + len(trial.user_attrs.get(STOPPED, []))
-            RetryHeartbeatStaleTrialCallback(most, inherit_intermediate_values=True)(self.optuna, trial)
-        return self._attempts()
+    def _let_wait(self, trial: FrozenTrial | Trial) -> None:
+        self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
-    def _next_number(self, attempts: dict[int, FrozenTrial]) -> int:
-        """Return the number of the trial that Optuna takes next: the one that waits for the longest, else a new one."""
-        waiting = [(trial.number, place) for place, trial in enumerate(attempts.values()) if _is_waiting(trial)]
-        return min(waiting)[1] if waiting else len(attempts)
+    def _draw(self, number: int) -> tuple[Trial, dict[str, Any]]:
+        """Begin a trial, or one that waits again, which keeps the values it has."""
+        space, start = self.plan.space, self.plan.start
+        keys = [key for key, entry in space.items() if number or entry.holds(start[key])]
+        if number == len(self.trials) and (number == 0 or self.plan.settings.sampler == "grid"):
+            point = grid_point(space, self._grid[number - 1]) if number else start
+            self.optuna.enqueue_trial({key: space[key].encode(point[key]) for key in keys})
+        self.optuna.sampler = self._sampler(number)
+        trial, values = self.optuna.ask(), {}
+        for key in keys:
+            self.optuna.sampler = self._sampler(number, key)  # of its own, as some values may have been drawn before
+            values[key] = space[key].decode(space[key].suggest(trial, key))
+        return trial, values if number else {}
 
     def _lock_path(self, name: str) -> Path:
         return self.path / LOCKS / name
-
-    def _enqueue_point(self, number: int) -> None:
-        """Enqueue the point of a grid that a new trial visits; trial 0 was enqueued when the study began."""
-        is_waiting = any(_is_waiting(trial) for trial in self.optuna.get_trials(deepcopy=False))
-        if self.plan.settings.sampler == "grid" and not is_waiting:
-            point = grid_point(self.plan.space, self._grid[number - 1])
-            self.optuna.enqueue_trial({key: self.plan.space[key].encode(value) for key, value in point.items()})
 
     @cached_property
     def _grid(self) -> list[int]:
@@ -243,15 +233,10 @@ class StudyFolder:
         order = random.Random(self.plan.settings.seed).sample(range(size), min(size, MOST_POINTS))
         return [place for place in order if grid_point(self.plan.space, place) != self.plan.start]
 
-    def _sampler(self, number: int) -> BaseSampler:
-        """Return the sampler of one trial."""
-        seed = random.Random(f"{self.plan.settings.seed} {number}").randrange(2**31)
+    def _sampler(self, *of: object) -> BaseSampler:
+        seed = random.Random(f"{self.plan.settings.seed} {of}").randrange(2**31)
         kinds = {"tpe": TPESampler, "gp": GPSampler}
         return kinds.get(self.plan.settings.sampler, RandomSampler)(seed=seed)
-
-    @cached_property
-    def _storage(self) -> BaseStorage:
-        return open_storage(self.path, self.plan.settings.storage)
 
     def _pruner(self) -> BasePruner:
         epochs = int(self.plan.config["trainer"]["epochs"])
@@ -262,20 +247,54 @@ class StudyFolder:
                 return HyperbandPruner(min_resource=1, max_resource=max(epochs, 1), reduction_factor=3)
         return NopPruner()
 
+    @cached_property
+    def _storage(self) -> BaseStorage:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        with storage_errors(self.path):
+            match self.plan.settings.storage:
+                case "journal":
+                    file = self.path / "journal.log"
+                    return JournalStorage(JournalFileBackend(str(file), _JournalLock(file)))
+                case None:
+                    seconds = {"timeout": 60}  # to wait while another process writes
+                    return RDBStorage(f"sqlite:///{self.path / 'study.db'}", engine_kwargs={"connect_args": seconds})
+                case url:
+                    return RDBStorage(url)
 
-def _first(trial: FrozenTrial) -> int:
-    """Return Optuna's number of a trial's first attempt."""
-    return int(trial.system_attrs.get("failed_trial", trial.number))
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn errors of a study's storage into one line, and ignore Optuna's warnings on parts that are experimental.
+
+    Raises:
+        InputError: In their place.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            warnings.filterwarnings("ignore", module="optuna")
+            yield
+    except (StorageInternalError, SQLAlchemyError, ImportError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path} should have a storage that can be used. Received: {one_line(error.__cause__ or error)}. Mend "
+            "that, or begin a study with another search.storage."
+        ) from error
 
 
-def retries(trial: FrozenTrial) -> int:
-    """Return how many attempts at a trial came before this one."""
-    return len(trial.system_attrs.get("retry_history", []))
+class _JournalLock(JournalFileOpenLock):
+    """A kernel lock on a journal; Optuna's own lock files outlive a killed process for half a minute."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
-def _is_waiting(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.WAITING
+    def acquire(self) -> bool:
+        """Take the lock, and remove the line that a killed process or a full disk cut short."""
+        self._lock = wait_for_lock(self._path.with_name(f".{self._path.name}.lock"))
+        content = self._path.read_bytes()
+        if not content.endswith(b"\n"):
+            os.truncate(self._path, content.rfind(b"\n") + 1)
+        return True
 
-
-def _is_retry(trial: FrozenTrial) -> bool:
-    return "failed_trial" in trial.system_attrs
+    def release(self) -> None:
+        """Release the lock."""
+        self._lock.release()

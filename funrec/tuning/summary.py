@@ -16,8 +16,6 @@ from funrec.comparison.notes import sentences
 from funrec.comparison.significance import SEEDS_FOR_VARIANTS
 from funrec.comparison.text import comparison_tables
 from funrec.config.compose import parse_override
-from funrec.experiment import experiment
-from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.tuning.results import (
     FAILED,
@@ -35,7 +33,6 @@ from funrec.tuning.study import StudyFolder
 from funrec.utils.errors import InputError
 from funrec.utils.files import replacing
 from funrec.utils.locks import locked
-from funrec.utils.logging import logging_to
 
 BEST = "best"
 
@@ -54,74 +51,60 @@ def conclude(study: StudyFolder, live: bool = False, force: bool = False) -> str
         InputError: If no trial finished.
     """
     write_trials(study)
-    found, settings = outcomes(study), study.plan.settings
+    found, plan = outcomes(study), study.plan
     best = ranked(study, found)
     if not best:
         reasons = next((outcome.reason for outcome in found if outcome.state == FAILED), "no trial was begun")
         raise InputError(f"{study.path}: no trial finished. The first reason: {reasons}.")
-    winner = best[0]
-    front = (
-        [outcome for outcome in found if outcome.number in study.best_numbers]
-        if len(settings.objectives) > 1
-        else [winner]
-    )
-    parts = [_table(study, best), *_others(found)]
-    if len(settings.objectives) > 1:
+    winner, is_pareto = best[0], len(plan.settings.objectives) > 1
+    front = [outcome for outcome in found if outcome.number in study.best_numbers] if is_pareto else [winner]
+    parts = [_table(study, best), *_counts(found)]
+    if is_pareto:
         parts.append(
             f"Pareto set: {_which(front).lower()}. Trial {winner.number} has the best mean rank over the objectives."
         )
     parts += [*_importance(study, len(best)), "", *_winner(study, winner, front), ""]
-    started = any(outcome.number == 0 for outcome in best)
-    chosen = [outcome for outcome in (front if len(front) > 1 else [winner]) if outcome.number]
+    started, chosen = any(outcome.number == 0 for outcome in best), [outcome for outcome in front if outcome.number]
     if not started:
         parts.append("The configuration as it was did not finish, so that there is nothing to compare the winner with.")
     elif not chosen:
         parts.append("No trial did better than the configuration as it was.")
     else:
-        parts += [
-            f"{_which(chosen)} against trial 0, the configuration as it was:",
-            "",
-            compare_with_start(study, chosen),
-        ]
-        parts += cautions(study, winner, len(best))
-    if settings.confirm and winner.number and started:
-        seeds = f"{settings.confirm} fresh seed{'s' * (settings.confirm > 1)}"
-        parts += [
-            "",
-            f"The winner and the configuration as it was, {seeds} each:",
-            "",
-            confirm(study, winner, live, force),
-        ]
+        folders = {study.folder(number): str(number) for number in (0, *(outcome.number for outcome in chosen))}
+        parts += [f"{_which(chosen)} against trial 0, the configuration as it was:", ""]
+        parts += [_comparison(folders, study.folder(0), "trial"), *_cautions(study, winner, len(best))]
+    if plan.settings.confirm and winner.number and started:
+        seeds = f"{plan.settings.confirm} fresh seed{'s' * (plan.settings.confirm > 1)}"
+        parts += ["", f"The winner and the configuration as it was, {seeds} each:", ""]
+        parts.append(_confirm(study, winner, live, force))
     return "\n".join(parts)
 
 
 def _table(study: StudyFolder, best: Sequence[Outcome]) -> str:
-    shown = list(best[:SHOWN])
-    shown += [outcome for outcome in best[SHOWN:] if outcome.number == 0]
-    names = _short_names(list(study.plan.space))
-    headers = ["trial", *study.plan.settings.objectives, *names, "epochs", "time"]
+    keys = list(study.plan.space)
+    headers = ["trial", *study.plan.settings.objectives, *_short_names(keys), "epochs run", "time"]
     rows = [
         [
             str(outcome.number) + (" (start)" if outcome.number == 0 else ""),
             *(f"{value:.4f}" for value in outcome.values),
-            *(_value(outcome.params.get(key)) for key in study.plan.space),
+            *(_value(outcome.params.get(key)) for key in keys),
             str(outcome.epochs or ""),
             "" if outcome.seconds is None else duration(outcome.seconds),
         ]
-        for outcome in shown
+        for place, outcome in enumerate(best)
+        if place < SHOWN or outcome.number == 0
     ]
     return tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True, colalign=["right"] * len(headers))
 
 
-def _others(found: Sequence[Outcome]) -> list[str]:
+def _counts(found: Sequence[Outcome]) -> list[str]:
     """Return how many trials finished, were pruned and failed, with the reasons of those that failed."""
-    counts = {state: [outcome for outcome in found if outcome.state == state] for state in (FINISHED, PRUNED, FAILED)}
-    lines = [", ".join(f"{len(of)} {state}" for state, of in counts.items() if of or state == FINISHED) + "."]
-    failed = counts[FAILED]
-    lines += [f"trial {outcome.number} failed: {outcome.reason}" for outcome in failed[:REASONS_SHOWN]]
+    counts = {state: sum(outcome.state == state for outcome in found) for state in (FINISHED, PRUNED, FAILED)}
+    lines = [", ".join(f"{count} {state}" for state, count in counts.items() if count or state == FINISHED) + "."]
+    failed = [f"trial {outcome.number} failed: {outcome.reason}" for outcome in found if outcome.state == FAILED]
     if len(failed) > REASONS_SHOWN:
-        lines.append(f"... and {len(failed) - REASONS_SHOWN} more: their folders say why.")
-    return lines
+        failed[REASONS_SHOWN:] = [f"... and {len(failed) - REASONS_SHOWN} more: their folders say why."]
+    return lines + failed
 
 
 def _importance(study: StudyFolder, finished: int) -> list[str]:
@@ -138,53 +121,24 @@ def _importance(study: StudyFolder, finished: int) -> list[str]:
 
 
 def _winner(study: StudyFolder, winner: Outcome, front: Sequence[Outcome]) -> list[str]:
-    folder = write_winner(study, winner)
-    if len(front) > 1:
-        for outcome in front:
-            write_winner(study, outcome, f"trial_{outcome.number}")
+    folder = study.path / BEST
+    _write_experiment(study, winner, folder, BEST)
     overrides = study.plan.overrides(winner.params if winner.number else {})
     lines = [
         f"Best: trial {winner.number}: {' '.join(shlex.quote(override) for override in overrides) or 'the defaults'}",
         f"Run it again: funrec run --config-dir {shlex.quote(str(folder))} experiment={BEST}",
     ]
     if len(front) > 1:
+        for outcome in front:
+            _write_experiment(study, outcome, folder, f"trial_{outcome.number}")
         lines.append(f"or another of the Pareto set: experiment=trial_{front[-1].number}, and so on.")
     return lines
 
 
-def _which(chosen: Sequence[Outcome]) -> str:
-    numbers = ", ".join(str(outcome.number) for outcome in chosen)
-    return f"Trial {numbers}" if len(chosen) == 1 else f"Trials {numbers}"
-
-
-def _short_names(keys: Sequence[str]) -> list[str]:
-    """Return the last parts of keys, as many as it takes to tell them apart."""
-    names = []
-    for key in keys:
-        parts = key.split(".")
-        for count in range(1, len(parts) + 1):
-            name = ".".join(parts[-count:])
-            if sum(other == name or other.endswith(f".{name}") for other in keys) == 1:
-                break
-        names.append(name)
-    return names
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def write_winner(study: StudyFolder, outcome: Outcome, name: str = BEST) -> Path:
-    """Write a trial's configuration into `<study>/best` as an experiment; return that folder.
-
-    `funrec run --config-dir <study>/best experiment=best` runs it again.
-    """
-    folder = study.path / BEST
-    config = record.read(study.folder(outcome.number))["config"]
-    names = study.plan.settings.objectives
-    values = ", ".join(f"{metric} {value:.4f}" for metric, value in zip(names, outcome.values, strict=True))
+def _write_experiment(study: StudyFolder, outcome: Outcome, folder: Path, name: str) -> None:
+    """Write a trial's configuration as an experiment: `funrec run --config-dir FOLDER experiment=NAME`."""
+    config, objectives = record.read(study.folder(outcome.number))["config"], study.plan.settings.objectives
+    values = ", ".join(f"{metric} {value:.4f}" for metric, value in zip(objectives, outcome.values, strict=True))
     title = (
         f"# Trial {outcome.number} of {study.path.name}, of {study.total} searched by {study.plan.search}: {values}.\n"
     )
@@ -193,40 +147,19 @@ def write_winner(study: StudyFolder, outcome: Outcome, name: str = BEST) -> Path
     rest = {key: value for key, value in config.items() if key not in (*GROUPS, "baselines")}
     defaults = [*({f"override /{group}": name} for group in GROUPS), "_self_"]
     _write(folder / "experiment" / f"{name}.yaml", f"# @package _global_\n{title}", {"defaults": defaults, **rest})
-    return folder
 
 
-def compare_with_start(study: StudyFolder, chosen: Sequence[Outcome]) -> str:
-    """Return the comparison of trials with trial 0, as `funrec compare` gives it."""
-    folders = {study.folder(number): str(number) for number in (0, *(outcome.number for outcome in chosen))}
-    return _comparison(folders, study.folder(0), "trial")
+def _write(path: Path, head: str, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True).replace("${", "\\${")
+    with replacing(path) as temporary:
+        temporary.write_text(head + text, encoding="utf-8")
 
 
-def confirm(study: StudyFolder, winner: Outcome, live: bool = False, force: bool = False) -> str:
-    """Run the winner and the configuration as it was with fresh seeds, and return their comparison.
-
-    The runs are ordinary ones, in a folder beside the study's: the seed that chose the winner is not among them. Those
-    that are finished are not run again.
-    """
-    count = study.plan.settings.confirm
-    place = study.path.with_name(f"{study.path.name}_confirm")
-    place.mkdir(exist_ok=True)
-    first = int(study.plan.config["seed"]) + 1
-    values = {} if winner.number == 0 else winner.params
-    with locked(place / ".lock_of_study"):
-        for seed in range(first, first + count):
-            for name, chosen in (("start", {}), ("winner", values)):
-                _confirm_once(study, place / f"{name}_seed{seed}", chosen, seed, live, force)
-    names = ("start", "winner")
-    folders = {place / f"{name}_seed{seed}": name for name in names for seed in range(first, first + count)}
-    return _comparison(folders, place / f"start_seed{first}", "values")
-
-
-def cautions(study: StudyFolder, winner: Outcome, finished: int) -> list[str]:
+def _cautions(study: StudyFolder, winner: Outcome, finished: int) -> list[str]:
     """Return what the comparison with trial 0 does not say of itself."""
     lines = []
-    tested = "test" in record.read(study.folder(0))["row_fingerprint"]
-    if not tested:
+    if "test" not in record.read(study.folder(0))["row_fingerprint"]:
         lines.append(
             f"Trial {winner.number} is the best of {finished} on these very rows, so that its lead is flattered; "
             "dataset.split.test_from or dataset.split.test would give rows that nothing was chosen on."
@@ -239,18 +172,23 @@ def cautions(study: StudyFolder, winner: Outcome, finished: int) -> list[str]:
     return lines
 
 
-def _confirm_once(
-    study: StudyFolder, folder: Path, values: Mapping[str, Any], seed: int, live: bool, force: bool
-) -> None:
-    folder.mkdir(exist_ok=True)
-    state = run_folder.status(folder).state
-    if state == "finished":
-        return
-    overrides = [override for override in study.plan.overrides(values) if parse_override(override)[0] != "seed"]
-    overrides.append(f"seed={seed}")
-    with logging_to(folder, verbose=False):
-        config = study.plan.compose(overrides) | {"baselines": False}
-        experiment.run(config, folder, overrides, live, resume=state != "absent", force=force)
+def _confirm(study: StudyFolder, winner: Outcome, live: bool, force: bool) -> str:
+    """Run the winner and the configuration as it was with fresh seeds, and return their comparison.
+
+    The runs are ordinary ones, in a folder beside the study's: the seed that chose the winner is not among them. Those
+    that are finished are not run again.
+    """
+    place = study.path.with_name(f"{study.path.name}_confirm")
+    place.mkdir(exist_ok=True)
+    first, folders = int(study.plan.config["seed"]) + 1, {}
+    with locked(place / ".lock_of_study"):
+        for name, values in (("start", {}), ("winner", winner.params)):
+            asked = [text for text in study.plan.overrides(values) if parse_override(text)[0] != "seed"]
+            for seed in range(first, first + study.plan.settings.confirm):
+                folder = place / f"{name}_seed{seed}"
+                study.run(folder, [*asked, f"seed={seed}"], live, force)
+                folders[folder] = name
+    return _comparison(folders, place / f"start_seed{first}", "values")
 
 
 def _comparison(folders: Mapping[Path, str], baseline: Path, column: str) -> str:
@@ -261,8 +199,21 @@ def _comparison(folders: Mapping[Path, str], baseline: Path, column: str) -> str
     return "\n".join([comparison_tables(found), "", *sentences(found)])
 
 
-def _write(path: Path, head: str, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True).replace("${", "\\${")
-    with replacing(path) as temporary:
-        temporary.write_text(head + text, encoding="utf-8")
+def _which(chosen: Sequence[Outcome]) -> str:
+    return f"Trial{'s' * (len(chosen) > 1)} {', '.join(str(outcome.number) for outcome in chosen)}"
+
+
+def _short_names(keys: Sequence[str]) -> list[str]:
+    """Return the last parts of keys, as many as it takes to tell them apart."""
+    names = []
+    for key in keys:
+        parts = key.split(".")
+        ends = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+        names.append(next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1), key))
+    return names
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from funrec.experiment import experiment
-from funrec.runs import folder as run_folder
-from funrec.runs import record
-from funrec.runs.provenance import check_origin
-from funrec.sweeps.processes import Task, run_processes
+from funrec.runs.provenance import OriginChanged
+from funrec.sweeps.processes import BAD_INPUT, Task, run_processes
 from funrec.sweeps.resources import SMALLEST_MEMORY, memory
-from funrec.tuning.results import FINISHED, PRUNED, RUNNING, Outcome, duration, outcomes, ranked, write_trials
-from funrec.tuning.study import EPOCHS, REASON, SECONDS, STOPPED, StudyFolder, TrialFailed
+from funrec.tuning.results import StudyProgress, say, write_trials
+from funrec.tuning.study import EPOCHS, REASON, SECONDS, StudyFolder, TrialFailed
 from funrec.utils.errors import InputError, Pruned, causes
 from funrec.utils.files import explain, one_line
-from funrec.utils.logging import logging_to
 from funrec.utils.memory import OutOfMemory
 from funrec.utils.signals import EXIT_CODE, Interruption
 
@@ -45,19 +38,18 @@ def run_study(study: StudyFolder, live: bool = False, force: bool = False) -> No
         InputError: If a trial cannot be written, or the workers cannot work.
         KeyboardInterrupt: If it is interrupted; every trial that ran has its checkpoint.
     """
-    workers = study.plan.settings.workers
-    with Interruption(), StudyProgress(study, workers, bar=live and workers > 1) as progress:
-        is_waiting = False
+    workers, is_waiting = study.plan.settings.workers, False
+    with Interruption():
+        progress = StudyProgress(study)
         while True:
             if workers > 1:
                 _run_in_workers(study, workers, progress, force)
             else:
                 work_on(study, live, force, progress)
-            if not study.running:
+            if not (count := study.running):
                 return
             if not is_waiting:
-                count = study.running
-                progress.say(f"Waiting for {count} trial{'s' * (count > 1)} that run{'s' * (count == 1)} elsewhere.")
+                say(f"Waiting for {count} trial{'s' * (count > 1)} that run{'s' * (count == 1)} elsewhere.")
                 is_waiting = True
             while study.running and not study.has_work():
                 time.sleep(INTERVAL)
@@ -66,23 +58,14 @@ def run_study(study: StudyFolder, live: bool = False, force: bool = False) -> No
 
 def work_on(study: StudyFolder, live: bool = False, force: bool = False, progress: StudyProgress | None = None) -> None:
     """Run one trial after the other, in this process, until there are none to run."""
-
-    def objective(trial: optuna.Trial, number: int, values: dict[str, Any]) -> list[float]:
-        return run_trial(study, trial, number, values, live, force)
-
-    while study.run_next(objective):
+    while study.run_next(lambda trial, values: run_trial(study, trial, values, live, force)):
         write_trials(study)
         if progress:
             progress.update()
 
 
 def run_trial(
-    study: StudyFolder,
-    trial: optuna.Trial,
-    number: int,
-    values: Mapping[str, Any],
-    live: bool = False,
-    force: bool = False,
+    study: StudyFolder, trial: optuna.Trial, values: Mapping[str, Any], live: bool = False, force: bool = False
 ) -> list[float]:
     """Run or resume a trial, and return its objectives; how it ended and why is in its attributes.
 
@@ -96,56 +79,30 @@ def run_trial(
             configuration as it is cannot be run.
         KeyboardInterrupt: If the run was interrupted; its checkpoint is written.
     """
-    epochs, clock, before = _Epochs(study, trial, number), time.monotonic(), float(trial.user_attrs.get(SECONDS, 0))
-
-    def note(name: str = "", value: Any = None) -> None:
-        found = {SECONDS: round(before + time.monotonic() - clock, 1), EPOCHS: epochs.last or None, name: value}
-        for key, noted in found.items():
-            if noted is not None:
-                trial.set_user_attr(key, noted)
-
-    stopped = [*trial.user_attrs.get(STOPPED, []), trial.number]
+    epochs, clock = _Epochs(study, trial), time.monotonic()
     try:
-        metrics = _run(study, number, study.plan.overrides(values), epochs, live, force)
+        run = study.run(study.folder(trial.number), study.plan.overrides(values), live, force, epochs)
+        objectives = study.plan.settings.objectives
+        if missing := [name for name in objectives if name not in run.metrics]:
+            trial.set_user_attr(REASON, f"no {missing[0]}: it was not measured")
+            raise TrialFailed
+        return [run.metrics[name] for name in objectives]
     except Pruned as stop:
-        note(REASON, str(stop))
+        trial.set_user_attr(REASON, str(stop))
         raise optuna.TrialPruned(str(stop)) from stop
-    except KeyboardInterrupt:
-        note(STOPPED, stopped)
+    except TrialFailed:
         raise
     except Exception as error:
-        if _stops_the_study(error, number):
-            note(STOPPED, stopped)
+        if _stops_the_study(error, trial.number):
             raise
-        note(REASON, "out of memory" if isinstance(error, OutOfMemory) else one_line(explain(error)))
+        reason = "out of memory" if isinstance(error, OutOfMemory) else one_line(explain(error))
+        trial.set_user_attr(REASON, reason)
         raise TrialFailed from error
-    note()
-    objectives = study.plan.settings.objectives
-    if missing := [name for name in objectives if name not in metrics]:
-        note(REASON, f"no {missing[0]}: it was not measured")
-        raise TrialFailed
-    return [metrics[name] for name in objectives]
-
-
-def _run(
-    study: StudyFolder, number: int, overrides: Sequence[str], epochs: _Epochs, live: bool, force: bool
-) -> dict[str, float]:
-    folder = study.folder(number)
-    folder.mkdir(exist_ok=True)
-    if run_folder.is_finished(folder):  # its process died before the storage knew
-        return dict(record.read(folder)["metrics"])
-    is_begun = run_folder.status(folder).state != "absent"
-    config = study.plan.compose(overrides) | {"baselines": False}
-    try:
-        check_origin(config, folder, force)
-    except InputError as error:
-        raise NotResumed(str(error)) from error
-    with logging_to(folder, verbose=False):
-        return experiment.run(config, folder, overrides, live, resume=is_begun, force=force, on_epoch=epochs).metrics
-
-
-class NotResumed(InputError):
-    """A trial was begun with other code, data or configuration than there are now."""
+    finally:
+        before = float(trial.user_attrs.get(SECONDS, 0))
+        trial.set_user_attr(SECONDS, round(before + time.monotonic() - clock, 1))
+        if epochs.last:
+            trial.set_user_attr(EPOCHS, epochs.last)
 
 
 class _Epochs:
@@ -154,24 +111,23 @@ class _Epochs:
     Trial 0 is what the others are compared with, and never pruned.
     """
 
-    def __init__(self, study: StudyFolder, trial: optuna.Trial, number: int) -> None:
+    def __init__(self, study: StudyFolder, trial: optuna.Trial) -> None:
         settings = study.plan.settings
         self.last = 0
         self._metric = next(iter(settings.objectives)) if settings.pruner != "none" else ""
-        self._trial, self._number = trial, number
-        self._reported = set(study.reported(trial))
+        self._trial, self._reported = trial, set(study.trials[trial.number].intermediate_values)
 
     def __call__(self, row: Mapping[str, Any]) -> None:
         self.last, value = int(row["epoch"]), row.get(self._metric)
         if value is None or self.last in self._reported:
             return
         self._trial.report(float(value), self.last)
-        if self._number and self._trial.should_prune():
+        if self._trial.number and self._trial.should_prune():
             raise Pruned(f"{self._metric} {value:.4f} after epoch {self.last}")
 
 
 def _stops_the_study(error: BaseException, number: int) -> bool:
-    if isinstance(error, NotResumed) or any(isinstance(cause, OSError) for cause in causes(error)):
+    if isinstance(error, OriginChanged) or any(isinstance(cause, OSError) for cause in causes(error)):
         return True
     if number or not isinstance(error, InputError):
         return False
@@ -182,23 +138,20 @@ def _stops_the_study(error: BaseException, number: int) -> bool:
 
 def _run_in_workers(study: StudyFolder, count: int, progress: StudyProgress, force: bool) -> None:
     """Keep so many worker processes at work while there are trials to run."""
-    started, deaths, ended = 0, 0, 0
+    deaths, ended = 0, 0
     logs = study.path / ".workers"
     logs.mkdir(exist_ok=True)
 
     def next_task() -> Task | None:
-        nonlocal started
-        if not study.has_work():
-            return None
-        started += 1
-        return Task(_work_in_process, (study.path, force), logs / f"{time.time_ns()}_{started}.log")
+        return Task(_work_in_process, (study.path, force), logs / f"{time.time_ns()}.log") if study.has_work() else None
 
     def on_end(task: Task, exit_code: int) -> None:
         nonlocal deaths
         if exit_code in (0, EXIT_CODE):
             return
-        if exit_code == 2:  # see `funrec.sweeps.processes.BAD_INPUT`
-            raise InputError(_last_line(task.log))
+        if exit_code == BAD_INPUT:
+            lines = task.log.read_text("utf-8", "replace").strip().splitlines()
+            raise InputError(lines[-1] if lines else f"A worker stopped without a message. Look at {task.log}.")
         deaths += 1
         if deaths > MOST_DEATHS:
             raise InputError(
@@ -208,9 +161,7 @@ def _run_in_workers(study: StudyFolder, count: int, progress: StudyProgress, for
 
     def on_look() -> None:
         nonlocal deaths, ended
-        progress.update()
-        done = sum(outcome.state != RUNNING for outcome in outcomes(study))
-        if done > ended:
+        if (done := progress.update()) > ended:
             ended, deaths = done, 0
 
     share = memory() // count
@@ -220,77 +171,3 @@ def _run_in_workers(study: StudyFolder, count: int, progress: StudyProgress, for
 
 def _work_in_process(path: Path, force: bool) -> None:
     work_on(StudyFolder(path), force=force)
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else f"A worker stopped without a message. Look at {log}."
-
-
-class StudyProgress:
-    """Reports every trial's end once, with the best so far and the time left, on standard error.
-
-    Args:
-        study: The study.
-        workers: Processes that work on it.
-        bar: Whether to draw a bar below the lines.
-    """
-
-    def __init__(self, study: StudyFolder, workers: int, bar: bool = False) -> None:
-        self._study, self._workers = study, workers
-        self._said = {outcome.number for outcome in outcomes(study) if outcome.state != RUNNING}
-        self._bar: Progress | None = None
-        if bar:
-            columns = (TextColumn("trials"), BarColumn(bar_width=20), MofNCompleteColumn())
-            text = TextColumn("{task.fields[text]}")
-            self._bar = Progress(*columns, text, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("", total=study.total, text="")
-
-    def __enter__(self) -> StudyProgress:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def update(self) -> None:
-        """Report what has ended since the last time."""
-        found = outcomes(self._study)
-        ended = [outcome for outcome in found if outcome.state != RUNNING]
-        summary = self._summary(found, len(ended))
-        for outcome in ended:
-            if outcome.number not in self._said:
-                self._said.add(outcome.number)
-                self.say(f"trial {outcome.number}: {self._describe(outcome)} ({summary})")
-        if self._bar:
-            running = len(found) - len(ended)
-            self._bar.update(self._task, completed=len(ended), text=f"{running} running, {summary}")
-
-    def say(self, text: str) -> None:
-        """Write a line, above the bar if there is one."""
-        if self._bar:
-            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
-        else:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201  # progress, not a result
-
-    def _describe(self, outcome: Outcome) -> str:
-        took = "" if outcome.seconds is None else f", {duration(outcome.seconds)}"
-        if outcome.state == FINISHED:
-            names = self._study.plan.settings.objectives
-            return ", ".join(f"{name} {value:.4f}" for name, value in zip(names, outcome.values, strict=True)) + took
-        return f"{outcome.state}{took}: {outcome.reason}"
-
-    def _summary(self, found: Sequence[Outcome], ended: int) -> str:
-        parts = [f"{ended} of {self._study.total} done"]
-        if best := ranked(self._study, found):
-            if len(front := self._study.best_numbers) > 1 and len(best[0].values) > 1:
-                parts.append(f"{len(front)} in the Pareto set")
-            else:
-                parts.append(f"best {best[0].values[0]:.4f} of trial {best[0].number}")
-        spent = [outcome.seconds for outcome in found if outcome.seconds and outcome.state in (FINISHED, PRUNED)]
-        left = self._study.total - ended
-        if spent and left:
-            parts.append(f"about {duration(sum(spent) / len(spent) * left / min(self._workers, left))} left")
-        return ", ".join(parts)

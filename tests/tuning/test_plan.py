@@ -14,8 +14,7 @@ from funrec.metrics import standard_metrics
 from funrec.metrics.ranking import NDCGAtK
 from funrec.schema import Task
 from funrec.tuning.api import check_plan
-from funrec.tuning.plan import differences, make_plan, read_plan
-from funrec.tuning.settings import read_settings, reported_metrics
+from funrec.tuning.plan import differences, make_plan, read_plan, read_settings, reported_metrics
 from funrec.tuning.space import Choices, Range
 from funrec.utils.errors import InputError
 
@@ -44,13 +43,13 @@ def test_the_starting_configuration_is_that_of_an_ordinary_run() -> None:
     plan = make_plan([*overrides, "search.trials=7"])
     assert plan.fixed == overrides
     assert plan.config == compose(overrides)
-    assert plan.compose(plan.overrides({})) == compose(overrides)
+    assert compose(plan.overrides({})) == compose(overrides)
     assert plan.settings.trials == 7
 
 
 def test_a_trial_differs_in_its_values_and_says_what_they_were_chosen_on() -> None:
     plan = make_plan([])
-    tuned = plan.compose(plan.overrides({RATE: 0.002}))
+    tuned = compose(plan.overrides({RATE: 0.002}))
     assert tuned == compose([f"{RATE}=0.002"]) | {"tuned_on": "valid"}
 
 
@@ -74,10 +73,11 @@ def test_an_empty_space_is_refused() -> None:
         make_plan(["search.space=null"])
 
 
-def test_a_search_of_ones_own_is_found_in_a_folder(tmp_path: Path) -> None:
+def test_a_search_of_ones_own_is_found_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUNREC_CONFIG_DIR", str(tmp_path))
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "mine.yaml").write_text("trials: 4\nspace:\n  model.tower_dropout: {low: 0.0, high: 0.9}\n")
-    plan = make_plan(["search=mine"], [tmp_path])
+    plan = make_plan(["search=mine"])
     assert (plan.settings.trials, list(plan.space)) == (4, ["model.tower_dropout"])
 
 
@@ -153,7 +153,7 @@ def test_a_value_that_cannot_be_trained_with_is_refused_before_the_first_trial()
 
 
 def test_a_gaussian_process_without_pytorch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("funrec.tuning.settings.find_spec", lambda name: None)
+    monkeypatch.setattr("funrec.tuning.plan.find_spec", lambda name: None)
     with pytest.raises(InputError, match="should find PyTorch"):
         make_plan(["search.sampler=gp"])
 

@@ -34,7 +34,7 @@ def test_a_space_is_read_and_written_without_loss() -> None:
         ({"a": {"low": 0, "high": 1, "log": True}}, "low should be above 0 where log is true"),
         ({"a": {"low": -1.0, "high": 1.0, "log": True}}, "above 0"),
         ({"a": {"low": 1, "hihg": 2}}, "search.space.a.hihg: no such key. Did you mean high?"),
-        ({"a": {"low": 1}}, "search.space.a.high should be a number"),
+        ({"a": {"low": 1}}, "search.space.a.high should be given"),
         ({"a": {"low": "x", "high": 2}}, "search.space.a.low should be a number"),
         ({"a": {"low": float("nan"), "high": 2}}, "low should be a number"),
         ({"a": {"low": 1, "high": 8, "step": 0}}, "step should be a positive whole number"),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,48 +17,26 @@ from optuna.trial import FrozenTrial
 
 from funrec.tuning.plan import Plan, make_plan
 from funrec.tuning.results import importance, outcomes, ranked, write_trials
-from funrec.tuning.study import STOPPED, StudyFolder, TrialFailed
+from funrec.tuning.space import Choices, Range
+from funrec.tuning.study import StudyFolder, TrialFailed
 from funrec.utils.errors import InputError
 
 RATE, UNITS = "optimizer.learning_rate", "model.tower_units"
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from funrec.tuning.study import StudyFolder
 
-def die(trial, number, values):
-    print(number, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+class Deadly(Choices):
+    """Kills the process that draws from it."""
 
-StudyFolder(Path(sys.argv[1])).run_next(die)
-"""
-
-KILLED_WHILE_IT_DRAWS = """
-import os, signal, sys
-from pathlib import Path
-from funrec.tuning.study import StudyFolder
-
-class Deadly:
-    def suggest(self, trial, key):
+    def suggest(self, trial: optuna.Trial, key: str) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
-
-study = StudyFolder(Path(sys.argv[1]))
-study.plan.space[list(study.plan.space)[1]] = Deadly()
-study.run_next(lambda trial, number, values: [0.0])
-"""
 
 
 @pytest.fixture(scope="module")
 def made() -> Plan:
     """A plan of four trials over two keys, in the storage that is fastest to make."""
-    dropped = [f"~search.space.model.{key}" for key in _others()]
-    return make_plan(["search=default", "search.trials=4", "search.storage=journal", *dropped])
-
-
-def _others() -> list[str]:
-    keys = make_plan(["search=default"]).space
-    return [key.removeprefix("model.") for key in keys if key not in (RATE, UNITS)]
+    entries = (f"{RATE}={{low: 2.0e-4, high: 5.0e-3, log: true}}", f"{UNITS}={{choices: [[16], [32], [64], [64, 32]]}}")
+    spaces = ("search.space=null", *(f"search.space.{entry}" for entry in entries))
+    return make_plan(["search=default", "search.trials=4", "search.storage=journal", *spaces])
 
 
 @pytest.fixture
@@ -76,8 +53,8 @@ def run(study: StudyFolder, *results: float, ended: Callable[[optuna.Trial], Non
     seen = []
     for result in results:
 
-        def objective(trial: optuna.Trial, number: int, values: dict[str, Any], result: float = result) -> list[float]:
-            seen.append((number, values))
+        def objective(trial: optuna.Trial, values: dict[str, Any], result: float = result) -> list[float]:
+            seen.append((trial.number, values))
             if ended:
                 ended(trial)
             return [result]
@@ -90,8 +67,7 @@ def run(study: StudyFolder, *results: float, ended: Callable[[optuna.Trial], Non
 def stop(study: StudyFolder) -> None:
     """Run a trial that is stopped by Ctrl-C."""
 
-    def objective(trial: optuna.Trial, number: int, values: dict[str, Any]) -> list[float]:
-        trial.set_user_attr(STOPPED, [*trial.user_attrs.get(STOPPED, []), trial.number])
+    def objective(trial: optuna.Trial, values: dict[str, Any]) -> list[float]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -103,11 +79,30 @@ def fail(trial: optuna.Trial) -> None:
     raise TrialFailed
 
 
-def kill(study: StudyFolder, script: str = KILLED) -> str:
-    """Run a trial in a process that is killed; return what it printed: its number."""
-    done = subprocess.run([sys.executable, "-c", script, str(study.path)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    return done.stdout.strip()
+def kill(study: StudyFolder, key: str | None = None) -> int | None:
+    """Run a trial in a process that is killed, or is while it draws a key; return the trial's number."""
+    out, into = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            alone = StudyFolder(study.path, replace(study.plan, space=dict(study.plan.space)))
+            if key is not None:
+                alone.plan.space[key] = Deadly(())
+
+            def die(trial: optuna.Trial, values: dict[str, Any]) -> list[float]:
+                os.write(into, str(trial.number).encode())
+                os.kill(os.getpid(), signal.SIGKILL)
+                return []
+
+            alone.run_next(die)
+        finally:
+            os._exit(1)  # it should be dead
+    _, status = os.waitpid(child, 0)
+    os.close(into)
+    with os.fdopen(out) as told:
+        number = told.read()
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    return int(number) if number else None
 
 
 def test_trial_0_is_the_configuration_as_it_is(study: StudyFolder) -> None:
@@ -141,7 +136,7 @@ def test_what_is_drawn_depends_on_the_trials_before_and_on_no_process(
 
 def test_a_trial_whose_process_was_killed_is_run_again_in_its_folder_with_its_values(study: StudyFolder) -> None:
     run(study, 0.7)
-    assert kill(study) == "1"
+    assert kill(study) == 1
     assert study.running == 1
     assert study.has_work()
     values = outcomes(study)[1].params
@@ -160,7 +155,7 @@ def test_a_trial_whose_process_was_killed_while_it_drew_draws_the_same_values(ma
         study = StudyFolder.create(tmp_path / name, replace(changed(made, sampler="random"), name=name))
         values = run(study, 0.7)
         if name == "killed":
-            kill(study, KILLED_WHILE_IT_DRAWS)
+            assert kill(study, key=UNITS) is None
         drawn.append(values + run(study, 0.7, 0.7))
     assert [number for number, _ in drawn[0]] == [0, 1, 2]
     assert drawn[0] == drawn[1]
@@ -178,8 +173,9 @@ def test_a_trial_that_ends_while_another_process_looks_is_not_run_again(study: S
     class Late(StudyFolder):
         """Looks at the locks when the trial that it saw running has ended."""
 
-        def _attempts(self) -> dict[int, FrozenTrial]:
-            found = super()._attempts()
+        @property
+        def trials(self) -> list[FrozenTrial]:
+            found = super().trials
             may_end.set()
             other.join(60)
             return found
@@ -192,18 +188,20 @@ def test_a_trial_that_ends_while_another_process_looks_is_not_run_again(study: S
 
 
 def test_a_trial_that_kills_its_process_again_and_again_has_failed(study: StudyFolder) -> None:
-    assert [kill(study) for _ in range(3)] == ["0", "0", "0"]
+    assert [kill(study) for _ in range(3)] == [0, 0, 0]
     assert [number for number, _ in run(study, 0.7)] == [1]
     assert outcomes(study)[0].state == "failed"
     assert outcomes(study)[0].reason == "its process was killed 3 times: out of memory?"
 
 
 def test_a_trial_that_was_stopped_has_cost_no_attempt(study: StudyFolder) -> None:
+    run(study, 0.7)
     for _ in range(5):
         stop(study)
-    assert [(outcome.state, outcome.attempts) for outcome in outcomes(study)] == [("running", 1)]
-    assert run(study, 0.7) == [(0, {})]
-    assert outcomes(study)[0].attempts == 1
+    assert [(outcome.state, outcome.attempts) for outcome in outcomes(study)] == [("finished", 1), ("running", 1)]
+    values = outcomes(study)[1].params
+    assert run(study, 0.7) == [(1, values)]
+    assert outcomes(study)[1].attempts == 1
 
 
 def test_a_trial_that_fails_after_it_was_stopped_is_not_run_again(study: StudyFolder) -> None:
@@ -236,20 +234,16 @@ def test_no_new_trial_starts_after_the_time_is_up(made: Plan, tmp_path: Path) ->
     assert run(study, 0.7) == []
 
 
-def test_a_grid_visits_every_point_once_and_the_start_first_however_many_processes_work(tmp_path: Path) -> None:
+def test_a_grid_visits_every_point_once_and_the_start_first_however_many_processes_work(
+    made: Plan, tmp_path: Path
+) -> None:
+    space = {RATE: Choices((0.001, 0.002, 0.003)), UNITS: Choices(([32], [8]))}
     points = []
     for name in ("one", "other"):
-        plan = make_plan(
-            [
-                *("search=logistic", "model=logistic", "search.sampler=grid", "search.trials=100"),
-                *("search.storage=journal", "~search.space"),
-                "search.space.optimizer.learning_rate={choices: [0.001, 0.002, 0.003]}",
-                "search.space.model.embedding_l2={choices: [0.0, 5.0]}",
-            ]
-        )
+        plan = replace(changed(made, sampler="grid", trials=100), space=space, name=name)
         (tmp_path / name).mkdir()
         study = StudyFolder.create(tmp_path / name, plan)
-        assert study.total in (6, 7)  # as the start is one of the points, or not
+        assert study.total == 6
         if name == "one":
             run(study, *[0.7] * 9)
         else:
@@ -259,16 +253,16 @@ def test_a_grid_visits_every_point_once_and_the_start_first_however_many_process
                 pass
         points.append([tuple(outcome.params.values()) for outcome in outcomes(study)])
     assert points[0] == points[1]
-    assert len(set(points[0])) == len(points[0]) >= 6
+    assert len({json.dumps(point) for point in points[0]}) == len(points[0]) == 6
 
 
-def test_a_start_outside_of_its_range_does_not_stop_the_sampler(tmp_path: Path) -> None:
-    plan = make_plan([f"search.space.{RATE}.low=0.002", "search.trials=15", "search=default", "search.storage=journal"])
+def test_a_start_outside_of_its_range_does_not_stop_the_sampler(made: Plan, tmp_path: Path) -> None:
+    plan = changed(replace(made, space={**made.space, RATE: Range(0.004, 0.005, log=True)}), trials=15)
     study = StudyFolder.create(tmp_path, plan)
     kill(study)
     for number in range(15):
         ((_, values),) = run(study, 0.7 + number / 100)
-        assert not values or 0.002 <= values[RATE] <= 0.005
+        assert not values or 0.004 <= values[RATE] <= 0.005
     assert set(importance(study)["auc_macro"]) == set(plan.space)
 
 
@@ -313,7 +307,7 @@ def test_the_pareto_set_holds_what_nothing_beats(made: Plan, tmp_path: Path) -> 
     plan = changed(made, objectives={"auc_is_click": "max", "log_loss_is_like": "min"})
     study = StudyFolder.create(tmp_path, plan)
     for values in ([0.7, 0.3], [0.8, 0.4], [0.6, 0.35], [0.7, 0.3]):
-        study.run_next(lambda trial, number, drawn, values=values: values)
+        study.run_next(lambda trial, drawn, values=values: values)
     assert study.best_numbers == [0, 1, 3]
     assert ranked(study, outcomes(study))[-1].number == 2
 
@@ -324,7 +318,7 @@ def test_importance_is_found_where_more_is_better_and_where_less_is(made: Plan, 
         plan = changed(made, trials=40, sampler="random", objectives={"auc_macro": direction})
         study = StudyFolder.create(tmp_path / direction, plan)
 
-        def objective(trial: Any, number: int, values: dict[str, Any], sign: int = sign) -> list[float]:
+        def objective(trial: Any, values: dict[str, Any], sign: int = sign) -> list[float]:
             return [sign * (0.7 - abs(values.get(RATE, 0.001) - 0.0005))]
 
         while study.run_next(objective):
