@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from funrec.schema import Task
+from funrec.data.datasets.files import DISK_FULL
 from funrec.utils.errors import InputError
 from funrec.utils.files import one_line
 from funrec.utils.locks import locked
@@ -29,8 +28,10 @@ log = logging.getLogger(__name__)
 DATA_FORMAT = 1
 MANIFEST, VERIFIED = "manifest.json", "verified.json"
 #: What leaves the arrays as they are.
-_OTHER_FEATURE_KEYS = {"embedding_dim", "pooling", "known_before"}
+_FEATURE_KEYS_OF_THE_MODEL = {"embedding_dim", "pooling", "known_before"}
 _TASK_KEYS_OF_THE_MODEL = {"weight", "loss"}
+#: Keys of tasks and histories that came later: where they are null, fingerprints are as they were.
+_LATER_KEYS = {"length", "most_lengths", "time", "until"}
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -46,8 +47,8 @@ def fingerprint(dataset: Dataset) -> str:
         "format": DATA_FORMAT,
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "settings": dataset.settings(),
-        "features": [_without(feature.to_plain(), _OTHER_FEATURE_KEYS) for feature in dataset.features],
-        "tasks": [_task(task) for task in dataset.tasks],
+        "features": [_without(feature.to_plain(), _FEATURE_KEYS_OF_THE_MODEL) for feature in dataset.features],
+        "tasks": [_without(asdict(task), _TASK_KEYS_OF_THE_MODEL) for task in dataset.tasks],
         "split": asdict(dataset.split),
         "downsample": None if dataset.downsample is None else asdict(dataset.downsample),
         "oracle": dict(dataset.oracle),
@@ -62,18 +63,13 @@ def fingerprint(dataset: Dataset) -> str:
     if dataset.domain is not None:
         state["domain"] = dataset.domain
     if dataset.histories:
-        specs = [asdict(spec) for spec in dataset.histories]
+        specs = [_without(asdict(spec)) for spec in dataset.histories]
         state["histories"] = {"specs": specs, **asdict(dataset.history)}
     return hashlib.sha256(json.dumps(state, default=str).encode()).hexdigest()[:32]
 
 
-def _task(task: Task) -> dict[str, Any]:
-    without_effect = {key for key in ("length", "most_lengths") if getattr(task, key) is None}
-    return _without(asdict(task), _TASK_KEYS_OF_THE_MODEL | without_effect)
-
-
-def _without(part: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in part.items() if key not in keys}
+def _without(part: Mapping[str, Any], keys: Collection[str] = ()) -> dict[str, Any]:
+    return {k: value for k, value in part.items() if k not in keys and not (value is None and k in _LATER_KEYS)}
 
 
 def cache_folder() -> Path:
@@ -123,7 +119,7 @@ def _writing(cache: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in DISK_FULL:
             raise InputError(
                 f"The disk under {cache} is full: free some space, or set FUNREC_CACHE to another disk."
             ) from error

@@ -7,7 +7,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from funrec.data.preparation.checks import check_agreement, measure_agreement
 from funrec.data.preparation.histories import snapshot_of
 from funrec.data.preparation.labels import add_labels
 from funrec.data.preparation.splitting import split_column
-from funrec.data.preparation.staging import ROW, SPLIT, StagedFrame, check_columns, stage
+from funrec.data.preparation.staging import ROW, StagedFrame, check_columns, stage
 from funrec.data.preparation.statistics import check_split, measure_split
 from funrec.data.preparation.writing import SplitWriter
 from funrec.utils.errors import InputError
@@ -125,8 +125,7 @@ def _build(dataset: Dataset, folder: Path) -> int:
         check_domains(dataset.domain, vocabularies[dataset.domain])
     inputs = ModelInputs(tasks=dataset.tasks, encoders=encoders, vocabularies=vocabularies, domain=dataset.domain)
     codes = {role: _number_values(role, frames) for role in ("group", "item") if getattr(dataset, role) is not None}
-    row_fingerprints = _write_splits(dataset, folder, frames, inputs, codes)
-    statistics = _measure_splits(dataset, folder, frames, inputs)
+    statistics, row_fingerprints = _write_splits(dataset, folder, frames, inputs, codes)
     for role, vocabulary in codes.items():
         vocabulary.save(folder / f"{role}s.parquet")
     if dataset.histories:
@@ -171,19 +170,16 @@ def _number_values(role: str, frames: Sequence[StagedFrame]) -> Vocabulary:
 
 
 def _write_splits(
-    dataset: Dataset,
-    folder: Path,
-    frames: Sequence[StagedFrame],
-    inputs: ModelInputs,
-    codes: Mapping[str, Vocabulary],
-) -> dict[str, str]:
-    """Encode every frame batch by batch, and return each split's row fingerprint."""
-    fingerprints: dict[str, str] = {}
+    dataset: Dataset, folder: Path, frames: Sequence[StagedFrame], inputs: ModelInputs, codes: Mapping[str, Vocabulary]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Encode every frame part by part, and return each split's statistics and row fingerprint."""
+    statistics, fingerprints = {}, {}
+    sequences = [feature.name for feature in inputs.layout.sequence_features]
     group_hashes = stable_hash(codes["group"].keys, codes["group"].key) if "group" in codes else None
     for frame in frames:
         with ExitStack() as stack:
             writers = {name: SplitWriter(folder / name, stack) for name, rows in frame.counts.items() if rows}
-            for name, staged in _parts(dataset, frame):
+            for name, staged in frame.parts():
                 batch = add_labels(inputs.encode_read(staged, name), staged, dataset.tasks, dataset.downsample)
                 groups, items = (
                     codes[role].encode(staged[role]) - 1 if role in codes else None for role in ("group", "item")
@@ -191,36 +187,12 @@ def _write_splits(
                 oracle = _oracle(dataset, staged)
                 batch = replace(batch, rows=staged[ROW].to_numpy(), groups=groups, items=items, oracle=oracle)
                 writers[name].append(batch, None if group_hashes is None else group_hashes[groups])
-        fingerprints |= {name: writer.row_fingerprint for name, writer in writers.items()}
-    return fingerprints
-
-
-def _measure_splits(
-    dataset: Dataset, folder: Path, frames: Sequence[StagedFrame], inputs: ModelInputs
-) -> dict[str, dict[str, Any]]:
-    statistics = {}
-    sequences = [feature.name for feature in inputs.layout.sequence_features]
-    for frame in frames:
-        for name in (name for name, rows in frame.counts.items() if rows):
-            split = open_split(folder / name, sequences)
-            statistics[name] = measure_split(frame.rows_of(name), split, inputs)
+        for name, writer in writers.items():
+            fingerprints[name] = writer.row_fingerprint
+            statistics[name] = measure_split(frame.rows_of(name), open_split(folder / name, sequences), inputs)
             if name in ("train", "valid"):
                 check_split(name, statistics[name], dataset.tasks, _group_features(dataset))
-    return statistics
-
-
-def _parts(dataset: Dataset, frame: StagedFrame) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Yield a frame's rows batch by batch and split by split, and see that they kept their order."""
-    last_row = -1
-    for batch in frame.batches():
-        rows = batch[ROW].to_numpy()
-        if rows[0] <= last_row or (np.diff(rows) <= 0).any():
-            raise RuntimeError(f"{dataset.source_name()}: rows lost their order after row {last_row}")
-        last_row = rows[-1]
-        for code, name in frame.codes.items():
-            part = batch.filter(pl.col(SPLIT) == code) if len(frame.codes) > 1 else batch
-            if part.height:
-                yield name, part
+    return statistics, fingerprints
 
 
 def _oracle(dataset: Dataset, batch: pl.DataFrame) -> NDArray[np.float32] | None:

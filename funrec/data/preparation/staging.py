@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from funrec.data.datasets.base import Dataset
@@ -52,11 +53,19 @@ class StagedFrame:
         code = next(code for code, name in self.codes.items() if name == split)
         return self.rows.filter(pl.col(SPLIT) == code) if len(self.codes) > 1 else self.rows
 
-    def batches(self) -> Iterator[pl.DataFrame]:
-        """Yield the rows in order, a bounded number at a time."""
-        total = sum(self.counts.values())
-        for start in range(0, total, ROWS_PER_BATCH):
-            yield self.rows.slice(start, ROWS_PER_BATCH).collect()
+    def parts(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        """Yield the rows in order, a bounded number at a time and split by split."""
+        last_row = -1
+        for start in range(0, sum(self.counts.values()), ROWS_PER_BATCH):
+            batch = self.rows.slice(start, ROWS_PER_BATCH).collect()
+            rows = batch[ROW].to_numpy()
+            if rows[0] <= last_row or (np.diff(rows) <= 0).any():
+                raise RuntimeError(f"rows lost their order after row {last_row}")
+            last_row = rows[-1]
+            for code, name in self.codes.items():
+                part = batch.filter(pl.col(SPLIT) == code) if len(self.codes) > 1 else batch
+                if part.height:
+                    yield name, part
 
 
 def stage(dataset: Dataset, folder: Path) -> list[StagedFrame]:
