@@ -7,7 +7,6 @@ match of two tastes, which is uncorrelated with every effect too. Hence the scor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,50 +17,28 @@ from numpy.typing import NDArray
 SCORES = ("interest", "patience", "fondness", "loyalty")
 INTEREST, PATIENCE, FONDNESS, LOYALTY = range(len(SCORES))
 
-#: Rows of features with text values: the levels from the lowest trait to the highest, and the share of each.
-LEVELS: dict[str, dict[str, float]] = {
-    "user_active_degree": {"low_active": 0.1, "middle_active": 0.2, "high_active": 0.3, "full_active": 0.4},
-    "follow_user_num_range": {
-        "0": 0.04,
-        "(0,10]": 0.08,
-        "(10,50]": 0.18,
-        "(50,100]": 0.15,
-        "(100,150]": 0.1,
-        "(150,250]": 0.13,
-        "(250,500]": 0.16,
-        "500+": 0.16,
-    },
-    "fans_user_num_range": {"0": 0.05, "[1,10)": 0.2, "[10,100)": 0.35, "[100,1k)": 0.3, "[1k,5k)": 0.1},
-    "friend_user_num_range": {
-        "0": 0.12,
-        "[1,5)": 0.2,
-        "[5,30)": 0.26,
-        "[30,60)": 0.12,
-        "[60,120)": 0.1,
-        "[120,250)": 0.09,
-        "250+": 0.11,
-    },
-    "register_days_range": {
-        "15-30": 0.04,
-        "31-60": 0.06,
-        "61-90": 0.06,
-        "91-180": 0.1,
-        "181-365": 0.14,
-        "366-730": 0.2,
-        "730+": 0.4,
-    },
-    "video_type": {"AD": 0.05, "NORMAL": 0.95},
-    "upload_type": {
-        "PictureSet": 0.05,
-        "LongPicture": 0.05,
-        "ShortCamera": 0.1,
-        "ShortImport": 0.2,
-        "Web": 0.3,
-        "Kmovie": 0.1,
-        "LongCamera": 0.05,
-        "LongImport": 0.15,
-    },
-    "music_type": {"4": 0.2, "7": 0.1, "8": 0.2, "9": 0.5},
+#: Features with text values: the levels from the lowest trait to the highest, and the share of each.
+LEVELS = {
+    "user_active_degree": ("low_active middle_active high_active full_active", (0.1, 0.2, 0.3, 0.4)),
+    "follow_user_num_range": (
+        "0 (0,10] (10,50] (50,100] (100,150] (150,250] (250,500] 500+",
+        (0.04, 0.08, 0.18, 0.15, 0.1, 0.13, 0.16, 0.16),
+    ),
+    "fans_user_num_range": ("0 [1,10) [10,100) [100,1k) [1k,5k)", (0.05, 0.2, 0.35, 0.3, 0.1)),
+    "friend_user_num_range": (
+        "0 [1,5) [5,30) [30,60) [60,120) [120,250) 250+",
+        (0.12, 0.2, 0.26, 0.12, 0.1, 0.09, 0.11),
+    ),
+    "register_days_range": (
+        "15-30 31-60 61-90 91-180 181-365 366-730 730+",
+        (0.04, 0.06, 0.06, 0.1, 0.14, 0.2, 0.4),
+    ),
+    "video_type": ("AD NORMAL", (0.05, 0.95)),
+    "upload_type": (
+        "PictureSet LongPicture ShortCamera ShortImport Web Kmovie LongCamera LongImport",
+        (0.05, 0.05, 0.1, 0.2, 0.3, 0.1, 0.05, 0.15),
+    ),
+    "music_type": ("4 7 8 9", (0.2, 0.1, 0.2, 0.5)),
 }
 TAB_SHARES = {1: 0.6, 0: 0.15, 4: 0.1, 6: 0.1, 2: 0.05}
 VIDEOS_PER_AUTHOR = 4
@@ -193,6 +170,6 @@ def _cumulative(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _cut(column: str, trait: NDArray[np.floating]) -> pl.Series:
     """Return text levels of a trait, so that who is new still says something about themselves."""
-    names: Sequence[str] = list(LEVELS[column])
-    bounds = np.quantile(trait, np.cumsum(list(LEVELS[column].values()))[:-1])
-    return pl.Series(names).gather(np.searchsorted(bounds, trait))
+    names, shares = LEVELS[column]
+    bounds = np.quantile(trait, np.cumsum(shares)[:-1])
+    return pl.Series(names.split()).gather(np.searchsorted(bounds, trait))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from funrec.data.datasets import population
 from funrec.data.datasets.base import Dataset
 from funrec.data.datasets.sources import Source
 from funrec.data.hashing import uniform
-from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.errors import InputError
 from funrec.utils.specs import Inherited, WholeNumber, between, whole
 
 LABELS = ("is_click", "long_view", "is_like", "is_follow")
@@ -45,7 +46,31 @@ Count = Annotated[int, whole(1)]
 Chance = Annotated[float, between(0, 1, strictly=True)]
 
 
-class Synthetic(Dataset):
+class Generated(Dataset):
+    """Rows that are a function of a seed and of their number."""
+
+    rows: int
+    #: What is in memory at once.
+    rows_per_file = 2**18
+
+    @abstractmethod
+    def generate(self, start: int, rows: int) -> pl.DataFrame:
+        """Return rows `start` to `start + rows` with all columns, a function of the seed and the row number alone."""
+
+    def sources(self) -> list[Source]:
+        return []
+
+    def scan(self, columns: Sequence[str], workdir: Path) -> dict[str, pl.LazyFrame]:
+        paths = []
+        for start in range(0, self.rows, self.rows_per_file):
+            paths.append(workdir / f"rows_{start:015d}.parquet")
+            frame = self.generate(start, min(self.rows_per_file, self.rows - start))
+            wanted = [name for name in frame.columns if name in columns]
+            frame.select(wanted).write_parquet(paths[-1], compression="lz4", row_group_size=ROWS_PER_GROUP)
+        return {"all": pl.scan_parquet(paths)}
+
+
+class Synthetic(Generated):
     """Exposures of videos to users, in KuaiRand's column names (Gao et al., CIKM 2022), with planted truth.
 
     Four scores of an exposure, each of variance 1 and uncorrelated, are sums of what its user, video and tab bring
@@ -136,21 +161,10 @@ class Synthetic(Dataset):
         self.recipe = RECIPE
         self.oracle = self._find_oracle()
 
-    def sources(self) -> list[Source]:
-        return []
-
-    def scan(self, columns: Sequence[str], workdir: Path) -> dict[str, pl.LazyFrame]:
-        for name in columns:
-            if name not in COLUMNS:
-                raise InputError(f"dataset: no column {name} in the synthetic log.{did_you_mean(name, COLUMNS)}")
-        wanted = [name for name in COLUMNS if name in {*columns, *self.oracle.values()}]
-        return {"all": write_rows(lambda start, rows: self.generate(start, rows).select(wanted), self.rows, workdir)}
-
     def available_columns(self) -> list[str]:
         return list(COLUMNS)
 
     def generate(self, start: int, rows: int) -> pl.DataFrame:
-        """Return rows `start` to `start + rows` with all columns, a function of the seed and the row number alone."""
         numbers = np.arange(start, start + rows, dtype=np.uint64)
         draw = {site: uniform(numbers, self.seed, site) for site in ("user", "video", "tab", "day", *LABELS)}
         index = tuple(side.draw(draw[site]) for site, side in zip(draw, self._sides, strict=False))
@@ -253,22 +267,6 @@ def _solve(probabilities: Callable[[np.float32], NDArray[np.float32]], rate: flo
         else:
             high = middle
     return np.float32(low)
-
-
-def write_rows(
-    generate: Callable[[int, int], pl.DataFrame], rows: int, workdir: Path, rows_per_file: int = 2**18
-) -> pl.LazyFrame:
-    """Write `rows` rows to Parquet files in `workdir`, one file at a time, and return them lazily, in order.
-
-    `generate` makes the rows from its first argument on, as many as its second argument says.
-    """
-    paths = []
-    for start in range(0, rows, rows_per_file):
-        paths.append(workdir / f"rows_{start:015d}.parquet")
-        generate(start, min(rows_per_file, rows - start)).write_parquet(
-            paths[-1], compression="lz4", row_group_size=ROWS_PER_GROUP
-        )
-    return pl.scan_parquet(paths)
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

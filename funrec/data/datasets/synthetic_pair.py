@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from funrec.data.datasets.base import Dataset
-from funrec.data.datasets.sources import Source
-from funrec.data.datasets.synthetic import sigmoid, write_rows
+from funrec.data.datasets.synthetic import Generated, sigmoid
 from funrec.data.hashing import uniform
-from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.specs import Inherited, WholeNumber, between, whole
 
 LABELS = ("y1", "y2")
@@ -23,7 +19,7 @@ LABELS = ("y1", "y2")
 RECIPE = 1
 
 
-class SyntheticPair(Dataset):
+class SyntheticPair(Generated):
     """Two tasks with a known relation (Ma et al., KDD 2018, section 3.2).
 
     With `u1, u2` orthogonal unit vectors, `w1 = c u1`, `w2 = c (p u1 + sqrt(1 - p^2) u2)` and `x ~ N(0, I)`:
@@ -58,6 +54,7 @@ class SyntheticPair(Dataset):
         InputError: If a knob is out of range.
     """
 
+    rows_per_file = 2**15
     leaky = dict.fromkeys(
         ("expected_y1", "expected_y2", "p_y1", "p_y2"), "it is the label without its noise, which a model should find"
     )
@@ -95,24 +92,11 @@ class SyntheticPair(Dataset):
         if kind == "binary" and not any(label in columns for label in LABELS for columns in read):
             self.oracle = {task.name: f"p_{task.label}" for task in self.tasks if task.label in LABELS}
 
-    def sources(self) -> list[Source]:
-        return []
-
     def available_columns(self) -> list[str]:
         prefix = "expected_" if self.kind == "regression" else "p_"
         return [*self._inputs, *LABELS, *(prefix + label for label in LABELS)]
 
-    def scan(self, columns: Sequence[str], workdir: Path) -> dict[str, pl.LazyFrame]:
-        known = self.available_columns()
-        for name in columns:
-            if name not in known:
-                raise InputError(f"dataset: no column {name} in the synthetic pair.{did_you_mean(name, known)}")
-        wanted = [name for name in known if name in {*columns, *self.oracle.values()}]
-        frame = write_rows(lambda start, rows: self.generate(start, rows).select(wanted), self.rows, workdir, 2**15)
-        return {"all": frame}
-
     def generate(self, start: int, rows: int) -> pl.DataFrame:
-        """Return rows `start` to `start + rows` with all columns, a function of the seed and the row number alone."""
         numbers = np.arange(start, start + rows, dtype=np.uint64)
         x = np.stack([self._normal(numbers, name) for name in self._inputs], axis=1).astype(np.float32)
         expected = self._respond(x.astype(np.float64) @ self.weights.T)

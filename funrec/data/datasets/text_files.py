@@ -38,7 +38,12 @@ def check_text(file: Path, separator: str) -> None:
         stream.seek(0, 2)
         stream.seek(max(len(header), stream.tell() - _ENDS_READ))
         tail = stream.read()
-    _check_encoding(file, head)
+    if head.startswith(_UTF_16) or head[:1024].count(0) > len(head[:1024]) // 4:
+        raise InputError(
+            f"{file} should be UTF-8 text. It is UTF-16: convert it, iconv -f UTF-16 -t UTF-8 {file.name} > mended.csv."
+        )
+    if 0 in head[:1024]:
+        raise InputError(f"{file} should be UTF-8 text. It holds null bytes: is it what its name says it is?")
     if b"\n" not in head and b"\r" in head:
         raise InputError(
             f"{file} should have lines that end in LF or CR LF. They end in CR alone: convert it, "
@@ -52,15 +57,6 @@ def check_text(file: Path, separator: str) -> None:
         what = f"column {twice[0]}" if twice[0] else "a column without a name"
         raise InputError(f"{file} should have columns of distinct names. Its header has {what} twice: rename one.")
     _check_last_row(file, tail, separator, len(names))
-
-
-def _check_encoding(file: Path, head: bytes) -> None:
-    if head.startswith(_UTF_16) or head[:1024].count(0) > len(head[:1024]) // 4:
-        raise InputError(
-            f"{file} should be UTF-8 text. It is UTF-16: convert it, iconv -f UTF-16 -t UTF-8 {file.name} > mended.csv."
-        )
-    if 0 in head[:1024]:
-        raise InputError(f"{file} should be UTF-8 text. It holds null bytes: is it what its name says it is?")
 
 
 def _check_last_row(file: Path, tail: bytes, separator: str, expected: int) -> None:

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from funrec.config.build import build
 from funrec.data.datasets import population
-from funrec.data.datasets.synthetic import COLUMNS, LABELS, TRUTHS, Synthetic, write_rows
+from funrec.data.datasets.synthetic import COLUMNS, LABELS, TRUTHS, Synthetic
 from funrec.data.preparation.prepare import prepare
 from funrec.utils.errors import InputError
 
@@ -142,7 +142,8 @@ def test_rows_do_not_depend_on_how_many_are_made_at_once(tmp_path: Path) -> None
         folder = tmp_path / str(rows_per_file)
         folder.mkdir()
         rows = 40 if rows_per_file == 1 else 1_000
-        assert write_rows(dataset.generate, rows, folder, rows_per_file).collect().equals(whole.head(rows))
+        dataset.rows, dataset.rows_per_file = rows, rows_per_file
+        assert dataset.scan(COLUMNS, folder)["all"].collect().equals(whole.head(rows))
         assert len(list(folder.iterdir())) == -(-rows // rows_per_file)
 
 
@@ -243,7 +244,7 @@ def test_true_probabilities_belong_to_tasks_by_label_and_sample_space() -> None:
 
 def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
     frame = make(rows=100).scan(["user_id", "date"], tmp_path)["all"].collect()
-    assert frame.columns == ["date", "user_id", "p_is_click", "p_long_view", "p_is_like"]
+    assert frame.columns == ["date", "user_id"]
     assert frame.height == 100
 
 
@@ -254,8 +255,8 @@ def test_all_columns_are_made_and_named_in_advance(log: pl.DataFrame) -> None:
 
 
 def test_an_unknown_column_is_named_with_its_nearest(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no column vidoe_id in the synthetic log\. Did you mean video_id\?"):
-        make().scan(["vidoe_id"], tmp_path)
+    with pytest.raises(InputError, match=r"no such column in the rows of Synthetic\. Did you mean video_id\?"):
+        prepare(make(features={"vidoe_id": {}}), tmp_path)
 
 
 def test_a_true_probability_is_refused_as_a_feature() -> None:
