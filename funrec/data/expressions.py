@@ -53,3 +53,20 @@ def parse_expression(key: str, text: str, available: Sequence[str] | None) -> Ex
     if not columns:
         raise InputError(f"{key} should read at least one column. Received: {text}.")
     return Expression(text, expr, columns)
+
+
+def dtype_of(key: str, expression: pl.Expr, schema: pl.Schema) -> pl.DataType:
+    """Return an expression's dtype, found by trying it on no rows.
+
+    Raises:
+        InputError: If it does not fit the columns.
+    """
+    try:
+        return pl.DataFrame(schema=schema).select(expression.alias("value")).schema["value"]
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{key} should fit the columns' types: {one_line(error)}.") from error
+
+
+def is_number(dtype: pl.DataType) -> bool:
+    """Return whether values are numbers, true or false, or null."""
+    return dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)

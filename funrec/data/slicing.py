@@ -16,7 +16,8 @@ from funrec.data.arrays import PreparedData, SplitArrays
 from funrec.data.datasets.base import Dataset
 from funrec.data.datasets.files import reading_errors
 from funrec.data.preparation.splitting import SPLIT_NAMES
-from funrec.utils.errors import InputError, did_you_mean
+from funrec.data.preparation.staging import check_columns
+from funrec.utils.errors import InputError
 
 #: Head items are this share of the items that training saw, those with the most rows.
 HEAD_SHARE = 0.2
@@ -55,17 +56,19 @@ def read_columns(dataset: Dataset, data: PreparedData, names: Sequence[str]) -> 
         return {}
     columns = {feature.name: feature.column for feature in data.layout.features}
     wanted = {str(name): columns.get(str(name), str(name)) for name in names}
-    _check_columns(dataset, wanted, dataset.available_columns())
+    keys = dict.fromkeys(wanted.values(), "metrics.slices")
+    if (known := dataset.available_columns()) is not None:
+        check_columns(dataset, keys, known)
     values: dict[str, dict[str, pl.Series]] = {name: {} for name in wanted}
     with TemporaryDirectory() as folder, reading_errors(dataset.source_name):
-        for key, frame in dataset.scan(list(dict.fromkeys(wanted.values())), Path(folder)).items():
+        for key, frame in dataset.scan(list(keys), Path(folder)).items():
             splits = [name for name in (SPLIT_NAMES if key == "all" else (key,)) if name in data.splits]
             splits = [name for name in splits if name != "train"]
             if not splits:
                 continue
             schema = frame.collect_schema()
-            _check_columns(dataset, wanted, schema.names())
-            read = frame.select(list(dict.fromkeys(wanted.values()))).collect(engine="streaming")
+            check_columns(dataset, keys, schema.names())
+            read = frame.select(list(keys)).collect(engine="streaming")
             for name, column in wanted.items():
                 if schema[column].is_nested():
                     raise InputError(
@@ -134,13 +137,3 @@ def _by_tenth(name: str, values: pl.Series) -> Iterator[Slice]:
         yield Slice(name, f"{edges[place]:g} to {edges[place + 1]:g}", known & (tenth == place))
     if not known.all():
         yield Slice(name, MISSING, ~known)
-
-
-def _check_columns(dataset: Dataset, wanted: Mapping[str, str], known: Sequence[str] | None) -> None:
-    if known is None:
-        return
-    for name, column in wanted.items():
-        if column not in known:
-            raise InputError(
-                f"metrics.slices: no such column {name} in {dataset.source_name()}.{did_you_mean(name, known)}"
-            )

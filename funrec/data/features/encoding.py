@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from funrec.data.expressions import is_number
 from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
 from funrec.data.hashing import common_key_dtype, key_dtype
 from funrec.schema import CategoricalFeature, Feature, NumericFeature, SequenceFeature
@@ -57,7 +58,7 @@ def as_number(values: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 
 
 def _check_number_dtype(feature: Feature, dtype: pl.DataType) -> None:
-    if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)):
+    if not (is_number(dtype) or dtype == pl.String):
         raise InputError(
             f"dataset.features.{feature.name} should be a column of numbers. Received: column {feature.column} of "
             f"{dtype}. Set dataset.features.{feature.name}.kind=categorical, or derive a number first."

@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal
 
 import polars as pl
 
-from funrec.data.expressions import parse_expression
+from funrec.data.expressions import dtype_of, is_number, parse_expression
 from funrec.utils.errors import InputError, did_you_mean
-from funrec.utils.files import one_line
 from funrec.utils.specs import Name, Names, NotNegative, Text, check, whole
 
 #: What the names of columns begin with that hold histories.
@@ -254,12 +253,9 @@ def _read(key: str, role: str, expr: pl.Expr, schema: pl.Schema) -> pl.Expr:
     Raises:
         InputError: If the expression does not fit the columns, or a number or condition is none.
     """
-    try:
-        dtype = pl.DataFrame(schema=schema).select(expr.alias("value")).schema["value"]
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{key} should fit the columns' types: {one_line(error)}.") from error
+    dtype = dtype_of(key, expr, schema)
     if role in ("number", "where"):
-        if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
+        if not is_number(dtype):
             raise InputError(f"{key} should be a number or a condition. Received: a column of {dtype}.")
         return expr.cast(pl.Boolean).fill_null(False) if role == "where" else expr
     if isinstance(dtype, pl.List):

@@ -52,7 +52,8 @@ def prepare(dataset: Dataset, cache: Path) -> PreparedData:
 
     def build(folder: Path) -> None:
         started = time.perf_counter()
-        check_columns(dataset)
+        if (known := dataset.available_columns()) is not None:
+            check_columns(dataset, dataset.needed_columns(), known)
         try:
             rows = _build(dataset, folder)
         except InputError as error:  # what a broken file breaks may be far from the file

@@ -156,28 +156,20 @@ def _code_by_time(dataset: Dataset, column: str, dtype: pl.DataType) -> pl.Expr:
 
 def time_bound(key: str, value: Any, column: str, dtype: pl.DataType) -> pl.Expr:
     """Return `valid_from` or another bound as a literal that compares with the column."""
-    if isinstance(value, bool):
-        raise _bad_bound(key, value, column, dtype)
-    if dtype.is_numeric():
-        try:
-            number = value if isinstance(value, int | float) else float(str(value).replace("_", ""))
-        except ValueError:
-            raise _bad_bound(key, value, column, dtype) from None
-        return pl.lit(number)
-    if dtype == pl.String:
-        return pl.lit(value.isoformat() if isinstance(value, datetime.date) else str(value))
-    if dtype == pl.Date or dtype == pl.Datetime:
-        text = value.isoformat() if isinstance(value, datetime.date) else str(value)
-        try:
+    text = value.isoformat() if isinstance(value, datetime.date) else str(value)
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        if dtype.is_numeric():
+            return pl.lit(value if isinstance(value, int | float) else float(text.replace("_", "")))
+        if dtype == pl.String:
+            return pl.lit(text)
+        if dtype in (pl.Date, pl.Datetime):
             moment = datetime.datetime.fromisoformat(text)
-        except ValueError:
-            raise _bad_bound(key, value, column, dtype) from None
-        return pl.lit(moment.date() if dtype == pl.Date else moment).cast(dtype)
+            return pl.lit(moment.date() if dtype == pl.Date else moment).cast(dtype)
+    except ValueError:
+        raise InputError(
+            f"dataset.split.{key} should be written as column {column} is ({dtype}; 20220508, 2022-05-08, ...). "
+            f"Received: {value}."
+        ) from None
     raise InputError(f"dataset.split: column {column} should hold numbers, dates or ISO text. Received: {dtype}.")
-
-
-def _bad_bound(key: str, value: Any, column: str, dtype: pl.DataType) -> InputError:
-    return InputError(
-        f"dataset.split.{key} should be written as column {column} is ({dtype}; 20220508, 2022-05-08, ...). "
-        f"Received: {value}."
-    )

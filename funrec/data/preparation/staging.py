@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +11,12 @@ import polars as pl
 
 from funrec.data.datasets.base import Dataset
 from funrec.data.datasets.files import reading_errors
+from funrec.data.expressions import dtype_of, is_number
 from funrec.data.features.encoding import reading
 from funrec.data.hashing import uniform
 from funrec.data.preparation.histories import WARM, add_histories
 from funrec.data.preparation.splitting import MISSING_VALUE, ODD_VALUE, SPLIT_NAMES, split_code, split_column
-from funrec.schema import Task
 from funrec.utils.errors import InputError, did_you_mean
-from funrec.utils.files import one_line
 
 ROW, SPLIT, WEIGHT = "row", "split", "weight"
 ROWS_PER_BATCH = 1 << 18
@@ -80,7 +79,7 @@ def stage(dataset: Dataset, folder: Path) -> list[StagedFrame]:
     with reading_errors(dataset.source_name):
         frames = dataset.scan(list(needed), raw)
         for frame in frames.values():
-            _check_columns(dataset, needed, frame.collect_schema().names())
+            check_columns(dataset, needed, frame.collect_schema().names())
         if dataset.histories:
             used = {name: _kept(dataset, frame) for name, frame in frames.items()}
             frames = add_histories(dataset, frames, used, folder)
@@ -105,17 +104,17 @@ def stage(dataset: Dataset, folder: Path) -> list[StagedFrame]:
     return staged
 
 
-def check_columns(dataset: Dataset) -> None:
-    """Refuse a configuration that names a column which the rows are known not to have.
+def check_columns(dataset: Dataset, needed: Mapping[str, str], known: Collection[str]) -> None:
+    """Refuse a configuration that names a column which the rows do not have.
+
+    Args:
+        dataset: Whose rows they are.
+        needed: By column, the config key that asks for it.
+        known: The columns of the rows.
 
     Raises:
         InputError: If it does, with the nearest name.
     """
-    if (known := dataset.available_columns()) is not None:
-        _check_columns(dataset, dataset.needed_columns(), known)
-
-
-def _check_columns(dataset: Dataset, needed: dict[str, str], known: list[str]) -> None:
     for column, key in needed.items():
         if column not in known:
             named = "" if key.endswith(f".{column}") else f" {column}"
@@ -130,18 +129,19 @@ def _plan(dataset: Dataset, name: str, frame: pl.LazyFrame, schema: pl.Schema, l
     code = split_code(dataset, frame, schema, row) if name == "all" else pl.lit(0, pl.Int8)
     columns.append(code.alias(SPLIT))
     for task in dataset.tasks:
-        columns.append(_number(dataset, task, "label", schema))
-        if task.most_lengths is not None:
-            columns.append(_number(dataset, task, "length", schema))
+        key = f"dataset.tasks.{task.name}"
+        numbers = {"label": task.label, "length": None if task.most_lengths is None else task.length}
+        for what, text in numbers.items():
+            if text is not None:
+                number = _number(dataset, f"{key}.{what}", text, schema)
+                columns.append(number.cast(pl.Float32).alias(f"{what}/{task.name}"))
         if task.where is not None:
-            condition = _condition(dataset, f"dataset.tasks.{task.name}.where", task.where, schema)
+            condition = _condition(dataset, f"{key}.where", task.where, schema)
             columns.append(condition.alias(f"where/{task.name}"))
         if task.name in dataset.oracle:
             columns.append(pl.col(dataset.oracle[task.name]).cast(pl.Float32).alias(f"oracle/{task.name}"))
     if dataset.row_weight is not None:
-        key = "dataset.row_weight"
-        weight = dataset.parse(key, dataset.row_weight).expr
-        _check_numeric(key, schema, weight)
+        weight = _number(dataset, "dataset.row_weight", dataset.row_weight, schema)
         columns.append(weight.cast(pl.Float64).alias(WEIGHT))
     for feature in dataset.features:
         value = reading(feature, schema, is_list=feature.column in lists)
@@ -167,38 +167,25 @@ def _kept(dataset: Dataset, frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame if dataset.max_rows is None else frame.head(dataset.max_rows)
 
 
-def _number(dataset: Dataset, task: Task, what: str, schema: pl.Schema) -> pl.Expr:
-    """Return a task's `label` or `length`."""
-    key = f"dataset.tasks.{task.name}.{what}"
-    number = dataset.parse(key, getattr(task, what)).expr
-    _check_numeric(key, schema, number)
-    return number.cast(pl.Float32).alias(f"{what}/{task.name}")
-
-
-def _check_numeric(key: str, schema: pl.Schema, expression: pl.Expr) -> None:
-    dtype = _dtype(key, schema, expression)
-    if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
+def _number(dataset: Dataset, key: str, text: str, schema: pl.Schema) -> pl.Expr:
+    """Return a label, length or weight, which is a number or true or false."""
+    expression = dataset.parse(key, text).expr
+    dtype = dtype_of(key, expression, schema)
+    if not is_number(dtype):
         raise InputError(
             f"{key} should be a number or true/false. Received: a column of {dtype}. "
             "Write a condition, such as \"income = '>50K'\"."
         )
+    return expression
 
 
 def _condition(dataset: Dataset, key: str, text: str, schema: pl.Schema) -> pl.Expr:
     """Return a condition as a Boolean that is never null: what is unknown does not hold."""
     expression = dataset.parse(key, text).expr
-    dtype = _dtype(key, schema, expression)
-    if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
+    dtype = dtype_of(key, expression, schema)
+    if not is_number(dtype):
         raise InputError(f'{key} should be a condition, such as "tab IN (0,1)". Received: {text}, which is {dtype}.')
     return expression.cast(pl.Boolean).fill_null(False)
-
-
-def _dtype(key: str, schema: pl.Schema, expression: pl.Expr) -> pl.DataType:
-    """Try an expression on no rows: this gives its dtype and shows whether it fits the columns."""
-    try:
-        return pl.DataFrame(schema=schema).select(expression.alias("value")).schema["value"]
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{key} should fit the columns' types: {one_line(error)}.") from error
 
 
 def _is_kept(dataset: Dataset, schema: pl.Schema) -> pl.Expr:
