@@ -30,8 +30,8 @@ MANIFEST, VERIFIED = "manifest.json", "verified.json"
 #: What leaves the arrays as they are.
 _FEATURE_KEYS_OF_THE_MODEL = {"embedding_dim", "pooling", "known_before"}
 _TASK_KEYS_OF_THE_MODEL = {"weight", "loss"}
-#: Keys of tasks and histories that came later: where they are null, fingerprints are as they were.
-_LATER_KEYS = {"length", "most_lengths", "time", "until"}
+#: Keys of tasks, splits and histories that came later: where they are null, fingerprints are as they were.
+_LATER_KEYS = {"length", "most_lengths", "time", "until", "calibrate", "calibrate_from"}
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -49,7 +49,7 @@ def fingerprint(dataset: Dataset) -> str:
         "settings": dataset.settings(),
         "features": [_without(feature.to_plain(), _FEATURE_KEYS_OF_THE_MODEL) for feature in dataset.features],
         "tasks": [_without(asdict(task), _TASK_KEYS_OF_THE_MODEL) for task in dataset.tasks],
-        "split": asdict(dataset.split),
+        "split": _without(asdict(dataset.split)),
         "downsample": None if dataset.downsample is None else asdict(dataset.downsample),
         "oracle": dict(dataset.oracle),
         **{key: getattr(dataset, key) for key in ("group", "item", "time", "where", "row_weight", "max_rows")},
