@@ -52,11 +52,6 @@ def _told_apart(arguments: Sequence[str]) -> Iterator[tuple[str, bool]]:
         yield argument, not argument.startswith("-") and before not in VALUE_FLAGS
 
 
-def take_flag(arguments: Sequence[str], flag: str) -> tuple[list[str], bool]:
-    """Take a flag out of the arguments; return the others, and whether it was there."""
-    return [argument for argument in arguments if argument != flag], flag in arguments
-
-
 def take_allowed(arguments: Sequence[str]) -> list[str]:
     """Take `--allow package` out of the arguments; its packages may be named by `_target_` from here on."""
     from funrec.config.build import allow

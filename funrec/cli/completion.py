@@ -49,11 +49,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def completions(line: str) -> list[str]:
     """Return what the last word of a command line may become; nothing where it is a path."""
-    from funrec.cli.list import KINDS
     from funrec.cli.main import COMMANDS
+    from funrec.config.catalogue import GROUPS
 
     *before, word = [*line.split()[1:], *([""] if line.endswith(" ") else [])] or [""]
-    choices = {(): COMMANDS, ("list",): KINDS, ("data",): ("describe", "verify"), ("completion",): tuple(SCRIPTS)}
+    choices = {(): COMMANDS, ("list",): GROUPS, ("data",): ("describe", "verify"), ("completion",): tuple(SCRIPTS)}
     if (given := choices.get(tuple(before))) is not None:
         return [f"{choice} " for choice in given if choice.startswith(word)]
     if not any(tuple(before[: len(start)]) == start for start in COMPOSED):

@@ -41,15 +41,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _describe(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="funrec data describe",
-        description="Prepare a dataset unless that has been done, and print its rows, rates and vocabularies.",
+    parser = _parser(
+        "describe", "Prepare a dataset unless that has been done, and print its rows, rates and vocabularies."
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="OVERRIDE", help="as for funrec run: dataset=adult dataset.root=FOLDER"
-    )
-    parser.add_argument(
-        *("--config-dir", "-cd"), action="append", default=[], type=Path, help="a folder of your own configurations"
     )
     options = parser.parse_intermixed_args(take_allowed(arguments))
     from funrec.data.preparation.cache import cache_folder
@@ -59,6 +55,14 @@ def _describe(arguments: Sequence[str]) -> int:
     dataset = _dataset(options.overrides, options.config_dir)
     print("\n\n".join(map(str, describe(prepare(dataset, cache_folder())))))
     return 0
+
+
+def _parser(action: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"funrec data {action}", description=description)
+    parser.add_argument(
+        *("--config-dir", "-cd"), action="append", default=[], type=Path, help="a folder of your own configurations"
+    )
+    return parser
 
 
 def _dataset(overrides: Sequence[str], folders: Sequence[Path]) -> Dataset:
@@ -71,16 +75,10 @@ def _dataset(overrides: Sequence[str], folders: Sequence[Path]) -> Dataset:
 
 
 def _verify(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="funrec data verify",
-        description="Check prepared data against its checksums; exit code 2 if any is damaged.",
-    )
+    parser = _parser("verify", "Check prepared data against its checksums; exit code 2 if any is damaged.")
     parser.add_argument("entries", nargs="*", metavar="ENTRY", help="folders of the cache; all by default")
     parser.add_argument(
         "--leaks", action="store_true", help="check the histories of the dataset that overrides in place of ENTRY name"
-    )
-    parser.add_argument(
-        *("--config-dir", "-cd"), action="append", default=[], type=Path, help="a folder of your own configurations"
     )
     options = parser.parse_intermixed_args(take_allowed(arguments))
     if options.leaks:

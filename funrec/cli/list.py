@@ -5,28 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-KINDS = (
-    "models",
-    "datasets",
-    "weightings",
-    "interactions",
-    "losses",
-    "metrics",
-    "calibrations",
-    "trackers",
-    "protocols",
-    "experiments",
-)
+from funrec.config.catalogue import GROUPS, describe
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print what there is to choose from, a line each, with the paper."""
-    from funrec.config.catalogue import describe
-
     parser = argparse.ArgumentParser(prog="funrec list", description="What there is to choose from.")
-    parser.add_argument("kind", nargs="?", choices=KINDS, help="all kinds if not given")
+    parser.add_argument("kind", nargs="?", choices=list(GROUPS), help="all kinds if not given")
     kind = parser.parse_args(arguments).kind
-    for name in [kind] if kind else KINDS:
+    for name in [kind] if kind else GROUPS:
         if not kind:
             print(f"{name}:")
         parts = describe(name)

@@ -16,20 +16,8 @@ from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.installation import VERSION, check_installation
 
 COMMANDS = (
-    "run",
-    "tune",
-    "resume",
-    "status",
-    "clean",
-    "list",
-    "data",
-    "predict",
-    "fuse",
-    "compare",
-    "report",
-    "export",
-    "explain",
-    "completion",
+    *("run", "tune", "resume", "status", "clean", "list", "data"),
+    *("predict", "fuse", "compare", "report", "export", "explain", "completion"),
 )
 
 HELP = """\

@@ -16,7 +16,6 @@ from funrec.cli.arguments import (
     flags_in,
     overrides_in,
     take_allowed,
-    take_flag,
 )
 from funrec.cli.console import is_live, reason, width
 from funrec.utils.errors import InputError
@@ -28,12 +27,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run one experiment, or with `-m` every combination; print a table each, and one for a sweep."""
     from funrec.sweeps.sweeper import Request
 
-    arguments, fail_fast = take_flag(arguments, "--fail-fast")
-    arguments, is_dry = take_flag(arguments, "--dry")
-    command, arguments = arguments, take_allowed(arguments)
-    if is_dry:
-        return _describe(arguments)
-    return start(arguments, Request(command, overrides_in(arguments), fail_fast, show=show))
+    command = [argument for argument in arguments if argument not in ("--fail-fast", "--dry")]
+    kept = take_allowed(command)
+    if "--dry" in arguments:
+        return _describe(kept)
+    return start(kept, Request(command, overrides_in(kept), "--fail-fast" in arguments, show=show))
 
 
 def _describe(arguments: Sequence[str]) -> int:

@@ -40,7 +40,8 @@ def run_hydra_job(config: DictConfig, show: Show | None = None) -> None:
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
     if show is None:
-        _log_to_files_only()
+        root = logging.getLogger()  # to its file alone: jobs that run at the same time would mix their lines
+        root.handlers[:] = [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]
         if os.path.isdir(settings.runtime.cwd):  # relative paths start from where the sweep was started
             os.chdir(settings.runtime.cwd)
     live = show is not None and sys.stderr.isatty()
@@ -58,13 +59,8 @@ def run_job_in(folder: Path) -> None:
 def run_job(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], live: bool = False) -> list[Run]:
     """Run or resume a job. A failure is written to its folder and log and not raised, so the other jobs go on.
 
-    All it needs beside its arguments is in the sweep's folder, so it may run in any process.
-
-    Args:
-        config: The resolved configuration, plain values.
-        folder: The job's run folder.
-        overrides: What was asked for on top of the defaults.
-        live: Whether to draw progress on the terminal.
+    All it needs beside its arguments, which are those of `experiment.run`, is in the sweep's folder, so it may run in
+    any process.
 
     Returns:
         The run, and its baselines after it; nothing if it failed or was not to start.
@@ -87,11 +83,3 @@ def run_job(config: Mapping[str, Any], folder: Path, overrides: Sequence[str], l
         if status(folder).state not in ("finished", "running"):
             write_failure(folder, explain(error))
         return []
-
-
-def _log_to_files_only() -> None:
-    """Remove the console from the log: jobs that run at the same time would mix their lines."""
-    root = logging.getLogger()
-    for handler in root.handlers[:]:
-        if not isinstance(handler, logging.FileHandler):
-            root.removeHandler(handler)

@@ -25,7 +25,7 @@ from funrec.runs.provenance import check_origin, differences, origin
 from funrec.runs.record import read
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json, write_json
-from funrec.utils.locks import MOMENT, is_locked, take_lock
+from funrec.utils.locks import MOMENT, take_lock
 
 PLAN = "sweep.json"
 LOCK = ".sweep.lock"
@@ -145,11 +145,6 @@ def leading(path: Path, is_new: bool) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def is_led(path: Path) -> bool:
-    """Whether a process runs the sweep in a folder right now."""
-    return is_locked(path / LOCK)
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

@@ -9,13 +9,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -30,7 +28,7 @@ from funrec.sweeps.resources import default_workers, environment, limit_memory, 
 from funrec.sweeps.status import has_failed
 from funrec.utils.errors import InputError
 from funrec.utils.logging import FORMAT
-from funrec.utils.signals import EXIT_CODE, SIGNALS
+from funrec.utils.signals import EXIT_CODE, Interruption
 
 #: Seconds after which a signal or the end of a process is noticed at the latest.
 INTERVAL = 0.2
@@ -80,38 +78,42 @@ def run_processes(
         KeyboardInterrupt: If a signal came, once all processes have ended.
     """
     variables = {**os.environ, **environment(workers)}
-    start = _process_type(preload)
+    if preload:
+        warm_up()
+    context: Any = multiprocessing.get_context("forkserver" if preload else "spawn")
     running: dict[int, tuple[BaseProcess, Task]] = {}
-    with _signals() as received:
-        passed_on = 0
+    to_the_rest = signal.SIGINT
+    with Interruption() as interruption:
+        is_told = False
         try:
-            while True:
-                while len(running) < workers and not received and (task := next_task()) is not None:
-                    process = start(
-                        target=_enter, args=(task, variables, memory), name=f"funrec {task.log.parent.name}"
-                    )
-                    process.start()
-                    running[process.sentinel] = process, task
-                if not running:
-                    break
-                ended = wait(list(running), timeout=INTERVAL)
-                on_look()
-                for sentinel in [sentinel for sentinel in running if sentinel in ended]:
-                    process, task = running.pop(sentinel)
-                    process.join()
-                    if not received:  # what was told to stop has not failed, whatever its exit code
-                        on_end(task, process.exitcode or 0)
-                if len(received) > passed_on:
-                    passed_on = len(received)
-                    for process, _ in running.values():
-                        _signal(process, signal.SIGINT if passed_on == 1 else signal.SIGKILL)
+            with interruption.deferred():
+                while True:
+                    while len(running) < workers and not interruption.is_requested and (task := next_task()):
+                        name = f"funrec {task.log.parent.name}"
+                        process = context.Process(target=_enter, args=(task, variables, memory), name=name)
+                        process.start()
+                        running[process.sentinel] = process, task
+                    if not running:
+                        break
+                    ended = wait(list(running), timeout=INTERVAL)
+                    on_look()
+                    for sentinel in [sentinel for sentinel in running if sentinel in ended]:
+                        process, task = running.pop(sentinel)
+                        process.join()
+                        if not interruption.is_requested:  # what was told to stop has not failed
+                            on_end(task, process.exitcode or 0)
+                    if interruption.is_requested and not is_told:
+                        is_told = True
+                        for process, _ in running.values():
+                            _signal(process, signal.SIGINT)
+        except KeyboardInterrupt:  # a second one, if processes run still
+            to_the_rest = signal.SIGKILL
+            raise
         finally:
             for process, _ in running.values():  # only if something was raised
-                _signal(process, signal.SIGINT)
+                _signal(process, to_the_rest)
             for process, _ in running.values():
                 process.join()
-    if received:
-        raise KeyboardInterrupt
 
 
 def warm_up() -> None:
@@ -240,32 +242,6 @@ def _log_to(path: Path) -> None:
     logging.raiseExceptions = False  # a full disk is reported once, by the run
 
 
-def _process_type(preload: bool) -> type[BaseProcess]:
-    if not preload:
-        return multiprocessing.get_context("spawn").Process
-    warm_up()
-    return multiprocessing.get_context("forkserver").Process
-
-
 def _signal(process: BaseProcess, number: signal.Signals) -> None:
     if process.pid is not None and process.is_alive():
         os.kill(process.pid, number)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of obeying them; in another thread than the main one, Python has none."""
-    received: list[int] = []
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.signal(number, receive) for number in SIGNALS}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -19,16 +18,13 @@ from funrec.metrics import table_columns
 from funrec.runs.folder import FAILURE, RECORD, State, find_runs, is_finished, is_run, status
 from funrec.runs.record import read
 from funrec.runs.tables import render, rows_from_records
-from funrec.sweeps.plan import PLAN, Job, Sweep, by_key, is_led, is_sweep, read_sweep, resume_command
+from funrec.sweeps.plan import LOCK, PLAN, Job, Sweep, by_key, is_sweep, read_sweep, resume_command
 from funrec.utils.errors import InputError
+from funrec.utils.locks import is_locked
 
-#: In the order of a summary; a job that has not started has no run in its folder.
+#: States of runs in the order of a summary, as they are called; a job that has not started has no run in its folder.
 STATES: dict[State, str] = {
-    "finished": "finished",
-    "running": "running",
-    "interrupted": "interrupted",
-    "pruned": "pruned",
-    "failed": "failed",
+    **{state: state for state in ("finished", "running", "interrupted", "pruned", "failed")},
     "absent": "waiting",
 }
 
@@ -39,23 +35,15 @@ INTERVAL = 0.5
 REASON_WIDTH = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A run that failed: what it was asked for, and why it failed."""
-
-    overrides: list[str]
-    reason: str
-
-
-def failures(sweep: Sweep) -> Iterator[Failure]:
-    """Yield what failed, in the order of the jobs."""
+def failures(sweep: Sweep) -> Iterator[tuple[list[str], str]]:
+    """Yield the overrides of what failed and the reason, in the order of the jobs."""
     for job, folder in _runs(sweep):
         if (found := status(folder)).state == "failed":
             overrides = job.overrides
             if folder != sweep.folder(job):
                 model = folder.name.removeprefix(f"{sweep.folder(job).name}_")
                 overrides = [*(asked for asked in overrides if not asked.startswith("model=")), f"model={model}"]
-            yield Failure(overrides, found.reason)
+            yield overrides, found.reason
 
 
 def has_failed(sweep: Sweep) -> bool:
@@ -84,21 +72,14 @@ def render_sweep(sweep: Sweep, width: int | None = None) -> str:
     if rows:
         metrics = table_columns({name for row in rows for name in row} - {"model", *swept})
         tables.append(render(rows, columns=["model", *swept, *metrics], width=width))
-    if failed := list(failures(sweep)):
-        tables.append(_render_failures(failed, swept))
+    failed, given = [], set[str]()
+    for overrides, reason in failures(sweep):
+        asked = by_key(overrides)
+        failed.append([*(asked.get(key, "") for key in ("model", *swept)), "the same" if reason in given else reason])
+        given.add(reason)
+    if failed:
+        tables.append(_table(["model", *swept, "failed"], failed))
     return "\n\n".join(tables) or "No job has ended."
-
-
-def _render_failures(failed: Sequence[Failure], swept: Sequence[str]) -> str:
-    """Return a table that gives every reason once, wrapped."""
-    rows, given = [], set[str]()
-    for failure in failed:
-        asked = by_key(failure.overrides)
-        reason = "the same" if failure.reason in given else failure.reason
-        given.add(failure.reason)
-        rows.append([*(asked.get(key, "") for key in ("model", *swept)), reason])
-    widths = [*[None] * (1 + len(swept)), REASON_WIDTH]
-    return tabulate(rows, ["model", *swept, "failed"], tablefmt="grid", disable_numparse=True, maxcolwidths=widths)
 
 
 @contextmanager
@@ -122,31 +103,22 @@ def reporting(sweep: Sweep) -> Iterator[None]:
 
 class _Reporter:
     def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
-        self._swept = [key for key in sweep.swept if key != "model"]
+        self._sweep, self._started, self._ended = sweep, time.monotonic(), 0
         self._left = [job for job in sweep.jobs if not self._has_ended(job)]
-        self._ended = 0
-        self._started = time.monotonic()
         self._failed: dict[str, int] = {}
 
     def look(self) -> None:
         for job in [job for job in self._left if self._has_ended(job)]:
             self._left.remove(job)
             self._ended += 1
-            sys.stderr.write(f"{self._line(job)}\n")
+            total, left = len(self._sweep.jobs), len(self._left)
+            line = f"job {job.number} ({_swept(self._sweep, job, name_model=False)}): {self._result(job)}; "
+            sys.stderr.write(f"{line}{total - left} of {total} done{self._time_left()}\n")
             sys.stderr.flush()
 
     def _has_ended(self, job: Job) -> bool:
         folder = self._sweep.folder(job)
         return (folder / RECORD).is_file() or (folder / FAILURE).is_file()
-
-    def _line(self, job: Job) -> str:
-        total = len(self._sweep.jobs)
-        asked = by_key(job.overrides)
-        swept = [f"{key}={asked[key]}" for key in self._swept if key in asked]
-        return f"job {job.number} ({' '.join([asked.get('model', ''), *swept]).strip()}): {self._result(job)}; " + (
-            f"{total - len(self._left)} of {total} done" + (f", {self._time_left()} left" if self._left else "")
-        )
 
     def _result(self, job: Job) -> str:
         if (found := status(self._sweep.folder(job))).state != "finished":
@@ -161,8 +133,10 @@ class _Reporter:
         return (f"{metric} {done['metrics'][metric]:.4f}, " if metric else "") + f"{took:.1f} s"
 
     def _time_left(self) -> str:
+        if not self._left:
+            return ""
         seconds = (time.monotonic() - self._started) / self._ended * len(self._left)
-        return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
+        return f", about {seconds:.0f} s left" if seconds < 100 else f", about {seconds / 60:.0f} min left"
 
 
 def describe(paths: Sequence[str]) -> Iterator[str]:
@@ -203,16 +177,18 @@ def _describe_sweep(sweep: Sweep, runs: Sequence[Path]) -> str:
         _table(["job", "asked for", "state", "note"], rows),
         f"{sweep.path}: {len(folders)} jobs, {', '.join(counts)}.",
     ]
-    if is_led(sweep.path):
+    if is_locked(sweep.path / LOCK):
         lines[-1] += " The sweep is running."
     elif states["finished"] < len(folders):
         lines[-1] += f" To go on: {resume_command(sweep.path)}"
     return "\n".join(lines)
 
 
-def _swept(sweep: Sweep, job: Job) -> str:
+def _swept(sweep: Sweep, job: Job, name_model: bool = True) -> str:
+    """Return a job's model and what was swept: `model=mmoe seed=1`, or without the key `mmoe seed=1`."""
     asked = by_key(job.overrides)
-    return " ".join(f"{key}={asked[key]}" for key in ("model", *sweep.swept) if key in asked)
+    model = [f"model={asked['model']}" if name_model else asked["model"]] if "model" in asked else []
+    return " ".join([*model, *(f"{key}={asked[key]}" for key in sweep.swept if key in asked)])
 
 
 def _cells(run: Path) -> list[str]:

@@ -7,6 +7,7 @@ import itertools
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -133,7 +134,11 @@ class Sweeper(HydraSweeper):
         problems = [job.problem for job in planned if job.problem]
         if problems and len(problems) == len(planned):
             raise problems[0]
-        _check_folders([plan.job for plan in planned])
+        names = Counter(plan.job.folder for plan in planned)
+        if (name := max(names, key=lambda name: names[name])) and names[name] > 1:
+            raise InputError(
+                f"hydra.sweep.subdir should give every job a folder of its own. Received: {name} for several."
+            )
         folder = Path(self._config.hydra.sweep.dir)
         with leading(folder, is_new=request.resumed is None):
             sweep = request.sweep = Sweep(
@@ -248,14 +253,6 @@ def for_all_jobs(overrides: Sequence[str]) -> list[str]:
         if override.is_hydra_override() or not (override.is_sweep_override() or is_nested):
             kept.append(str(override.input_line))
     return kept
-
-
-def _check_folders(jobs: Sequence[Job]) -> None:
-    names = [job.folder for job in jobs]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise InputError(
-            f"hydra.sweep.subdir should give every job a folder of its own. Received: {min(twice)} for several."
-        )
 
 
 def _combinations(overrides: Sequence[str]) -> list[list[str]]:

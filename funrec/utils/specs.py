@@ -57,18 +57,6 @@ def worded(phrase: str, accepts: Callable[[Any], bool] = lambda value: True, ver
     return WrapValidator(check)
 
 
-def one_of(*names: str) -> WrapValidator:
-    """Return an annotation for a text that is one of `names`, for choices that are not written as a `Literal`."""
-
-    def check(value: Any, inner: Callable[[Any], Any]) -> Any:
-        if value in names:
-            return inner(value)
-        expected = ", ".join(f"'{name}'" for name in names)
-        raise PydanticCustomError("literal_error", "one of {expected}", {"expected": expected})
-
-    return WrapValidator(check)
-
-
 def whole(least: int, most: float = math.inf) -> WrapValidator:
     """Return an annotation of an int: at least `least`, and at most `most`."""
     span = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
@@ -103,7 +91,6 @@ Activation = Annotated[
 ]
 PositiveInt = Annotated[int, worded("a positive whole number", lambda number: number > 0)]
 WholeNumber = Annotated[int, whole(0)]
-Seed = Annotated[int, whole(0, 2**31 - 1)]
 PositiveNumber = Annotated[float, worded("a positive number", lambda number: number > 0)]
 NotNegative = Annotated[float, worded("a number of at least 0", lambda number: number >= 0)]
 #: A share that may be 0 but not 1, such as a dropout rate or the decay of an average.

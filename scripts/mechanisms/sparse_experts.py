@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from mechanisms.study import Study
+from mechanisms.study import SMALL_NETWORK, Study
 
 ROWS, VALUES, RANK, TASTES = 12_000, 15, 3, 4
 TASKS = {f"y{first}{second}": (first, second) for first, second in combinations(range(TASTES), 2)}
@@ -46,13 +46,6 @@ STUDY = Study(
     settings=[
         *(f"+dataset.features.f{field}.kind=categorical" for field in range(2 * TASTES)),
         *(f"+dataset.tasks.{task}.label={task}" for task in TASKS),
-        "model/wide=none",
-        "model.tower_units=[8]",
-        "optimizer.learning_rate=0.005",
-        "trainer.monitor=null",
-        "model.tower_dropout=0",
-        "model.embedding_l2=0.1",
-        "trainer.epochs=12",
-        "trainer.batch_size=256",
+        *SMALL_NETWORK,
     ],
 )

@@ -13,6 +13,18 @@ from scipy.stats import t
 
 from funrec import run_experiment
 
+#: A small network trained long enough, for variants that differ in their experts.
+SMALL_NETWORK = (
+    "model/wide=none",
+    "model.tower_units=[8]",
+    "optimizer.learning_rate=0.005",
+    "trainer.monitor=null",
+    "model.tower_dropout=0",
+    "model.embedding_l2=0.1",
+    "trainer.epochs=12",
+    "trainer.batch_size=256",
+)
+
 
 @dataclass(frozen=True)
 class Study:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from mechanisms.study import Study
+from mechanisms.study import SMALL_NETWORK, Study
 
 ROWS, VALUES, RANK = 12_000, 30, 4
 TASKS = ("a1", "a2", "b1", "b2")
@@ -50,13 +50,6 @@ STUDY = Study(
     settings=[
         *(f"+dataset.features.f{field}.kind=categorical" for field in range(2)),
         *(f"+dataset.tasks.{task}.label={task}" for task in TASKS),
-        "model/wide=none",
-        "model.tower_units=[8]",
-        "optimizer.learning_rate=0.005",
-        "trainer.monitor=null",
-        "model.tower_dropout=0",
-        "model.embedding_l2=0.1",
-        "trainer.epochs=12",
-        "trainer.batch_size=256",
+        *SMALL_NETWORK,
     ],
 )

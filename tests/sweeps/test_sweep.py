@@ -15,7 +15,8 @@ import pytest
 from commands import Command
 
 from funrec.runs.folder import status
-from funrec.sweeps.plan import is_led, leading, read_sweep
+from funrec.sweeps.plan import LOCK, leading, read_sweep
+from funrec.utils.locks import is_locked
 
 SMALL = ("dataset.rows=3000", "trainer=smoke")
 SWEEP = ("run", "-m", "model=logistic", "seed=1,2", "hydra.sweep.dir=sweep", *SMALL)
@@ -143,9 +144,9 @@ def test_a_second_sweep_in_the_same_folder_is_refused(workdir: Path, funrec: Com
 
 def test_a_folder_that_another_process_sweeps_in_is_refused(workdir: Path, funrec: Command) -> None:
     with leading(workdir / "sweep", is_new=True):
-        assert is_led(workdir / "sweep")
+        assert is_locked(workdir / "sweep" / LOCK)
         done = funrec(*SWEEP)
-    assert not is_led(workdir / "sweep")
+    assert not is_locked(workdir / "sweep" / LOCK)
     assert done.code == 2
     assert "another process runs one in it" in done.err
 
