@@ -15,7 +15,7 @@ import pytest
 from commands import Command
 
 ROOT = Path(__file__).parents[1]
-READMES = (ROOT / "README.md",)
+READMES = (ROOT / "README.md", ROOT / "README.zh.md")
 TUTORIALS = (ROOT / "docs" / "tutorial.md", ROOT / "docs" / "zh" / "tutorial.md")
 
 
@@ -45,11 +45,27 @@ def test_the_first_commands_are_those_that_set_up_and_go(readme: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("pages", [TUTORIALS], ids=["tutorial"])
 @pytest.mark.parametrize("language", ["", "python", "yaml", "text"])
-def test_both_languages_have_the_same_commands_and_code(pages: tuple[Path, Path], language: str) -> None:
-    english, chinese = ([without_comments(text) for text in blocks(page, language)] for page in pages)
+def test_the_tutorial_has_the_same_commands_and_code_in_both_languages(language: str) -> None:
+    english, chinese = ([without_comments(text) for text in blocks(page, language)] for page in TUTORIALS)
     assert english == chinese
+
+
+def test_the_chinese_readme_has_no_command_or_code_that_the_english_one_lacks() -> None:
+    english, chinese = (commands_and_code(page) for page in READMES)
+    assert chinese <= english
+    assert len(chinese) >= 20
+
+
+def commands_and_code(page: Path) -> set[str]:
+    commands = {command for command in commands_in(page) if command.startswith(("funrec ", "pip "))}
+    return commands | {without_comments(text) for kind in ("python", "yaml", "text") for text in blocks(page, kind)}
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda file: file.name)
+def test_the_map_names_every_package(readme: Path) -> None:
+    named = set(re.findall(r"^[├└]── (\w+)/", readme.read_text("utf-8"), flags=re.MULTILINE))
+    assert named == {folder.parent.name for folder in (ROOT / "funrec").glob("*/__init__.py")}
 
 
 def without_comments(text: str) -> str:
