@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from examples import Rows, layout, optimizer, randomise, weighting
+from examples import Rows, layout, optimizer, randomise, save_weights, weighting
 
 from funrec.config.compose import compose
 from funrec.experiment.fitting import build_model
@@ -18,7 +18,7 @@ from funrec.models.model import MultiTaskModel
 from funrec.models.sharing import find_sharing
 from funrec.schema import Task
 from funrec.training.batches import BatchStream
-from funrec.training.checkpoints import load_weights, save_weights
+from funrec.training.checkpoints import load_weights
 from funrec.training.step import TrainingStep
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -17,7 +18,9 @@ from funrec.models.funnels.independent import Independent
 from funrec.models.model import MultiTaskModel
 from funrec.models.structure import Structure
 from funrec.schema import CategoricalFeature, InputLayout, NumericFeature, SequenceFeature, Task
+from funrec.training.checkpoints import write_weights
 from funrec.training.optimizers import LazyAdam
+from funrec.training.state import copy_to_host
 from funrec.weighting.fixed import Fixed
 
 TASKS = (Task("click", "click"), Task("like", "like"))
@@ -107,6 +110,10 @@ def randomise(built: MultiTaskModel, scale: float = 0.5, seed: int = 1) -> None:
     draw = np.random.default_rng(seed)
     for variable in built.trainable_variables:
         variable.assign(draw.normal(scale=scale, size=variable.shape))
+
+
+def save_weights(built: MultiTaskModel, folder: Path) -> None:
+    write_weights(copy_to_host(built.weights), folder)
 
 
 def weighting(tasks: Sequence[Task] = TASKS) -> Fixed:

@@ -23,7 +23,6 @@ from funrec.experiment.inside import look_inside
 from funrec.experiment.run import Attempt, Trained
 from funrec.metrics import build_metrics, is_higher_better
 from funrec.models.backbones.base import Backbone
-from funrec.models.checks import check_positive_number
 from funrec.models.fit import check_fit
 from funrec.models.funnels.base import Funnel
 from funrec.models.interactions.base import Interaction
@@ -273,5 +272,7 @@ def _check_optimizer(config: Mapping[str, Any]) -> dict[str, Any]:
     if "learning_rate" not in config:
         return dict(config)
     # Keras refuses integers and accepts negative rates.
-    rate = check_positive_number("optimizer.learning_rate", config["learning_rate"])
-    return {**config, "learning_rate": rate}
+    rate = config["learning_rate"]
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+        raise InputError(f"optimizer.learning_rate should be a positive number. Received: {rate}.")
+    return {**config, "learning_rate": float(rate)}

@@ -33,10 +33,6 @@ Batch = Mapping[str, Any]
 class MultiTaskModel(keras.Model):
     """Embeddings, an interaction, a backbone, one tower per head, a wide part, a funnel, and a loss per task.
 
-    Features are embedded in one fused table, the interaction crosses them, the backbone makes one representation per
-    tower, a tower makes it a logit, to which the wide part may add, and the funnel makes the logits the tasks'
-    probabilities.
-
     Args:
         backbone: What the tasks share.
         funnel: How their probabilities depend on each other.
@@ -76,7 +72,7 @@ class MultiTaskModel(keras.Model):
         precision: str = "float32",
     ) -> None:
         super().__init__(dtype=precision)
-        self.embedding_l2 = embedding_l2
+        self.embedding_l2 = embedding_l2 if backbone.l2 is None else backbone.l2
         self.tasks = tuple(tasks)
         self.layout = layout
         self.criteria = tuple(losses or (BinaryCrossEntropy() if t.is_binary else SquaredError() for t in tasks))
@@ -90,42 +86,36 @@ class MultiTaskModel(keras.Model):
         self.funnel = funnel
         self.backbone = backbone
         self.interaction = interaction or NoInteraction()
-        numbers = len(layout.numeric_features)
-        structure, dim = self._configure(
-            Structure(
-                self.tasks,
-                check_groups(groups, tasks),
-                num_numeric=numbers,
-                domain=layout.domain,
-                num_domains=layout.num_domains,
-            )
+        structure = Structure(
+            self.tasks,
+            check_groups(groups, tasks),
+            num_numeric=len(layout.numeric_features),
+            domain=layout.domain,
+            num_domains=layout.num_domains,
         )
+        # Each part is told what those before it have settled.
+        funnel.configure(structure)
+        structure = replace(structure, towers=funnel.towers, parents=funnel.tower_parents())
+        backbone.configure(structure)
+        self.wide.configure(structure)
+        copies, dim = backbone.embedding_layout(None)
         outputs = max(loss.outputs for loss in self.criteria)
         check_fit(backbone, funnel, self.interaction, self.criteria)
         self.embedding = FusedEmbedding(
             layout.embedded_features,
             layout.id_features,
             layout.cardinalities,
-            structure.copies,
+            copies,
             dim,
             linear_units=self.wide.units,
             limit=backbone.embedding_limit,
             dtype=self.dtype_policy,
         )
-        structure = replace(structure, fields=self.embedding.fields)
+        structure = replace(structure, copies=copies, fields=self.embedding.fields)
         self.backbone.receive_fields(structure)
         self.interaction.configure(structure)
         network = (tower_units, activation, tower_dropout, batch_normalization, outputs, self.dtype_policy)
         self.towers = Towers(len(funnel.towers), *network) if backbone.has_towers else None
-
-    def _configure(self, structure: Structure) -> tuple[Structure, int | None]:
-        """Tell funnel, backbone and wide part of each other; return what is known then, and the width of embeddings."""
-        self.funnel.configure(structure)
-        structure = replace(structure, towers=self.funnel.towers, parents=self.funnel.tower_parents())
-        self.backbone.configure(structure)
-        self.wide.configure(structure)
-        copies, dim = self.backbone.embedding_layout(None)
-        return replace(structure, copies=copies), dim
 
     def _keep(self, name: str, start: np.ndarray) -> keras.Variable:
         """Return a weight that is saved and not trained."""
@@ -234,11 +224,7 @@ class MultiTaskModel(keras.Model):
     @property
     def has_penalty(self) -> bool:
         """Whether `penalty` needs `embedding.count_lookups`."""
-        return bool(self._embedding_penalty or self.wide.l2)
-
-    @property
-    def _embedding_penalty(self) -> float:
-        return self.embedding_l2 if self.backbone.l2 is None else self.backbone.l2
+        return bool(self.embedding_l2 or self.wide.l2)
 
     def penalty(self, embedded: Embedded, rows: int) -> tf.Tensor | None:
         """Return the penalties on what a batch of `rows` looked up; None where there are none.
@@ -247,7 +233,7 @@ class MultiTaskModel(keras.Model):
         """
         if not self.has_penalty:
             return None
-        penalties = (self._embedding_penalty, self.backbone.effective), (self.wide.l2, self.wide.effective)
+        penalties = (self.embedding_l2, self.backbone.effective), (self.wide.l2, self.wide.effective)
         copies, linear = self.embedding.ridge(embedded.lookups, *penalties)
         towers = len(self.funnel.towers)
         own = copies[:towers] if copies.shape[0] >= towers else tf.zeros(towers)
@@ -270,12 +256,7 @@ class MultiTaskModel(keras.Model):
         """Return what the backbone, having read `x`, adds to the tasks' losses (see `Backbone.auxiliary_loss`)."""
         return self.backbone.auxiliary_loss(self.funnel.combine(logits), self.tasks, x)
 
-    def task_losses(
-        self,
-        logits: tf.Tensor,
-        batch: Batch,
-        offsets: Mapping[str, float] | None = None,
-    ) -> tf.Tensor:
+    def task_losses(self, logits: tf.Tensor, batch: Batch, offsets: Mapping[str, float] | None = None) -> tf.Tensor:
         """Return every task's mean loss over the batch's valid rows, shape `(tasks,)`; 0 where no row is valid.
 
         Args:

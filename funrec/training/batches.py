@@ -121,11 +121,7 @@ class BatchStream:
         return Pieces(shuffled[order], groups[order], max(1, self.batch_size // 4))
 
     def check_groups(self, steps: int = 100) -> None:
-        """Check that some batch among the first has two rows of a group.
-
-        Raises:
-            InputError: If every row of those batches is alone in its group.
-        """
+        """Raise `InputError` if every row of the first batches is alone in its group."""
         for step in range(steps):
             index = self._indices(step * self.batch_size, (step + 1) * self.batch_size)
             if np.unique(self.rows.groups[index]).size < self.batch_size:
@@ -139,10 +135,7 @@ class BatchStream:
 class Pieces:
     """Groups of rows, large ones in pieces, to be shuffled as a whole.
 
-    Args:
-        rows: Row numbers by group, `(rows,)`.
-        groups: Their groups, equal ones together, `(rows,)`.
-        size: Most rows of a piece.
+    `groups` are those of the `rows`, equal ones together, both `(rows,)`; a piece has at most `size` rows.
     """
 
     def __init__(self, rows: np.ndarray, groups: np.ndarray, size: int) -> None:
@@ -164,13 +157,7 @@ def cut_epoch(first: int, last: int, size: int, stops: Sequence[int], done: int 
     """Cut an epoch's steps into blocks, and return those that are left.
 
     Blocks begin where they would if none were done, so that a resumed epoch adds its sums up in the same order.
-
-    Args:
-        first: The epoch's first step.
-        last: The next epoch's first step.
-        size: Most steps in a block.
-        stops: Steps that blocks end at whatever their size.
-        done: Steps already done.
+    A block has at most `size` steps, and ends at the steps in `stops` whatever its size; `done` steps are done.
     """
     edges = sorted({*range(first, last, size), *(stop for stop in stops if first < stop), last})
     return [(max(start, done), stop) for start, stop in pairwise(edges) if stop > done]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from funrec.models.model import MultiTaskModel
-from funrec.training.state import Session, TrainingState, copy_to_host
+from funrec.training.state import Session, TrainingState
 from funrec.utils.errors import InputError
 from funrec.utils.files import Cancelled, Damaged, read_arrays, read_notes, write_arrays
 
@@ -37,15 +37,6 @@ _STARTS_OVER = "Training starts over from the first epoch."
 IsCancelled = Callable[[], bool]
 
 
-def save_weights(model: MultiTaskModel, folder: Path) -> None:
-    """Write the model's weights into `folder`, in place of those that are there.
-
-    Raises:
-        InputError: If the folder cannot be written or the disk is full.
-    """
-    write_weights(copy_to_host(model.weights), folder)
-
-
 def write_weights(
     weights: Sequence[np.ndarray], folder: Path, epoch: int = 0, is_cancelled: IsCancelled = lambda: False
 ) -> None:
@@ -54,7 +45,7 @@ def write_weights(
     Args:
         weights: In the model's order.
         folder: Made where it is missing.
-        epoch: The epoch they were trained for, counted from 1; see `load_weights`.
+        epoch: The epoch they were trained for, counted from 1.
         is_cancelled: See `funrec.utils.files.write_arrays`.
 
     Raises:
@@ -71,13 +62,9 @@ def write_weights(
 def load_weights(model: MultiTaskModel, folder: Path, epoch: int | None = None) -> None:
     """Read the weights in `folder` into an initialised model of the same configuration.
 
-    Args:
-        model: The model.
-        folder: Where `save_weights` wrote.
-        epoch: The epoch whose weights these should be; None accepts any.
-
     Raises:
-        InputError: If there are none, they are damaged, another model's or another epoch's.
+        InputError: If there are none, they are damaged, another model's or of another epoch than `epoch`, if one is
+            given.
     """
     path = folder / WEIGHTS
     try:
@@ -107,12 +94,7 @@ def weights_epoch(folder: Path) -> int | None:
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """Where a training's checkpoint is, and what the training was made from.
-
-    Attributes:
-        path: The file.
-        origin: What a training resumed from it should have in common with it; see `funrec.runs.provenance`.
-    """
+    """Where a checkpoint is, and its `origin`: what a training resumed from it should share (`funrec.runs.provenance`)."""
 
     path: Path
     origin: Mapping[str, Any] = field(default_factory=dict)
@@ -146,10 +128,10 @@ class Checkpoints:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
         if kind is None:
-            self.wait()
+            self._writer.wait()
         elif issubclass(kind, Exception):
             with suppress(Exception):  # the first error is the one to tell of
-                self.wait()
+                self._writer.wait()
         else:
             self._writer.cancel()
 
@@ -192,11 +174,8 @@ class Checkpoints:
     ) -> None:
         """Write the best weights and a checkpoint at the end of an epoch.
 
-        Args:
-            session: The training.
-            best: Copies of the weights that were validated, if no epoch was better.
-            is_last: Whether training is over, so that writing delays the result in full.
-            is_wanted: Whether to write a checkpoint at any cost.
+        `best` are copies of the weights that were validated, if no epoch was better. If the epoch `is_last`, writing
+        delays the result in full; if it `is_wanted`, a checkpoint is written at any cost.
         """
         self._writer.check()
         self._save(session, best, is_wanted or session.size <= SMALL_BYTES or self._is_affordable(session, is_last))
@@ -204,10 +183,6 @@ class Checkpoints:
     def save_now(self, session: Session) -> None:
         """Write a checkpoint, and wait until it is there."""
         self._save(session)
-        self.wait()
-
-    def wait(self) -> None:
-        """Wait until everything is there."""
         self._writer.wait()
 
     def _save(self, session: Session, best: Sequence[np.ndarray] | None = None, has_checkpoint: bool = True) -> None:
@@ -217,11 +192,8 @@ class Checkpoints:
         if has_checkpoint and file is not None:
             clock = time.monotonic()
             arrays = session.arrays(None if session.average.steps else best)
-            notes = {
-                "origin": file.origin,
-                "position": session.state.position(),
-                "state": session.state.to_plain(),
-            }
+            state = session.state
+            notes = {"origin": file.origin, "position": state.position(), "state": state.to_plain()}
             self._last = time.monotonic()
             self._seconds_of_copying = self._last - clock
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from funrec.models.model import MultiTaskModel
 from funrec.training.batches import Rows, take_features
+from funrec.training.scoring import trace
 
 BATCHES = 8
 BATCH_SIZE = 8192
@@ -45,10 +46,7 @@ class GateMeter:
         for index in np.split(places, batches):
             features = take_features(rows, self.model.layout, index)
             if batch_size not in self._graphs:
-                # Traced by hand: called as a tf.function, the fifth model of a sweep would be warned of retracing.
-                specs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), features)
-                graph = tf.function(self._measure_batch, autograph=False).get_concrete_function(specs)
-                self._graphs[batch_size] = graph
+                self._graphs[batch_size] = trace(self._measure_batch, features)
             measured = [value.numpy() for value in self._graphs[batch_size](features)]
             totals = [total + value for total, value in zip(totals, measured, strict=True)] if totals else measured
         means = [total / batches for total in totals]
@@ -56,18 +54,11 @@ class GateMeter:
         for place, (gate, readers, experts, num_shared) in enumerate(self._groups):
             weight, square, unused, entropy = means[4 * place : 4 * place + 4]
             deviation = np.sqrt(np.maximum(square - np.square(weight), 0.0))
+            columns = {"weight": weight, "deviation": deviation, "unused": unused, "entropy": entropy}
             for number, reader in enumerate(readers):
+                values = {name: column[number].tolist() for name, column in columns.items()}
                 found.append(
-                    {
-                        "gate": gate,
-                        "reader": reader,
-                        "experts": list(experts),
-                        "weight": [float(value) for value in weight[number]],
-                        "deviation": [float(value) for value in deviation[number]],
-                        "unused": [float(value) for value in unused[number]],
-                        "entropy": float(entropy[number]),
-                        "num_shared": num_shared,
-                    }
+                    {"gate": gate, "reader": reader, "experts": list(experts), **values, "num_shared": num_shared}
                 )
         return found
 

@@ -44,15 +44,7 @@ class LazyAdam(keras.optimizers.Adam):
         name: str = "lazy_adam",
         **keras_options: Any,
     ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            clipnorm=clipnorm,
-            name=name,
-            **keras_options,
-        )
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, clipnorm=clipnorm, name=name, **keras_options)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         index = self._get_variable_index(variable)
@@ -84,11 +76,6 @@ class LazyAdam(keras.optimizers.Adam):
         variable.scatter_sub(tf.IndexedSlices(alpha * new_mean / (tf.sqrt(new_square) + self.epsilon), rows))
 
 
-def schedule_learning_rate(optimizer: keras.optimizers.Optimizer, name: str, steps: int, final: float) -> None:
-    """Let an optimizer's learning rate fall over `steps` steps to a fraction `final` of what it is."""
-    optimizer.learning_rate = SCHEDULES[name](float(optimizer.learning_rate), steps, final)
-
-
 class WeightAverage:
     """The mean of snapshots of the weights (Izmailov et al., UAI 2018).
 
@@ -106,7 +93,8 @@ class WeightAverage:
         self.steps = steps
         self.snapshots = snapshots
         self._totals: list[np.ndarray] = []
-        self._count = 0
+        #: Snapshots taken so far of the mean under way.
+        self.count = 0
         self._current: list[np.ndarray] = []
 
     def snapshot_steps(self, first_step: int, last_step: int) -> list[int]:
@@ -114,36 +102,31 @@ class WeightAverage:
         steps = min(self.steps, last_step - first_step)
         return sorted({last_step - k * steps // self.snapshots for k in range(self.snapshots)})
 
-    @property
-    def count(self) -> int:
-        """Snapshots taken so far of the mean under way."""
-        return self._count
-
     def totals(self) -> list[np.ndarray]:
         """Return copies of their sums, by variable; empty where there is no mean under way."""
         return [total.copy() for total in self._totals]
 
     def go_on(self, totals: Sequence[np.ndarray], count: int) -> None:
         """Continue the mean that `totals` and `count` describe."""
-        self._totals, self._count = list(totals), count
+        self._totals, self.count = list(totals), count
 
     def take_snapshot(self) -> None:
         """Add the present weights to the mean."""
         values = [variable.numpy() for variable in self.variables]
-        if not self._count:
+        if not self.count:
             self._totals = [value.copy() for value in values]
         else:
             for total, value in zip(self._totals, values, strict=True):
                 total += value
-        self._count += 1
+        self.count += 1
 
     def apply(self) -> None:
         """Put the mean in place of the weights, until `restore`."""
         self._current = [variable.numpy().copy() for variable in self.variables]
         for variable, total in zip(self.variables, self._totals, strict=True):
-            total /= self._count
+            total /= self.count
             variable.assign(total)
-        self._totals, self._count = [], 0
+        self._totals, self.count = [], 0
 
     def restore(self) -> None:
         """Put the weights back that `apply` set aside."""

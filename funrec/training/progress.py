@@ -66,12 +66,9 @@ class TrainingProgress:
         """Show a finished epoch, as its row of the history has it."""
         losses = np.array([row[f"loss_{task}"] for task in self.tasks])
         weights = np.array([row[f"weight_{task}"] for task in self.tasks])
-        text = (
-            f"epoch {row['epoch']}: {self._losses(losses, weights)}"
-            + (f", {monitor} {row[monitor]:.4f}" if monitor in row else "")
-            + f", {row['rows_per_second']:,.0f} rows/s"
-        )
-        self.say(text)
+        score = f", {monitor} {row[monitor]:.4f}" if monitor in row else ""
+        losses_text = self._losses(losses, weights)
+        self.say(f"epoch {row['epoch']}: {losses_text}{score}, {row['rows_per_second']:,.0f} rows/s")
 
     def say(self, text: str) -> None:
         """Log a line; where there is a live line, show it above, since a log line would be drawn over it."""
@@ -87,11 +84,7 @@ class TrainingProgress:
 
 
 class EpochTotals:
-    """Sums over an epoch's steps; a task counts in the steps in which it had a valid row.
-
-    Args:
-        tasks: Names of the tasks.
-    """
+    """Sums over an epoch's steps; a task counts in the steps in which it had a valid row."""
 
     def __init__(self, tasks: Iterable[str]) -> None:
         self.tasks = list(tasks)
@@ -154,11 +147,7 @@ class EpochTotals:
         `loss_<task>`, `weight_<task>` and the validation metrics; where the weighting reads gradients also
         `gradient_norm_<task>` and `gradient_cosine_<task>_<other>`, means over the steps in which both had a gradient
         (absent if there was none); and `weighting_fallbacks`, the steps that fell back to even weights.
-
-        Args:
-            epoch: Counted from 0.
-            batch_size: Rows per step.
-            metrics: Of the validation split.
+        `epoch` is counted from 0.
         """
         return {
             "epoch": epoch + 1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,7 @@ ALIGNMENT = 64
 
 
 class ScoreNotANumber(ArithmeticError):
-    """A head's scores hold NaN.
-
-    Attributes:
-        head: The head's name.
-    """
+    """The scores of `head` hold NaN."""
 
     def __init__(self, head: str) -> None:
         super().__init__(f"The scores of {head} hold NaN.")
@@ -44,11 +40,6 @@ class Scorer:
     def _score_batch(self, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         return self.model.scores(self.model(batch, training=False), batch)
 
-    def _trace(self, features: Mapping[str, Any]) -> Any:
-        # Traced by hand: called as a tf.function, the fifth model of a sweep would be warned of retracing.
-        specs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), dict(features))
-        return tf.function(self._score_batch, autograph=False).get_concrete_function(specs)
-
     def score(self, rows: Rows) -> dict[str, np.ndarray]:
         """Return every head's scores over all rows, float32 `(rows,)`: logits, or values for regression.
 
@@ -64,13 +55,22 @@ class Scorer:
             if stop - start < batch_size:  # one shape, hence one graph
                 features = tf.nest.map_structure(lambda x: _pad_rows(x, batch_size), features)
             if batch_size not in self._graphs:
-                self._graphs[batch_size] = self._trace(features)
+                self._graphs[batch_size] = trace(self._score_batch, features)
             for name, values in self._graphs[batch_size](features).items():
                 scores.setdefault(name, np.empty(size, np.float32))[start:stop] = values.numpy()[: stop - start]
         for name, values in scores.items():
             if np.isnan(values).any():
                 raise ScoreNotANumber(name)
         return scores
+
+
+def trace(function: Callable[..., Any], features: Mapping[str, Any]) -> Any:
+    """Return the graph of a function of a batch like `features`.
+
+    Traced by hand: called as a tf.function, the fifth model of a sweep would be warned of retracing.
+    """
+    specs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), dict(features))
+    return tf.function(function, autograph=False).get_concrete_function(specs)
 
 
 def _pad_rows(values: np.ndarray, rows: int) -> np.ndarray:

@@ -22,14 +22,7 @@ def copy_to_host(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
 
 
 class TrainingDiverged(InputError):
-    """A loss or a score turned NaN or infinite.
-
-    Args:
-        what: Which one.
-        value: What it turned.
-        step: After how many steps.
-        best_epoch: The best epoch so far, counted from 1; 0 if there is none.
-    """
+    """A loss or a score, `what`, turned NaN or infinite; the best epoch is counted from 1, and 0 if there is none."""
 
     def __init__(self, what: str, value: float, step: int, best_epoch: int) -> None:
         last_good = f"The last good epoch is {best_epoch}" if best_epoch else "No epoch was finished before"
@@ -40,11 +33,7 @@ class TrainingDiverged(InputError):
 
 
 def check_finite(losses: np.ndarray, tasks: Sequence[str], first_step: int, best_epoch: int) -> None:
-    """Check a block's losses `(steps, tasks)`, the first of which is that of step `first_step`, counted from 0.
-
-    Raises:
-        TrainingDiverged: If one is not finite.
-    """
+    """Raise `TrainingDiverged` if one of a block's losses `(steps, tasks)` is not finite; steps are counted from 0."""
     bad = ~np.isfinite(losses)
     if bad.any():
         step, task = np.argwhere(bad)[0]
@@ -116,24 +105,14 @@ class TrainingState:
 
 @dataclass
 class Session:
-    """A training under way: all that a checkpoint holds.
-
-    Attributes:
-        step: The model, its optimizer and its weighting.
-        average: The weights' average.
-        state: How far it has come.
-    """
+    """A training under way: all that a checkpoint holds."""
 
     step: TrainingStep
     average: WeightAverage
     state: TrainingState
 
     def arrays(self, weights: Sequence[np.ndarray] | None = None) -> dict[str, np.ndarray]:
-        """Return copies of the weights and of all else that training changes, by name.
-
-        Args:
-            weights: Copies of the weights, where there are any.
-        """
+        """Return copies of the weights, which may be given, and of all else that training changes, by name."""
         weights = copy_to_host(self.step.model.weights) if weights is None else weights
         return {
             **_numbered("weights", weights),

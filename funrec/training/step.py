@@ -69,28 +69,19 @@ class TrainingStep:
             By step: `losses` and `weights`, float32 `(steps, tasks)`; `active`, bool likewise, if rows can be masked;
             `gramian`, float32 `(steps, tasks, tasks)`, where the weighting reads it.
         """
-        steps = tf.shape(block["ids"])[0]
+        steps, tasks = tf.shape(block["ids"])[0], len(self.model.tasks)
+        names = ["losses", "weights", *(["active"] if "weights" in block else [])]
         arrays = {
-            name: tf.TensorArray(dtype, size=steps, element_shape=shape)
-            for name, (dtype, shape) in self._report_layout("weights" in block).items()
+            name: tf.TensorArray(tf.bool if name == "active" else tf.float32, size=steps, element_shape=(tasks,))
+            for name in names
         }
+        if self.shared_gradients:
+            arrays["gramian"] = tf.TensorArray(tf.float32, size=steps, element_shape=(tasks, tasks))
         for i in tf.range(steps):
             batch = tf.nest.map_structure(lambda x: x[i], block)  # noqa: B023 - used up within the iteration
             report = self._step(batch, first_step + tf.cast(i, tf.int64))
             arrays = {name: array.write(i, report[name]) for name, array in arrays.items()}
         return {name: array.stack() for name, array in arrays.items()}
-
-    def _report_layout(self, has_masks: bool) -> dict[str, tuple[tf.DType, tuple[int, ...]]]:
-        tasks = len(self.model.tasks)
-        layout: dict[str, tuple[tf.DType, tuple[int, ...]]] = {
-            "losses": (tf.float32, (tasks,)),
-            "weights": (tf.float32, (tasks,)),
-        }
-        if has_masks:
-            layout["active"] = (tf.bool, (tasks,))
-        if self.shared_gradients:
-            layout["gramian"] = (tf.float32, (tasks, tasks))
-        return layout
 
     @tf.autograph.experimental.do_not_convert
     def _step(self, batch: Mapping[str, Any], step: tf.Tensor) -> Report:
@@ -104,9 +95,10 @@ class TrainingStep:
                 gradients, state, report = self._descend_by_gramian(self.shared_gradients, batch, state, active, sites)
         self.optimizer.apply(gradients, self.variables)
         if self.weighting.reads_losses_after:
-            # The same keys as before the update: the same dropout.
-            with random_sites(self.seed, step):
-                state = self.weighting.after_step(self._losses(batch), state, active)
+            with random_sites(self.seed, step):  # the same keys as before the update: the same dropout
+                logits = self.model(batch, training=True)
+                losses = self.model.task_losses(logits, batch, self.offsets)
+                state = self.weighting.after_step(losses, state, active)
         for name, value in state.items():
             self.state[name].assign(value)
         return report
@@ -151,11 +143,6 @@ class TrainingStep:
         report = _report(forward.losses, weights, active) | {"gramian": pulled.gramian}
         own = self.weighting.own_weights(report["weights"], forward.losses)
         return shared.combine(forward, pulled, report["weights"], own), state, report
-
-    def _losses(self, batch: Mapping[str, Any]) -> tf.Tensor:
-        """Return the tasks' losses on a training batch as the model is, `(tasks,)`."""
-        logits = self.model(batch, training=True)
-        return self.model.task_losses(logits, batch, self.offsets)
 
     def end_epoch(self, mean_losses: Any) -> None:
         """Let the weighting see the epoch's mean task losses, `(tasks,)`."""

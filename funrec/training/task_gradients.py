@@ -118,15 +118,8 @@ class SharedGradients:
             representation = model.backbone.specialise(shared, private, training=True)
             logits = model.head(representation, embedded.linear, training=True)
             losses = model.task_losses(logits, batch, offsets)
-            return Forward(
-                tape,
-                embedded,
-                shared,
-                representation,
-                losses,
-                model.penalty(embedded, batch["ids"].shape[0]),
-                model.auxiliary_loss(logits, x),
-            )
+            penalty, auxiliary = model.penalty(embedded, batch["ids"].shape[0]), model.auxiliary_loss(logits, x)
+            return Forward(tape, embedded, shared, representation, losses, penalty, auxiliary)
 
     def pull(self, forward: Forward) -> TaskGradients:
         """Take every task's gradient as far as `source` says."""
@@ -155,12 +148,8 @@ class SharedGradients:
 
     def combine(self, forward: Forward, pulled: TaskGradients, weights: tf.Tensor, own: tf.Tensor) -> list[Any]:
         """Return the step's gradient, by trainable variable of the model.
-
-        Args:
-            forward: The step.
-            pulled: Its tasks' gradients.
-            weights: Of the losses, `(tasks,)`.
-            own: What the losses are weighted by for parameters of one task alone, `(tasks,)`; may be `weights` itself.
+        The losses are weighted by `weights`, and for parameters of one task alone by `own`, both `(tasks,)`; `own` may
+        be `weights` itself.
         """
         tape, representation = forward.tape, [forward.representation]
         towers = self._tower_gradients(forward, pulled, own)

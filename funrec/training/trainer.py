@@ -16,7 +16,7 @@ from funrec.models.model import MultiTaskModel
 from funrec.training.batches import BatchStream, Rows, cut_epoch, read_ahead
 from funrec.training.callbacks import Callbacks
 from funrec.training.checkpoints import CheckpointFile, Checkpoints, load_weights
-from funrec.training.optimizers import WeightAverage, schedule_learning_rate
+from funrec.training.optimizers import SCHEDULES, WeightAverage
 from funrec.training.progress import EpochTotals, TrainingProgress
 from funrec.training.scoring import ScoreNotANumber
 from funrec.training.state import Session, TrainingDiverged, TrainingState, check_finite, copy_to_host
@@ -25,8 +25,6 @@ from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.signals import Interruption
 from funrec.utils.specs import PositiveInt, PositiveNumber, Rate, WholeNumber
 from funrec.weighting.base import Weighting
-
-__all__ = ["EpochHook", "Trainer", "TrainingDiverged", "TrainingResult"]
 
 Metrics = Mapping[str, float]
 #: Told of every epoch: its row of the history.
@@ -54,6 +52,7 @@ class TrainingResult:
     resumed_at: list[int]
 
 
+@dataclass(eq=False)
 class Trainer:
     """How a model is trained.
 
@@ -80,41 +79,25 @@ class Trainer:
             after every epoch with its row of the history, and at the end, and see neither batches nor the optimizer.
     """
 
-    def __init__(
-        self,
-        epochs: PositiveInt = 5,
-        batch_size: PositiveInt = 1024,
-        batch_by: Literal["row", "group"] | None = None,
-        monitor: str | None = "auc_macro",
-        monitor_mode: Literal["max", "min"] | None = None,
-        patience: PositiveInt | None = 2,
-        learning_rate_decay: Literal["linear", "cosine"] | None = None,
-        final_learning_rate: Rate = 0.0,
-        average_steps: WholeNumber = 0,
-        average_snapshots: PositiveInt = 10,
-        steps_per_call: PositiveInt = 100,
-        eval_batch_size: PositiveInt = 8192,
-        precision: Literal["float32", "mixed_bfloat16"] = "float32",
-        checkpoint_minutes: PositiveNumber | None = 5.0,
-        keep: Literal["best", "all", "none"] = "best",
-        callbacks: dict[str, dict[str, Any]] | None = None,
-    ) -> None:
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.batch_by = batch_by
-        self.monitor = monitor
-        self.monitor_mode = monitor_mode
-        self.patience = patience
-        self.learning_rate_decay = learning_rate_decay
-        self.final_learning_rate = final_learning_rate
-        self.average_steps = average_steps
-        self.average_snapshots = average_snapshots
-        self.steps_per_call = steps_per_call
-        self.eval_batch_size = eval_batch_size
-        self.precision = precision
-        self.checkpoint_minutes = checkpoint_minutes
-        self.keep = keep
-        self.callbacks = Callbacks(callbacks or {})
+    epochs: PositiveInt = 5
+    batch_size: PositiveInt = 1024
+    batch_by: Literal["row", "group"] | None = None
+    monitor: str | None = "auc_macro"
+    monitor_mode: Literal["max", "min"] | None = None
+    patience: PositiveInt | None = 2
+    learning_rate_decay: Literal["linear", "cosine"] | None = None
+    final_learning_rate: Rate = 0.0
+    average_steps: WholeNumber = 0
+    average_snapshots: PositiveInt = 10
+    steps_per_call: PositiveInt = 100
+    eval_batch_size: PositiveInt = 8192
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    checkpoint_minutes: PositiveNumber | None = 5.0
+    keep: Literal["best", "all", "none"] = "best"
+    callbacks: dict[str, dict[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        self._callbacks = Callbacks(self.callbacks or {})
 
     def fit(
         self,
@@ -159,7 +142,8 @@ class Trainer:
             stream.check_groups()
         steps = stream.steps_until(self.epochs)
         if self.learning_rate_decay is not None:
-            schedule_learning_rate(optimizer, self.learning_rate_decay, steps, self.final_learning_rate)
+            schedule = SCHEDULES[self.learning_rate_decay]
+            optimizer.learning_rate = schedule(float(optimizer.learning_rate), steps, self.final_learning_rate)
         step = TrainingStep(model, weighting, optimizer, seed, offsets)
         step.trace(stream.block(0, 1))
         tasks = [task.name for task in model.tasks]
@@ -168,23 +152,23 @@ class Trainer:
         with (
             Checkpoints(checkpoint, folder, self.checkpoint_minutes) as checkpoints,
             TrainingProgress(tasks, steps, live) as progress,
-            self.callbacks.running(model, self.epochs),
+            self._callbacks.running(model, self.epochs),
         ):
             checkpoints.restore(session)
             progress.skip(session.state.step)
             for row in session.state.history:
-                self.callbacks.end_epoch(row)
+                self._callbacks.end_epoch(row)
                 on_epoch(row)
-            while not (self._is_over(session.state) or self.callbacks.wants_to_stop):
+            while not (self._is_over(session.state) or self._callbacks.wants_to_stop):
                 for _ in self._train_epoch(session, stream, progress):
                     _stop_if_asked(interruption, session, checkpoints, progress)
                     checkpoints.save_if_due(session)
                 row = self._end_epoch(session, stream.batch_size, validate, checkpoints)
                 progress.end_epoch(row, self.monitor or "auc_macro")
                 _stop_if_asked(interruption, session, checkpoints, progress)
-                self.callbacks.end_epoch(row)
+                self._callbacks.end_epoch(row)
                 on_epoch(row)
-            if self.callbacks.wants_to_stop:
+            if self._callbacks.wants_to_stop:
                 progress.say("A callback of trainer.callbacks stopped the training.")
             elif session.state.epoch < self.epochs:
                 progress.say(f"No better {self.monitor} for {self.patience} epochs: stopping early.")
@@ -254,11 +238,7 @@ class Trainer:
         )
 
     def check_monitor(self, metrics: Collection[str]) -> None:
-        """Check that `monitor` is among `metrics`, or that the last epoch is kept whatever they say.
-
-        Raises:
-            InputError: If it is not.
-        """
+        """Raise `InputError` if `monitor` is not among `metrics`, unless the last epoch is kept whatever they say."""
         if self.monitor is not None and self.monitor not in metrics:
             raise InputError(
                 f"trainer.monitor should be a metric of the validation split. Received: {self.monitor}."
@@ -274,11 +254,7 @@ class Trainer:
 
 
 def check_group(has_groups: bool, is_compared: bool, by_group: bool) -> None:
-    """Check that there are groups where a loss or the batches need them.
-
-    Raises:
-        InputError: If there are none.
-    """
+    """Raise `InputError` if there are no groups where a loss or the batches need them."""
     if not has_groups and (is_compared or by_group):
         why = "a task's loss compares the rows of a group" if is_compared else "trainer.batch_by is group"
         raise InputError(f"dataset.group should name a column: {why}. Received: none.")

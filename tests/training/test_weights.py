@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from examples import layout, model, randomise, rich_batch, rich_layout
+from examples import layout, model, randomise, rich_batch, rich_layout, save_weights
 
 from funrec.models.backbones.mmoe import MMoE
 from funrec.models.wide.linear import Linear
-from funrec.training.checkpoints import WEIGHTS, load_weights, save_weights
+from funrec.training.checkpoints import WEIGHTS, load_weights
 from funrec.utils.errors import InputError
 
 

@@ -71,9 +71,8 @@ class STAR(NetworkBackbone):
         for depth, units in enumerate(self.units):
             self.kernels.append(add_bank_kernel(self, 1, width, units, f"kernel_{depth}"))
             self.biases.append(add(1, units, "zeros", f"bias_{depth}"))
-            self.domain_kernels.append(
-                self.add_weight(shape=(domains, width, units), initializer="ones", name=f"domain_kernel_{depth}")
-            )
+            shape, name = (domains, width, units), f"domain_kernel_{depth}"
+            self.domain_kernels.append(self.add_weight(shape=shape, initializer="ones", name=name))
             self.domain_biases.append(add(domains, units, "zeros", f"domain_bias_{depth}"))
             width = units
         self.auxiliary = self.bank(1, self.auxiliary_units, "auxiliary")

@@ -71,15 +71,13 @@ class Interaction(keras.layers.Layer):
         """Make the weights; a subclass that `reads` fields calls this first, for the vectors' own weights."""
         numbers = self.structure.num_numeric
         if self.reads != "flat" and numbers:
-            self.number_vectors = add_bank_kernel(
-                self, self.structure.copies, numbers, self.field_width, "number_vectors"
-            )
+            shape = (self.structure.copies, numbers, self.field_width)
+            self.number_vectors = add_bank_kernel(self, *shape, "number_vectors")
         self.projections = {}
         for width in {field.width for field in self.structure.fields}:
             if self.reads == "fields" and width < self.field_width:
-                self.projections[str(width)] = add_bank_kernel(
-                    self, self.structure.copies, width, self.field_width, f"projection_{width}"
-                )
+                shape = (self.structure.copies, width, self.field_width)
+                self.projections[str(width)] = add_bank_kernel(self, *shape, f"projection_{width}")
 
     def interact(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         """Return `(copies, batch, width)`.

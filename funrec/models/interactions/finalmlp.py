@@ -124,12 +124,9 @@ class FinalMLP(Interaction):
 
 
 class FeatureGate(keras.layers.Layer):
-    """A number per column of a row, before the sigmoid.
+    """A number per column of a row, before the sigmoid, in `copies` independent gates.
 
-    Args:
-        copies: Number of independent gates.
-        columns: Where what it reads starts and ends in a row; without any, the gate is the same for all rows.
-        units: Hidden units before the gate's output.
+    It reads `columns` of a row, starts and ends; without any, the gate is the same for all rows.
 
     Input shape: `(copies, batch, width)`.
     Output shape: the same, or `(copies, 1, width)` where it reads nothing.

@@ -81,12 +81,7 @@ class MaskNet(Interaction):
 
 
 class MaskBlock(keras.layers.Layer):
-    """`relu(LN(W (mask(e) * x)))`.
-
-    Args:
-        copies: Number of independent blocks.
-        hidden: Units of the mask's hidden layer.
-        units: Units of the output.
+    """`relu(LN(W (mask(e) * x)))`, in `copies` independent blocks; `hidden` are the units of the mask's hidden layer.
 
     Input shape: `e`, `(copies, batch, width)`, and `x`, `(copies, batch, inputs)`.
     Output shape: `(copies, batch, units)`.

@@ -97,18 +97,20 @@ class FusedEmbedding(keras.layers.Layer):
         self.limit = limit
         self.linear_units = linear_units
         self._inverse_counts: list[tf.Variable] = []
-        self.tables = _plan(features, list(id_features), cardinalities, copies, dim, linear_units)
+        by_dim: dict[int, list[Feature]] = {}
+        for feature in features:
+            by_dim.setdefault(dim or feature.embedding_dim, []).append(feature)
+        self.tables = [
+            _plan_table(members, list(id_features), cardinalities, table_dim, copies * table_dim + linear_units)
+            for table_dim, members in by_dim.items()
+        ]
 
     def build(self, input_shape: Any = None) -> None:
         self.weights_by_table = []
         for table in self.tables:
-            self.weights_by_table.append(
-                self.add_weight(
-                    shape=(table.rows, table.width),
-                    initializer=_row_initializer(table, self.copies * table.dim, self.limit),
-                    name=f"table_{table.width}",
-                )
-            )
+            start = _row_initializer(table, self.copies * table.dim, self.limit)
+            shape = (table.rows, table.width)
+            self.weights_by_table.append(self.add_weight(shape=shape, initializer=start, name=f"table_{table.width}"))
         self.built = True
 
     @property
@@ -137,11 +139,7 @@ class FusedEmbedding(keras.layers.Layer):
         return Embedded(x, tf.add_n(linear) if linear else None, tuple(lookups))
 
     def count_lookups(self, counts: Mapping[str, np.ndarray]) -> None:
-        """Learn how often training looks every row up, which `ridge` needs.
-
-        Args:
-            counts: By the name of the feature that owns the rows, `(cardinality,)`.
-        """
+        """Learn how often training looks every row up, `(cardinality,)` by the feature that owns them; for `ridge`."""
         self._inverse_counts = []
         for table in self.tables:
             inverse = np.zeros(table.rows, np.float32)
@@ -159,11 +157,6 @@ class FusedEmbedding(keras.layers.Layer):
 
         A row's share of the penalty is divided by how often a pass over the training split looks it up, so that
         a pass adds up to the ridge penalty on the whole table at the cost of the batch's rows.
-
-        Args:
-            lookups: What the batch read.
-            embeddings: The penalty's weight for embeddings, and the function that makes those kept effective ones.
-            linear: Likewise for linear weights.
 
         Raises:
             RuntimeError: Before `count_lookups`.
@@ -221,40 +214,29 @@ class FusedEmbedding(keras.layers.Layer):
         return tf.reshape(tf.transpose(by_copy, (2, 0, 1, 3)), (self.copies, -1, features * table.dim))
 
 
-def _plan(
-    features: Sequence[Feature],
-    id_features: list[str],
-    cardinalities: Mapping[str, int],
-    copies: int,
-    dim: int | None,
-    linear_units: int,
-) -> list[_Table]:
-    by_dim: dict[int, list[Feature]] = {}
-    for feature in features:
-        by_dim.setdefault(dim or feature.embedding_dim, []).append(feature)
-    tables = []
-    for table_dim, members in by_dim.items():
-        offsets: dict[str, int] = {}
-        rows = 0
-        for feature in members:
-            if feature.share_with is None:
-                offsets[feature.name] = rows
-                rows += cardinalities[feature.name]
-        start = {feature.name: offsets[feature.share_with or feature.name] for feature in members}
-        with_ids = [feature for feature in members if feature.name in id_features]
-        tables.append(
-            _Table(
-                names=tuple(f.name for f in (*with_ids, *(f for f in members if isinstance(f, SequenceFeature)))),
-                dim=table_dim,
-                width=copies * table_dim + linear_units,
-                rows=rows,
-                first_row_of=offsets,
-                id_columns=np.asarray([id_features.index(feature.name) for feature in with_ids], np.int32),
-                id_offsets=np.asarray([start[feature.name] for feature in with_ids], np.int32),
-                sequences=tuple((f, start[f.name]) for f in members if isinstance(f, SequenceFeature)),
-            )
-        )
-    return tables
+def _plan_table(
+    members: Sequence[Feature], id_features: Sequence[str], cardinalities: Mapping[str, int], dim: int, width: int
+) -> _Table:
+    """Return the table of the features whose embeddings have one width."""
+    offsets: dict[str, int] = {}
+    rows = 0
+    for feature in members:
+        if feature.share_with is None:
+            offsets[feature.name] = rows
+            rows += cardinalities[feature.name]
+    start = {feature.name: offsets[feature.share_with or feature.name] for feature in members}
+    with_ids = [feature for feature in members if feature.name in id_features]
+    sequences = [feature for feature in members if isinstance(feature, SequenceFeature)]
+    return _Table(
+        names=tuple(feature.name for feature in (*with_ids, *sequences)),
+        dim=dim,
+        width=width,
+        rows=rows,
+        first_row_of=offsets,
+        id_columns=np.asarray([id_features.index(feature.name) for feature in with_ids], np.int32),
+        id_offsets=np.asarray([start[feature.name] for feature in with_ids], np.int32),
+        sequences=tuple((feature, start[feature.name]) for feature in sequences),
+    )
 
 
 def _row_initializer(table: _Table, embedding_width: int, limit: float) -> Any:

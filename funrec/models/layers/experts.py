@@ -96,11 +96,8 @@ def drop_experts(weights: tf.Tensor, rate: float) -> tf.Tensor:
 def mix_experts(gates: tf.Tensor, experts: tf.Tensor) -> tf.Tensor:
     """Return `h_t = sum_e gates[t, :, e] * experts[e]`, `(gates, batch, units)`.
 
-    One product of two small matrices per row, at half the cost of the equivalent einsum.
-
-    Args:
-        gates: `(gates, batch, experts)`.
-        experts: `(experts, batch, units)`.
+    One product of two small matrices per row, at half the cost of the equivalent einsum. Shapes are
+    `(gates, batch, experts)` and `(experts, batch, units)`.
     """
     by_row = tf.matmul(tf.transpose(gates, (1, 0, 2)), tf.transpose(experts, (1, 0, 2)))
     return tf.transpose(by_row, (1, 0, 2))
@@ -110,9 +107,6 @@ def mix_own_experts(gates: tf.Tensor, experts: tf.Tensor) -> tf.Tensor:
     """Return `h_t = sum_e gates[t, :, e] * experts[t, e]`, `(gates, batch, units)`: every gate has experts of its own.
 
     Products of matrices would be one tiny product per gate and row; this is four times as fast as their einsum.
-
-    Args:
-        gates: `(gates, batch, experts)`.
-        experts: `(gates, experts, batch, units)`.
+    Shapes are `(gates, batch, experts)` and `(gates, experts, batch, units)`.
     """
     return tf.reduce_sum(tf.transpose(gates, (0, 2, 1))[..., None] * experts, axis=1)

@@ -122,11 +122,7 @@ def add_bank_kernel(
         raise ValueError(f"{layer.name}: the width of the input should be known when the layer is built.")
     check_weight_fits(layer.name, (count, inputs, outputs))
     limit = (6.0 / (inputs + outputs)) ** 0.5  # Keras would count the bank's axis into the fan
-    return layer.add_weight(
-        shape=(count, inputs, outputs),
-        initializer=uniform_initializer(limit),
-        name=name,
-    )
+    return layer.add_weight(shape=(count, inputs, outputs), initializer=uniform_initializer(limit), name=name)
 
 
 class Towers(keras.layers.Layer):

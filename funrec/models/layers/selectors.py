@@ -40,9 +40,7 @@ class SelectorBank(keras.layers.Layer):
         selectors: Choices that a gate mixes, the most experts that it takes once all steps are at 0 or 1.
         per_row: Whether choices depend on the row; if not, `G` and `W` are constants per gate.
         smoothness: Width of the part of `S` between 0 and 1.
-        units: Hidden units before the choice.
-        activation: Activation of the hidden units.
-        dropout: Dropout rate after every hidden layer.
+        units: Hidden units before the choice, which have the activation and the dropout.
 
     Input shape: `(batch, inputs)`.
     """
