@@ -67,6 +67,19 @@ def built(backbone: Backbone, towers: int, copies: int | None = None, rows: int 
     return backbone, x
 
 
+def randomised(backbone: Backbone, towers: int, rows: int = 6, **options: Any) -> tuple[Backbone, Any]:
+    """Return a backbone in a model with a random value in every weight, and what it reads of some rows."""
+    draw = np.random.default_rng(0)
+    tasks = [Task(f"tower_{place + 1}") for place in range(towers)]
+    known = {"domain": options.pop("domain")} if "domain" in options else {}
+    made = model(backbone, layout({"user": 20, "item": 30}, **known), tasks, **options)
+    for variable in made.variables:  # averages of variances too, which are not negative
+        values = draw.normal(scale=0.5, size=variable.shape)
+        variable.assign(abs(values) + 0.1 if variable.name.endswith("variance") else values)
+    ids = np.stack([draw.integers(1, 20, rows), draw.integers(1, 30, rows)], axis=1).astype(np.int32)
+    return backbone, made.read(made.embed({"ids": ids, "sequences": {}})).numpy()
+
+
 def trained(backbone: Backbone, towers: int, steps: int = 100, read: int = 6, **options: Any) -> tuple[Backbone, Any]:
     """Return a backbone after some steps of training on labels that the ids decide, and what it reads of some rows."""
     import tensorflow as tf
@@ -76,8 +89,7 @@ def trained(backbone: Backbone, towers: int, steps: int = 100, read: int = 6, **
 
     tasks = [Task(f"tower_{place + 1}") for place in range(towers)]
     rows = planted_rows(lambda ids: [np.where((ids[:, k % 2] + 3 * k) % 16 < 8, 0.9, 0.1) for k in range(towers)])
-    layout_options = {"domain": options.pop("domain")} if "domain" in options else {}
-    built_model = model(backbone, layout({"user": 20, "item": 30}, **layout_options), tasks, **options)
+    built_model = model(backbone, layout({"user": 20, "item": 30}), tasks, **options)
     stream = BatchStream(rows, built_model.layout, batch_size=128, seed=0)
     step = TrainingStep(built_model, weighting(tasks), optimizer(0.02), seed=0)
     losses = step.run(stream.block(0, steps), tf.constant(0, tf.int64))["losses"].numpy()

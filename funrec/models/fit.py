@@ -13,11 +13,7 @@ from funrec.utils.errors import InputError
 
 
 def check_fit(backbone: Backbone, funnel: Funnel, interaction: Interaction, losses: Sequence[Loss]) -> None:
-    """Check what parts ask of each other.
-
-    Raises:
-        InputError: If they do not go together.
-    """
+    """Raise `InputError` if the parts do not go together."""
     name = _name(backbone)
     if not backbone.has_towers and not interaction.is_identity:
         raise InputError(

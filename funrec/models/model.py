@@ -114,8 +114,10 @@ class MultiTaskModel(keras.Model):
         structure = replace(structure, copies=copies, fields=self.embedding.fields)
         self.backbone.receive_fields(structure)
         self.interaction.configure(structure)
-        network = (tower_units, activation, tower_dropout, batch_normalization, outputs, self.dtype_policy)
-        self.towers = Towers(len(funnel.towers), *network) if backbone.has_towers else None
+        network = (tower_units, activation, tower_dropout, batch_normalization, outputs)
+        self.towers = None
+        if backbone.has_towers:
+            self.towers = Towers(len(funnel.towers), *network, dtype=self.dtype_policy)
 
     def _keep(self, name: str, start: np.ndarray) -> keras.Variable:
         """Return a weight that is saved and not trained."""

@@ -42,12 +42,8 @@ def find_sharing(interaction: Interaction, backbone: Backbone, width: int) -> Sh
 
     The probes have positive weights of about 1 / inputs and small positive rows, so that no rectifier is shut, no
     softmax or step saturated and no two terms cancel: gradients are zero only where nothing connects. (With one tower,
-    what it reads counts as shared.) The model's own weights stay as they are.
-
-    Args:
-        interaction: The model's interaction.
-        backbone: Its backbone.
-        width: The width of what the interaction reads.
+    what it reads counts as shared.) The model's own weights stay as they are. `width` is that of what the interaction
+    reads.
     """
     variables = [*interaction.trainable_variables, *backbone.trainable_variables]
     copies = interaction.structure.copies

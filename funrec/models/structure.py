@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 from funrec.schema import Task
@@ -48,6 +49,21 @@ class Structure:
     num_domains: int = 0
     fields: tuple[Field, ...] = ()
 
+    def spans(self, key: str, names: Sequence[str]) -> list[tuple[int, int]]:
+        """Return where the features' embeddings start and end among all.
+
+        Raises:
+            InputError: If one has no embedding; `key` is where the configuration names it.
+        """
+        ends = accumulate(field.width for field in self.fields)
+        known = {field.name: (end - field.width, end) for field, end in zip(self.fields, ends, strict=True)}
+        for name in names:
+            if name not in known:
+                raise InputError(
+                    f"{key} should name features with embeddings. Received: {name}." + did_you_mean(name, known)
+                )
+        return [known[name] for name in names]
+
     def context_width(self, context: Sequence[str]) -> int:
         """Return the width of what a backbone reads beside the features; see `Backbone.context`."""
         widths = {"domain": self.num_domains, "embeddings": sum(field.width for field in self.fields)}
@@ -55,11 +71,7 @@ class Structure:
 
 
 def check_groups(groups: Mapping[str, Sequence[str]] | None, tasks: Sequence[Task]) -> dict[str, tuple[str, ...]]:
-    """Return `model.groups` with tuples for lists.
-
-    Raises:
-        InputError: If a group is empty or names something that is not a task.
-    """
+    """Return `model.groups` with tuples for lists; `InputError` if one is empty or names what is not a task."""
     names = [task.name for task in tasks]
     for group, members in (groups or {}).items():
         for member in members or ["none"]:

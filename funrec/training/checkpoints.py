@@ -94,7 +94,7 @@ def weights_epoch(folder: Path) -> int | None:
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """Where a checkpoint is, and its `origin`: what a training resumed from it should share (`funrec.runs.provenance`)."""
+    """Where a checkpoint is, and what a training resumed from it should have in common with it (`runs.provenance`)."""
 
     path: Path
     origin: Mapping[str, Any] = field(default_factory=dict)
@@ -183,6 +183,10 @@ class Checkpoints:
     def save_now(self, session: Session) -> None:
         """Write a checkpoint, and wait until it is there."""
         self._save(session)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until everything is there."""
         self._writer.wait()
 
     def _save(self, session: Session, best: Sequence[np.ndarray] | None = None, has_checkpoint: bool = True) -> None:

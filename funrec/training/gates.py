@@ -19,11 +19,7 @@ UNUSED_BELOW = 0.1
 
 
 class GateMeter:
-    """Measures every gate of a model over rows of a split.
-
-    Args:
-        model: An initialised model; its weights are read at each call.
-    """
+    """Measures every gate of an initialised model, with its weights as they are at each call, over rows of a split."""
 
     def __init__(self, model: MultiTaskModel) -> None:
         self.model = model

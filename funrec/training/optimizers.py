@@ -80,12 +80,8 @@ class WeightAverage:
     """The mean of snapshots of the weights (Izmailov et al., UAI 2018).
 
     A moving average of every step would read the whole embedding table every step; ten snapshots, evenly
-    spaced over the same steps, average as well and cost ten passes over the table per epoch.
-
-    Args:
-        variables: The variables to average.
-        steps: Over how many of an epoch's last steps.
-        snapshots: How many snapshots, the last of them after the last step.
+    spaced over the same steps, average as well and cost ten passes over the table per epoch. They are taken over an
+    epoch's last `steps`, the last of them after the last step.
     """
 
     def __init__(self, variables: Sequence[keras.Variable], steps: int, snapshots: int) -> None:

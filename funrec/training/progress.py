@@ -15,13 +15,7 @@ log = logging.getLogger("funrec")
 
 
 class TrainingProgress:
-    """Shows epoch, speed, losses and time left. Writes to standard error only.
-
-    Args:
-        tasks: Names of the tasks.
-        total_steps: Steps of the whole training, unless it stops early.
-        live: Whether to draw a live line; plain log lines, one per epoch, otherwise.
-    """
+    """Shows epoch, speed, losses and time left: in a live line on standard error, or as log lines, one per epoch."""
 
     def __init__(self, tasks: Sequence[str], total_steps: int, live: bool) -> None:
         self.tasks = list(tasks)

@@ -25,12 +25,7 @@ class ScoreNotANumber(ArithmeticError):
 
 
 class Scorer:
-    """Scores rows with a model, in whole batches of one shape.
-
-    Args:
-        model: An initialised model; its weights are read at each call.
-        batch_size: Rows per batch.
-    """
+    """Scores rows with an initialised model, its weights as they are at each call, in whole batches of one shape."""
 
     def __init__(self, model: MultiTaskModel, batch_size: int = 8192) -> None:
         self.model = model

@@ -45,8 +45,7 @@ class TrainingState:
     """How far a training has come. Batches and random numbers are functions of the step, so counters are enough.
 
     Attributes:
-        epochs: Epochs of the whole training.
-        steps: Its steps.
+        epochs: Epochs of the whole training; `steps` likewise.
         totals: Sums over the steps so far of the epoch under way.
         epoch: Epochs finished: trained, validated and in the history.
         step: Steps taken.
@@ -70,6 +69,12 @@ class TrainingState:
     def seconds(self) -> float:
         """Time in training steps of finished epochs, tracing and validation aside."""
         return float(sum(row["seconds"] for row in self.history))
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows trained on per second of that time."""
+        rows = sum(row["rows_per_second"] * row["seconds"] for row in self.history)
+        return float(rows / max(self.seconds, 1e-9))
 
     @property
     def weighting_fallbacks(self) -> int | None:

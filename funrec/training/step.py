@@ -19,12 +19,8 @@ Report = dict[str, tf.Tensor]
 class TrainingStep:
     """Forward, backward and update, for as many batches as a block holds.
 
-    Args:
-        model: An initialised model.
-        weighting: A configured weighting.
-        optimizer: Built here, on the model's trainable variables.
-        seed: The run's seed.
-        offsets: `log r` of every task whose negatives were downsampled at rate r.
+    The model is initialised, the weighting configured; the optimizer is built here. `offsets` are `log r` of every task
+    whose negatives were downsampled at rate r.
 
     Raises:
         InputError: If the weighting compares gradients of what tasks share, and the model shares nothing.

@@ -31,27 +31,6 @@ Metrics = Mapping[str, float]
 EpochHook = Callable[[Mapping[str, Any]], None]
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """What training did.
-
-    Attributes:
-        history: A row per epoch: losses, weights, metrics, seconds, rows per second.
-        best_epoch: The epoch (counted from 1) whose weights the model ended with.
-        seconds: Time in training steps, tracing and validation aside.
-        rows_per_second: Rows trained on per second of that time.
-        weighting_fallbacks: Steps that fell back to even weights; None where nothing is solved.
-        resumed_at: Steps at which training resumed from a checkpoint.
-    """
-
-    history: list[dict[str, Any]]
-    best_epoch: int
-    seconds: float
-    rows_per_second: float
-    weighting_fallbacks: int | None
-    resumed_at: list[int]
-
-
 @dataclass(eq=False)
 class Trainer:
     """How a model is trained.
@@ -113,14 +92,14 @@ class Trainer:
         on_epoch: EpochHook = lambda row: None,
         checkpoint: CheckpointFile | None = None,
         interruption: Interruption | None = None,
-    ) -> TrainingResult:
+    ) -> TrainingState:
         """Train `model` in place; it ends with the weights of its best epoch.
 
         Args:
             model: An initialised model.
             rows: The training split.
             weighting: A configured weighting.
-            optimizer: A fresh Keras optimizer.
+            optimizer: A fresh one.
             validate: Computes the validation metrics of the model as it is.
             folder: Where the best epoch's weights are kept.
             seed: The run's seed.
@@ -133,7 +112,7 @@ class Trainer:
         Raises:
             KeyboardInterrupt: When asked to stop, after writing a checkpoint.
             TrainingDiverged: If a loss turns NaN or infinite; names the task, the step and the last good epoch.
-            InputError: If `monitor` is no metric of the validation split.
+            InputError: If `monitor` is no metric of the validation split, or never a number.
         """
         by_group = self.batch_by == "group" or (self.batch_by is None and model.needs_groups)
         check_group(rows.groups is not None, model.needs_groups, by_group)
@@ -172,7 +151,10 @@ class Trainer:
                 progress.say("A callback of trainer.callbacks stopped the training.")
             elif session.state.epoch < self.epochs:
                 progress.say(f"No better {self.monitor} for {self.patience} epochs: stopping early.")
-        return self._finish(session, stream.batch_size, folder)
+        if not session.state.best_epoch:
+            raise InputError(f"trainer.monitor: {self.monitor} was never a number. Choose another metric.")
+        load_weights(model, folder, session.state.best_epoch)
+        return session.state
 
     def _train_epoch(self, session: Session, stream: BatchStream, progress: TrainingProgress) -> Iterator[None]:
         """Train the blocks that are left of the epoch, with a pause after each."""
@@ -222,20 +204,6 @@ class Trainer:
     def _is_over(self, state: TrainingState) -> bool:
         has_stalled = self.patience is not None and state.epoch - state.best_epoch >= self.patience
         return state.epoch >= self.epochs or has_stalled
-
-    def _finish(self, session: Session, batch_size: int, folder: Path) -> TrainingResult:
-        state = session.state
-        if not state.best_epoch:
-            raise InputError(f"trainer.monitor: {self.monitor} was never a number. Choose another metric.")
-        load_weights(session.step.model, folder, state.best_epoch)
-        return TrainingResult(
-            history=state.history,
-            best_epoch=state.best_epoch,
-            seconds=state.seconds,
-            rows_per_second=sum(row["steps"] for row in state.history) * batch_size / max(state.seconds, 1e-9),
-            weighting_fallbacks=state.weighting_fallbacks,
-            resumed_at=state.resumed_at,
-        )
 
     def check_monitor(self, metrics: Collection[str]) -> None:
         """Raise `InputError` if `monitor` is not among `metrics`, unless the last epoch is kept whatever they say."""

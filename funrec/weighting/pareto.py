@@ -12,7 +12,7 @@ from funrec.utils.errors import InputError
 from funrec.utils.specs import Inherited, NotNegative, worded
 from funrec.weighting.base import by_task
 from funrec.weighting.gramian import GramianWeighting
-from funrec.weighting.programs import add_ridge, minimise_on_simplex
+from funrec.weighting.programs import minimise_on_simplex
 
 LowerBounds = Annotated[NotNegative | dict[str, NotNegative], worded("a number of at least 0, or one by task")]
 
@@ -20,13 +20,11 @@ LowerBounds = Annotated[NotNegative | dict[str, NotNegative], worded("a number o
 class Pareto(GramianWeighting):
     """The shortest weighted gradient among weights with lower bounds: `min |sum_t w_t g_t|^2`, `w >= c`, `sum(w) = 1`.
 
-    Lin et al., RecSys 2019 (PE-LTR), eq. 5. Exact by default, over all sets of tasks. With `relaxed` it is
-    the paper's algorithm 2 in its two steps: the program without `w >= c` in closed form, then the nearest weights that
-    keep the bounds.
+    Lin et al., RecSys 2019 (PE-LTR), eq. 5. Solved exactly, over all sets of tasks, where the paper's algorithm 2
+    relaxes the program and then takes the nearest weights that keep the bounds.
 
     Args:
         lower_bounds: The paper's `c`: a number for all tasks, or one by task (0 for a task left out).
-        relaxed: Whether to take the paper's two steps instead of the exact solution.
 
     Raises:
         InputError: If a name is no task's, or the bounds sum past 1.
@@ -35,10 +33,9 @@ class Pareto(GramianWeighting):
     paper = "Lin et al., RecSys 2019"
     tries_every_set = True
 
-    def __init__(self, lower_bounds: LowerBounds = 0.1, relaxed: bool = False, **gramian: Inherited) -> None:
+    def __init__(self, lower_bounds: LowerBounds = 0.1, **gramian: Inherited) -> None:
         super().__init__(**gramian)
         self.lower_bounds = lower_bounds
-        self.relaxed = relaxed
 
     def configure(self, tasks: Sequence[Task]) -> None:
         super().configure(tasks)
@@ -55,16 +52,4 @@ class Pareto(GramianWeighting):
     def solve(self, gramian: tf.Tensor, tasks: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         bounds = tf.gather(tf.constant(self.bounds, tf.float64), tasks)
         left = tf.maximum(1 - tf.reduce_sum(bounds), 0)
-        if not self.relaxed:
-            return bounds + minimise_on_simplex(gramian, left, tf.linalg.matvec(gramian, bounds))
-        solved = tf.linalg.matvec(tf.linalg.inv(add_ridge(gramian)), tf.ones_like(bounds))
-        return bounds + project_onto_simplex(solved / tf.reduce_sum(solved) - bounds, left)
-
-
-def project_onto_simplex(point: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
-    """Return the nearest `w >= 0` with `sum(w) = total` to `point` `(tasks,)` (Duchi et al., ICML 2008, figure 1)."""
-    falling = tf.sort(point, direction="DESCENDING")
-    ranks = tf.cast(tf.range(1, tf.size(point) + 1), point.dtype)
-    shifts = (tf.cumsum(falling) - total) / ranks
-    kept = tf.reduce_sum(tf.cast(falling > shifts, tf.int32))
-    return tf.maximum(point - shifts[tf.maximum(kept, 1) - 1], 0)
+        return bounds + minimise_on_simplex(gramian, left, tf.linalg.matvec(gramian, bounds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference import Array, assert_close, gate, mixture, network, trained
+from reference import Array, assert_close, gate, mixture, network, randomised
 
 from funrec.models.backbones.adatt import AdaTT
 
@@ -30,5 +30,7 @@ def equations(backbone: AdaTT, x: Array, own: int, shared: int, levels: int) -> 
 @pytest.mark.parametrize("towers", [1, 2, 5])
 @pytest.mark.parametrize(("own", "shared", "levels"), [(2, 1, 3), (1, 0, 1)], ids=["AdaTT", "AdaTT-sp"])
 def test_every_stream_fuses_all_experts_and_adds_its_own(towers: int, own: int, shared: int, levels: int) -> None:
-    backbone, x = trained(AdaTT(shared, num_levels=levels, num_specific=own, expert_units=(8, 6), dropout=0.0), towers)
+    backbone, x = randomised(
+        AdaTT(shared, num_levels=levels, num_specific=own, expert_units=(8, 6), dropout=0.0), towers
+    )
     assert_close(backbone(x), equations(backbone, x, own, shared, levels))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reference import Array, assert_close, built, mixture, network, of, softmax, trained
+from reference import Array, assert_close, built, mixture, network, of, randomised, softmax
 
 from funrec.models.backbones.dselect_k import DSelectK
 from funrec.models.layers.selectors import smooth_step
@@ -38,7 +38,7 @@ def choices(backbone: DSelectK, tower: int, x: Array) -> list[Array]:
 @pytest.mark.parametrize("per_row", [True, False])
 def test_a_tower_mixes_the_choices_of_its_selectors(towers: int, per_row: bool) -> None:
     options: dict[str, Any] = {"per_row": per_row, "num_experts": 4, "expert_units": (8, 6), "dropout": 0.0}
-    backbone, x = trained(DSelectK(2, **options), towers)
+    backbone, x = randomised(DSelectK(2, **options), towers)
     experts = [network(backbone.experts, e, x) for e in range(4)]
     expected = []
     for tower in range(towers):
@@ -50,7 +50,7 @@ def test_a_tower_mixes_the_choices_of_its_selectors(towers: int, per_row: bool) 
 
 
 def test_the_entropy_of_all_choices_is_added_to_the_loss() -> None:
-    backbone, x = trained(DSelectK(2, num_experts=4, entropy=0.5, dropout=0.0), towers=2)
+    backbone, x = randomised(DSelectK(2, num_experts=4, entropy=0.5, dropout=0.0), towers=2)
     r = np.stack([choices(backbone, tower, x) for tower in range(2)])  # (towers, selectors, batch, experts)
     logs = np.log(np.where(r > 0, r, 1))
     expected = 0.5 * -(r * logs).sum(axis=(0, 1, 3)).mean()

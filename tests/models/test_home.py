@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from examples import structure
-from reference import Array, assert_close, gate, mixture, of, sigmoid, softmax, trained
+from reference import Array, assert_close, gate, mixture, of, randomised, sigmoid, softmax
 
 from funrec.models.backbones.home import HoME
 from funrec.utils.errors import InputError
@@ -58,7 +58,7 @@ def test_a_tower_reads_the_experts_of_all_of_its_group_and_its_own(
     towers: int, experts: int, maps: int, self_gates: bool
 ) -> None:
     backbone = HoME(experts, (8, 6), feature_gates=maps, rank=3, self_gates=self_gates, dropout=0.0)
-    home, x = trained(backbone, towers, groups=GROUPS[towers])
+    home, x = randomised(backbone, towers, groups=GROUPS[towers])
     assert home.group_of == {1: [0], 2: [0, 1], 5: [0, 1, 0, 1, 2]}[towers]
     assert_close(home(x), equations(home, x))
 

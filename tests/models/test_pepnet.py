@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from examples import layout, model
-from reference import Array, assert_close, network, of, relu, sigmoid, trained
+from reference import Array, assert_close, network, of, randomised, relu, sigmoid
 
 from funrec.models.backbones.pepnet import PEPNet
 from funrec.utils.errors import InputError
@@ -19,7 +19,7 @@ def gate(unit: Any, number: int, x: Array) -> Array:
 
 @pytest.mark.parametrize("towers", [1, 2, 5])
 def test_gates_of_domain_and_priors_multiply_what_is_read_and_every_layers_input(towers: int) -> None:
-    backbone, x = trained(PEPNet((8, 6), 5, priors=["item"], dropout=0.0), towers, domain="user")
+    backbone, x = randomised(PEPNet((8, 6), 5, priors=["item"], dropout=0.0), towers, domain="user")
     features, embeddings = x[:, :8].astype(np.float64), x[:, 8:].astype(np.float64)
     np.testing.assert_array_equal(features, embeddings)  # nothing crosses them here
     domain, prior = embeddings[:, :4], embeddings[:, 4:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import contracts
@@ -11,6 +12,7 @@ import pytest
 from funrec.models.sharing import Sharing, find_sharing
 
 
+@cache
 def find(backbone: str, funnel: str = "independent", interaction: str = "none", tasks: int = 3) -> tuple[Any, Sharing]:
     model = contracts.build(backbone, funnel, interaction, tasks=contracts.chain(tasks))
     return model, find_sharing(model.interaction, model.backbone, model.embedding.width + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference import assert_close, built, network, of, sigmoid, trained
+from reference import assert_close, built, network, of, randomised, sigmoid
 
 from funrec.models.backbones.snr_trans import SNRTrans
 from funrec.models.layers.randomness import random_sites
@@ -12,7 +12,7 @@ from funrec.models.layers.randomness import random_sites
 
 @pytest.mark.parametrize("towers", [1, 2, 5])
 def test_every_reader_sums_gated_maps_of_all_sub_networks(towers: int) -> None:
-    backbone, x = trained(SNRTrans(3, (8, 6), dropout=0.0), towers)
+    backbone, x = randomised(SNRTrans(3, (8, 6), dropout=0.0), towers)
     streams = [x.astype(np.float64)] * 3
     for level in range(2):
         u = [network(backbone.banks[level], j, streams[j]) for j in range(3)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from examples import layout, model, structure
-from reference import assert_close, network, of, relu, trained
+from reference import assert_close, network, of, randomised, relu
 
 from funrec.models.backbones.aitm import AITM
 from funrec.models.backbones.star import STAR
@@ -15,7 +15,7 @@ from funrec.utils.errors import InputError
 
 @pytest.mark.parametrize("towers", [1, 2, 5])
 def test_a_row_goes_through_the_shared_weights_times_its_domains(towers: int) -> None:
-    star, x = trained(STAR((8, 6), (4,), momentum=0.5, dropout=0.0), towers, domain="user")
+    star, x = randomised(STAR((8, 6), (4,), momentum=0.5, dropout=0.0), towers, domain="user")
     features, domain = x[:, :-19].astype(np.float64), x[:, -19:].argmax(axis=1)
     expected = []
     for row, p in zip(features, domain, strict=True):

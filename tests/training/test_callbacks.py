@@ -14,6 +14,7 @@ from funrec.utils.errors import InputError
 SMALL = ("dataset.rows=3000", "trainer=smoke", "model=logistic")
 
 
+@pytest.mark.slow
 def test_a_callback_sees_every_epoch_and_can_stop_the_training(workdir: Path) -> None:
     file = workdir / "epochs.csv"
     log = f"{{_target_: keras.callbacks.CSVLogger, filename: {file}}}"

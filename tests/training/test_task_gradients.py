@@ -17,7 +17,7 @@ from funrec.models.backbones.single_task import SingleTask
 from funrec.models.layers.randomness import random_sites
 from funrec.models.model import MultiTaskModel
 from funrec.models.wide.linear import Linear
-from funrec.training.task_gradients import Forward, SharedGradients
+from funrec.training.task_gradients import Forward, SharedGradients, TaskGradients
 from funrec.utils.errors import InputError
 from funrec.weighting.gramian import Shared
 
@@ -60,14 +60,13 @@ def dense(gradient: Any) -> np.ndarray:
     return tf.convert_to_tensor(gradient).numpy()
 
 
-def full_passes(shared: SharedGradients, sources: Any) -> list[list[np.ndarray]]:
+def full_passes(shared: SharedGradients, done: Forward, sources: list[Any]) -> list[list[np.ndarray]]:
     """Return every task's gradients, each from a backward pass of its loss through the whole model."""
     gradients = []
     for task in range(len(shared.model.tasks)):
-        done = forward(shared)
         one = tf.one_hot(task, len(shared.model.tasks))
         zero = tf.UnconnectedGradients.ZERO
-        found = done.tape.gradient(done.losses, sources(done), output_gradients=one, unconnected_gradients=zero)
+        found = done.tape.gradient(done.losses, sources, output_gradients=one, unconnected_gradients=zero)
         gradients.append([dense(gradient) for gradient in found])
     return gradients
 
@@ -78,20 +77,20 @@ def of_shared_copies(shared: SharedGradients, table: np.ndarray) -> np.ndarray:
     return copies[:, shared.sharing.copies]
 
 
-def brute_force(shared: SharedGradients, source: str) -> np.ndarray:
+def brute_force(shared: SharedGradients, source: str, done: Forward) -> np.ndarray:
     made = shared.model
     sharing = shared.sharing
     values = [variable.value for variable in sharing.variables]
     slices = {variable.path: which for variable, which in zip(sharing.variables, sharing.slices, strict=True)}
     last = [variable.value for variable in sharing.last]
     if source == "representation":
-        gradients = full_passes(shared, lambda done: [done.shared])
+        gradients = full_passes(shared, done, [done.shared])
     elif source == "last_shared_layer" and last:
-        gradients = full_passes(shared, lambda done: last)
+        gradients = full_passes(shared, done, last)
         gradients = [[g[slices[v.path]] for g, v in zip(row, sharing.last, strict=True)] for row in gradients]
     else:
         tables = [table.value for table in made.embedding.weights_by_table]
-        gradients = full_passes(shared, lambda done: [*values, *tables])
+        gradients = full_passes(shared, done, [*values, *tables])
         for row in gradients:
             row[: len(values)] = [g[which] for g, which in zip(row, sharing.slices, strict=False)]
             row[len(values) :] = [of_shared_copies(shared, table) for table in row[len(values) :]]
@@ -99,41 +98,37 @@ def brute_force(shared: SharedGradients, source: str) -> np.ndarray:
     return rows @ rows.T
 
 
-@pytest.mark.parametrize(("backbone", "funnel"), PAIRS)
-def test_the_gramian_is_that_of_full_backward_passes(backbone: str, funnel: str) -> None:
-    made = built(backbone, funnel)
-    for source in get_args(Shared):
-        shared = SharedGradients(made, source)
-        found = shared.pull(forward(shared)).gramian.numpy()
-        expected = brute_force(shared, source)
-        scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
-        assert scale.min() > 0
-        np.testing.assert_allclose(found / scale, expected / scale, atol=2e-4, err_msg=source)
-
-
-@pytest.mark.parametrize(("backbone", "funnel"), PAIRS)
-def test_the_combined_gradient_is_that_of_the_weighted_sum_of_losses(backbone: str, funnel: str) -> None:
-    made = built(backbone, funnel)
-    made.wide.l2 = 0.0
-    weights = tf.constant([0.5, 2.0, -1.0])
+def check_the_combined_gradient(shared: SharedGradients, done: Forward, pulled: TaskGradients) -> None:
+    """Whether it is that of the weighted sum of losses."""
+    made, weights = shared.model, tf.constant([0.5, 2.0, -1.0])
+    found = shared.combine(done, pulled, weights, weights)
+    targets, cotangents = [done.losses], [weights]
+    if done.penalty is not None:
+        targets.append(done.penalty)
+        cotangents.append(made.penalty_weights(weights))
+    if done.auxiliary is not None:
+        targets.append(done.auxiliary)
+        cotangents.append(tf.ones(()))
     variables = [variable.value for variable in made.trainable_variables]
+    zero = tf.UnconnectedGradients.ZERO
+    expected = done.tape.gradient(targets, variables, output_gradients=cotangents, unconnected_gradients=zero)
+    for variable, ours, theirs in zip(made.trainable_variables, found, expected, strict=True):
+        size = np.abs(dense(theirs)).max() + 1e-6
+        np.testing.assert_allclose(dense(ours) / size, dense(theirs) / size, atol=2e-4, err_msg=variable.path)
+
+
+@pytest.mark.parametrize(("backbone", "funnel"), PAIRS)
+def test_the_gramian_and_the_combined_gradient_are_those_of_full_backward_passes(backbone: str, funnel: str) -> None:
+    made = built(backbone, funnel)
     for source in get_args(Shared):
         shared = SharedGradients(made, source)
         done = forward(shared)
-        found = shared.combine(done, shared.pull(done), weights, weights)
-        again = forward(shared)
-        targets, cotangents = [again.losses], [weights]
-        if again.penalty is not None:
-            targets.append(again.penalty)
-            cotangents.append(made.penalty_weights(weights))
-        if again.auxiliary is not None:
-            targets.append(again.auxiliary)
-            cotangents.append(tf.ones(()))
-        zero = tf.UnconnectedGradients.ZERO
-        expected = again.tape.gradient(targets, variables, output_gradients=cotangents, unconnected_gradients=zero)
-        for variable, ours, theirs in zip(made.trainable_variables, found, expected, strict=True):
-            size = np.abs(dense(theirs)).max() + 1e-6
-            np.testing.assert_allclose(dense(ours) / size, dense(theirs) / size, atol=2e-4, err_msg=variable.path)
+        pulled = shared.pull(done)
+        expected = brute_force(shared, source, done)
+        scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+        assert scale.min() > 0
+        np.testing.assert_allclose(pulled.gramian.numpy() / scale, expected / scale, atol=2e-4, err_msg=source)
+        check_the_combined_gradient(shared, done, pulled)
 
 
 @pytest.mark.parametrize("source", get_args(Shared))
@@ -181,7 +176,8 @@ def test_normalised_towers_still_take_one_pass() -> None:
     randomise(made)
     for source in get_args(Shared):
         shared = SharedGradients(made, source)
-        found, expected = shared.pull(forward(shared)).gramian.numpy(), brute_force(shared, source)
+        done = forward(shared)
+        found, expected = shared.pull(done).gramian.numpy(), brute_force(shared, source, done)
         np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
 
 

@@ -24,8 +24,9 @@ from funrec.models.wide.linear import Linear
 from funrec.schema import Task
 from funrec.training.batches import BatchStream
 from funrec.training.scoring import Scorer
+from funrec.training.state import TrainingState
 from funrec.training.step import TrainingStep
-from funrec.training.trainer import Trainer, TrainingDiverged, TrainingResult
+from funrec.training.trainer import Trainer, TrainingDiverged
 from funrec.utils.errors import InputError
 
 LAYOUT = layout({"user": 20, "item": 30})
@@ -47,7 +48,7 @@ def fit(
     learning_rate: float = 0.01,
     seed: int = 0,
     **options: Any,
-) -> TrainingResult:
+) -> TrainingState:
     options = {"epochs": 3, "batch_size": 100, "monitor": "auc_macro" if scores else None, **options}
     if scores is not None:
         validate = lambda: {"auc_macro": next(scores)}  # noqa: E731 - what a validation would say
@@ -199,8 +200,10 @@ def test_a_model_that_diverges_in_the_last_step_of_an_epoch_is_named_too(rows: R
 # Whose labels a head learns
 
 
-@pytest.mark.parametrize("backbone", [Logistic, MMoE, SharedBottom, SingleTask])
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["click first", "like first"])
+@pytest.mark.parametrize(
+    ("backbone", "order"),
+    [(Logistic, (0, 1)), (MMoE, (1, 0)), (SharedBottom, (0, 1)), (SingleTask, (1, 0))],
+)
 def test_every_head_learns_its_own_labels_and_not_the_others(
     backbone: type[Backbone], order: tuple[int, int], rows: Rows, tmp_path: Path
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -96,8 +95,7 @@ def test_permuting_tasks_permutes_weights(name: str) -> None:
     tasks = tuple(Task(task) for task in "abc")
     losses, gramian = np.array([0.7, 0.2, 0.4]), random_gramian(1)
     weights, _ = train_a_little(make(name, tasks), losses, gramian)
-    for order in permutations(range(3)):
-        index = list(order)
+    for index in ([1, 2, 0], [1, 0, 2]):  # which make all others
         again, _ = train_a_little(make(name, tasks), losses[index], gramian[np.ix_(index, index)])
         np.testing.assert_allclose(again, weights[index], rtol=2e-4, atol=1e-6)
 

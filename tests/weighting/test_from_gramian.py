@@ -17,7 +17,7 @@ from funrec.weighting.gramian import GramianWeighting
 from funrec.weighting.imtl_g import IMTLG
 from funrec.weighting.mgda import MGDA
 from funrec.weighting.nash_mtl import NashMTL
-from funrec.weighting.pareto import Pareto, project_onto_simplex
+from funrec.weighting.pareto import Pareto
 from funrec.weighting.pcgrad import PCGrad
 
 KEY = tf.constant([3, 5])
@@ -54,22 +54,6 @@ def test_pareto_is_the_best_of_the_weights_above_the_bounds(tasks: int) -> None:
         np.testing.assert_allclose(gramian @ found, gramian @ reference.x, atol=1e-5 * np.trace(gramian))
 
 
-def test_paretos_two_steps_keep_the_bounds_and_are_exact_where_no_bound_is_met() -> None:
-    for seed in range(15):
-        gramian = draw(seed)
-        exact, relaxed = solve(Pareto(0.1), gramian), solve(Pareto(0.1, relaxed=True), gramian)
-        assert relaxed.sum() == pytest.approx(1) and relaxed.min() >= 0.1 - 1e-9
-        free = np.linalg.solve(gramian, np.ones(3))
-        free /= free.sum()
-        if free.min() > 0.1:
-            np.testing.assert_allclose(relaxed, exact, atol=1e-7)
-            np.testing.assert_allclose(relaxed, free, atol=1e-7)
-        else:  # the nearest point above the bounds to the free solution
-            distance = np.square(relaxed - free).sum()
-            others = 0.1 + 0.7 * np.random.default_rng(0).dirichlet(np.ones(3), 2000)
-            assert distance <= np.square(others - free).sum(1).min() + 1e-9
-
-
 def test_pareto_with_bounds_that_leave_nothing_is_the_bounds() -> None:
     np.testing.assert_allclose(solve(Pareto({"task_0": 0.5, "task_1": 0.2, "task_2": 0.3}), draw(0)), [0.5, 0.2, 0.3])
 
@@ -77,11 +61,6 @@ def test_pareto_with_bounds_that_leave_nothing_is_the_bounds() -> None:
 def test_pareto_without_bounds_is_mgda() -> None:
     for seed in range(5):
         np.testing.assert_allclose(solve(Pareto(0.0), draw(seed)), solve(MGDA(), draw(seed)), atol=1e-9)
-
-
-def test_projection_onto_the_simplex_keeps_its_points() -> None:
-    point = tf.constant([0.2, 0.3, 0.1], tf.float64)
-    np.testing.assert_allclose(project_onto_simplex(point, tf.constant(0.6, tf.float64)), point, atol=1e-12)
 
 
 def test_mgda_takes_a_gradient_that_is_shortest_and_agrees_with_all_others() -> None:
@@ -158,13 +137,13 @@ def test_gradvac_turns_a_gradient_until_its_cosine_is_the_target() -> None:
 
 
 def test_gradnorm_brings_norms_together_and_keeps_the_weights_sum() -> None:
-    weighting = GradNorm(alpha=0.0, learning_rate=0.01)
+    weighting = GradNorm(alpha=0.0, learning_rate=0.02)
     weighting.configure([Task(name) for name in "abc"])
     state = weighting.initial_state()
     norms = np.array([0.5, 1.0, 3.0], np.float32)
     first, state = weighting.weights(Statistics(tf.ones(3), KEY, tf.constant(np.diag(norms**2))), state)
     assert first.numpy().tolist() == [1, 1, 1]
-    for _ in range(600):
+    for _ in range(150):
         weights, state = weighting.weights(Statistics(tf.ones(3), KEY, tf.constant(np.diag(norms**2))), state)
         assert weights.numpy().sum() == pytest.approx(3, rel=1e-5)
     scaled = weights.numpy() * norms

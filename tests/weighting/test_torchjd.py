@@ -77,7 +77,7 @@ def test_cagrads_direction_is_torchjds() -> None:
 
 
 def test_pcgrads_direction_is_torchjds_in_the_same_order() -> None:
-    for i in CASES:
+    for i in CASES[::2]:
         gramian, tasks = case(i)
         orders = tf.constant(ANSWERS["orders"][i, 0, :tasks, :tasks], tf.int32)
         ours = remove_conflicts(tf.constant(gramian), orders).numpy()
@@ -85,7 +85,7 @@ def test_pcgrads_direction_is_torchjds_in_the_same_order() -> None:
 
 
 def test_gradvacs_directions_are_torchjds_over_three_steps() -> None:
-    for i in CASES:
+    for i in CASES[::4]:
         gramian, tasks = case(i)
         targets = tf.zeros((tasks, tasks), tf.float64)
         pairs = ~tf.eye(tasks, dtype=tf.bool)
@@ -113,7 +113,7 @@ def test_mgda_is_optimal_and_torchjds_where_that_converged() -> None:
 
 def test_nash_mtl_solves_its_equation_to_rounding_and_torchjd_to_its_own_tolerance() -> None:
     compared = 0
-    for i in CASES:
+    for i in CASES[::3]:
         gramian, tasks = case(i)
         ours, theirs = solve(NashMTL(max_norm=0.0), gramian), ANSWERS["nash_mtl"][i, :tasks]
         has_say = np.diag(gramian) > 0
@@ -126,4 +126,4 @@ def test_nash_mtl_solves_its_equation_to_rounding_and_torchjd_to_its_own_toleran
         if residual < 1e-2:
             compared += 1
             assert distance(gramian, ours, theirs) < residual + 1e-5
-    assert compared > 60
+    assert compared > 20

@@ -107,7 +107,6 @@ class AdaTT(PLE):
 
     Args:
         num_shared: Shared experts, at every level.
-        **experts: See `PLE`.
     """
 
     paper = "Li et al., KDD 2023"

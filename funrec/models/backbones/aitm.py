@@ -38,7 +38,6 @@ class AITM(NetworkBackbone):
         inner: The wrapped backbone's configuration; `embedding_only` gives the paper's model.
         units: Hidden units of every `f_t`, input side first.
         calibration: The calibrator's weight; 0 for none. The paper's code uses 0.6.
-        **network: See `NetworkBackbone`.
 
     Input shape: the inner backbone's.
     Output shape: `(towers, batch, units[-1])`.

@@ -110,8 +110,7 @@ class Backbone(keras.layers.Layer):
     def embedding_layout(self, dim: int | None) -> tuple[int, int | None]:
         """Return how many independent copies of every embedding it reads, and their width.
 
-        Args:
-            dim: The width the features ask for; None where each feature has its own.
+        `dim` is the width that the features ask for; None where each feature has its own.
         """
         return 1, dim
 
@@ -140,10 +139,7 @@ class Backbone(keras.layers.Layer):
     ) -> tf.Tensor | None:
         """Return what the backbone adds to the tasks' losses, a scalar mean over the batch; None for most.
 
-        Args:
-            probabilities: Every binary task's probability over all exposures, each of shape `(batch,)`.
-            tasks: The tasks.
-            x: What `share` read.
+        The probabilities are every binary task's over all exposures, each `(batch,)`; `x` is what `share` read.
         """
         return None
 
@@ -183,7 +179,6 @@ class MixtureBackbone(NetworkBackbone):
         load_balance: Weight of the squared coefficient of variation of the experts' importance, which is the sum of
             their gates' weights over the batch (Shazeer et al., ICLR 2017, eq. 6-7) and, here, over the gates' readers;
             0 for none.
-        **network: See `NetworkBackbone`.
     """
 
     def __init__(self, gate_dropout: Rate = 0.0, load_balance: NotNegative = 0.0, **network: Inherited) -> None:

@@ -110,7 +110,6 @@ class CGC(MixtureBackbone):
         num_shared: Shared experts, `n`.
         expert_units: Hidden units of every expert, input side first.
         gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
-        **network: See `MixtureBackbone`.
     """
 
     paper = "Tang et al., RecSys 2020"

@@ -28,7 +28,6 @@ class CrossStitch(NetworkBackbone):
         units: Hidden units of every network, input side first; a cross-stitch unit follows every layer.
         same_task: What a tower starts with of its own network.
         scale: How many times the learning rate a step of `alpha` is.
-        **network: See `NetworkBackbone`.
     """
 
     paper = "Misra et al., CVPR 2016"

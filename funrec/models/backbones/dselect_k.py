@@ -33,7 +33,6 @@ class DSelectK(MMoE):
         smoothness: Width of the smooth step, the paper's `gamma`.
         entropy: Weight of the entropy of the choices.
         num_experts: Number of experts.
-        **experts: See `MMoE`.
     """
 
     paper = "Hazimeh et al., NeurIPS 2021"

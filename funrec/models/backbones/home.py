@@ -57,7 +57,6 @@ class HoME(MixtureBackbone):
         self_gates: Whether there are self-gates.
         activation: Activation of the experts; `silu` is Swish.
         batch_normalization: Whether experts are normalised.
-        **mixture: See `MixtureBackbone`.
 
     Groups are those of `model.groups`; a task that none lists is a group of its own, and without groups all tasks are
     one.

@@ -21,7 +21,6 @@ class MMoE(MixtureBackbone):
         num_experts: Number of experts. The paper uses 8.
         expert_units: Hidden units of every expert, input side first.
         gate_units: Hidden units before each gate's softmax; empty is the paper's linear gate.
-        **network: See `MixtureBackbone`.
     """
 
     paper = "Ma et al., KDD 2018"

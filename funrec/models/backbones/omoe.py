@@ -17,9 +17,6 @@ class OMoE(MMoE):
     """Experts mixed by one softmax gate, the same mixture for all towers.
 
     `h = sum_e softmax(W x)_e * expert_e(x)`   (Ma et al., KDD 2018, eq. 1-2: the baseline that MMoE departs from)
-
-    Args:
-        **experts: See `MMoE`.
     """
 
     paper = "Jacobs et al., Neural Computation 1991; the baseline of Ma et al., KDD 2018"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import keras
 import tensorflow as tf
 from keras import ops
 
 from funrec.models.backbones.base import NetworkBackbone
-from funrec.models.layers.mlp import MLPBank, add_bank_kernel
+from funrec.models.layers.mlp import Towers
 from funrec.models.structure import Structure
-from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.specs import Inherited, Names, PositiveInt, Units
 
 
@@ -30,7 +27,6 @@ class PEPNet(NetworkBackbone):
         units: Hidden units of every tower's network, input side first.
         gate_units: Hidden units of every gate.
         priors: Names of the prior features, the paper's user, item and author ids; null for all features.
-        **network: See `NetworkBackbone`.
 
     Input shape: `(batch, width)`, with the features' embeddings behind it.
     Output shape: `(towers, batch, units[-1])`.
@@ -53,31 +49,22 @@ class PEPNet(NetworkBackbone):
 
     def receive_fields(self, structure: Structure) -> None:
         super().receive_fields(structure)
-        names = [field.name for field in structure.fields]
-        priors = names if self.priors is None else list(self.priors)
-        for name in priors:
-            if name not in names:
-                raise InputError(
-                    f"model.backbone.priors should name features with embeddings. Received: {name}."
-                    + did_you_mean(name, names)
-                )
-        widths = [field.width for field in structure.fields]
-        starts = [sum(widths[:place]) for place in range(len(widths))]
-        spans = {name: (starts[place], starts[place] + widths[place]) for place, name in enumerate(names)}
-        #: Where a feature's embedding stands among all.
-        self.domain_span = spans[structure.domain or ""]
-        self.prior_spans = [spans[name] for name in priors]
+        names = [field.name for field in structure.fields] if self.priors is None else self.priors
+        #: Where features' embeddings stand among all.
+        self.prior_spans = structure.spans("model.backbone.priors", names)
+        (self.domain_span,) = structure.spans("dataset.domain", [structure.domain or ""])
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         width = int(input_shape[-1] or 0) - self.structure.context_width(self.context)
         domain = self.domain_span[1] - self.domain_span[0]
         prior = sum(stop - start for start, stop in self.prior_spans)
-        self.domain_gate = GateUnit(1, self.gate_units, width, dtype=self.dtype_policy, name="domain_gate")
+        gates = {"units": (self.gate_units,), "dtype": self.dtype_policy}
+        self.domain_gate = Towers(1, outputs=width, name="domain_gate", **gates)
         self.domain_gate.build((None, domain + width))
         self.gates, self.layers_of_towers = [], []
         read = width
         for depth, units in enumerate(self.units):
-            gate = GateUnit(self.num_towers, self.gate_units, read, dtype=self.dtype_policy, name=f"gate_{depth + 1}")
+            gate = Towers(self.num_towers, outputs=read, name=f"gate_{depth + 1}", **gates)
             gate.build((None, prior + width))
             layer = self.bank(self.num_towers, (units,), name=f"layer_{depth + 1}")
             layer.build((self.num_towers, None, read))
@@ -90,32 +77,11 @@ class PEPNet(NetworkBackbone):
         domain = embeddings[:, slice(*self.domain_span)]
         gate = self.domain_gate(ops.concatenate([domain, tf.stop_gradient(x)], axis=-1))
         priors = ops.concatenate([embeddings[:, slice(*span)] for span in self.prior_spans], axis=-1)
-        return gate[0] * x, priors
+        return 2 * ops.sigmoid(gate[0]) * x, priors
 
     def specialise(self, shared: tf.Tensor | None, private: tf.Tensor, training: bool = False) -> tf.Tensor:
         knows = ops.concatenate([private, tf.stop_gradient(shared)], axis=-1)
         h = shared
         for gate, layer in zip(self.gates, self.layers_of_towers, strict=True):
-            h = layer(gate(knows) * h, training=training)
+            h = layer(2 * ops.sigmoid(gate(knows)) * h, training=training)
         return h
-
-
-class GateUnit(keras.layers.Layer):
-    """`count` gates `2 sigmoid(relu(x W + b) W' + b')`, near 1 at first: the paper's Gate NU.
-
-    Input shape: `(batch, inputs)`.
-    Output shape: `(count, batch, outputs)`.
-    """
-
-    def __init__(self, count: int, units: int, outputs: int, **layer: Any) -> None:
-        super().__init__(**layer)
-        self.count, self.outputs = count, outputs
-        self.hidden = MLPBank(count, (units,), dtype=self.dtype_policy, name="hidden")
-
-    def build(self, input_shape: Sequence[int | None]) -> None:
-        self.hidden.build(input_shape)
-        self.kernel = add_bank_kernel(self, self.count, self.hidden.units[-1], self.outputs, "kernel")
-        self.bias = self.add_weight(shape=(self.count, 1, self.outputs), initializer="zeros", name="bias")
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        return 2 * ops.sigmoid(ops.matmul(self.hidden(x), self.kernel) + self.bias)

@@ -17,7 +17,6 @@ class SharedBottom(NetworkBackbone):
 
     Args:
         units: Hidden units of the bottom, input side first.
-        **network: See `NetworkBackbone`.
     """
 
     paper = "Caruana, Machine Learning 1997"

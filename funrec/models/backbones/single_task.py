@@ -16,7 +16,6 @@ class SingleTask(NetworkBackbone):
 
     Args:
         units: Hidden units of every tower's own network, input side first.
-        **network: See `NetworkBackbone`.
 
     Input shape: `(towers, batch, width)`.
     Output shape: `(towers, batch, units[-1])`.

@@ -39,7 +39,6 @@ class SNRTrans(NetworkBackbone):
         temperature: Of the gates' distribution, the paper's `beta`.
         l0: Weight of the expected number of open connections; 0 for none.
         open_at_first: How often a connection is open at first, before it is clipped.
-        **network: See `NetworkBackbone`.
     """
 
     paper = "Ma et al., AAAI 2019"

@@ -27,7 +27,6 @@ class STEM(MixtureBackbone):
         num_shared: Shared experts.
         expert_units: Hidden units of every expert, input side first.
         gate_units: Hidden units before each gate's softmax; empty for a linear gate.
-        **network: See `MixtureBackbone`.
 
     Input shape: `(towers + 1, batch, width)`, the shared embeddings last.
     Output shape: `(towers, batch, expert_units[-1])`.

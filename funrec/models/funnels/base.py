@@ -44,11 +44,7 @@ class Funnel(ABC):
     towers: tuple[str, ...] = ()
 
     def configure(self, structure: Structure) -> None:
-        """Take the tasks; called once, before the parts that read the towers' names.
-
-        Raises:
-            InputError: If the funnel cannot serve them.
-        """
+        """Take the tasks; called once, before the parts that read the towers' names."""
         self.tasks = structure.tasks
         self.towers = self.name_towers(self.tasks)
 
@@ -62,11 +58,7 @@ class Funnel(ABC):
 
     @abstractmethod
     def combine(self, logits: tf.Tensor) -> dict[str, LogProbability]:
-        """Return every binary task's probability over all exposures.
-
-        Args:
-            logits: float32 of shape `(towers, batch)`.
-        """
+        """Return every binary task's probability over all exposures, from logits, float32 `(towers, batch)`."""
 
     def tower_parents(self) -> tuple[int | None, ...]:
         """Return, by tower, which tower comes before it in the funnel; none for a root."""
@@ -86,11 +78,8 @@ class Funnel(ABC):
     ) -> dict[str, tf.Tensor]:
         """Return what is added to tasks' losses, scalars by task; nothing for most funnels.
 
-        Args:
-            logits: float32 of shape `(towers, batch)`.
-            probabilities: What `combine` returned.
-            labels: `(batch, tasks)`.
-            weights: Likewise, 0 where a row is outside a task's sample space; None where all are 1.
+        The probabilities are what `combine` made of the logits, labels and weights are `(batch, tasks)`; a weight is 0
+        where a row is outside a task's sample space, and None stands for weights that are all 1.
         """
         return {}
 

@@ -22,7 +22,6 @@ class DCMT(ESCM2IPS):
         consistency: Weight of how far `r` and `c` are from adding up to 1.
         cvr_weight: Weight of the risk beside ESMM's losses.
         least_propensity: What `p` and `1 - p` are raised to where they are less.
-        **propensities: See `ESCM2IPS`.
     """
 
     paper = "Zhu et al., ICDE 2023"

@@ -69,11 +69,7 @@ def conditional_rate(rates: Mapping[str, float], task: Task) -> float:
 
 
 def check_binary(tasks: Sequence[Task], funnel: str) -> None:
-    """Refuse regression tasks, which have no probability.
-
-    Raises:
-        InputError: If there is one.
-    """
+    """Raise `InputError` if there is a regression task, which has no probability."""
     for task in tasks:
         if not task.is_binary:
             raise InputError(

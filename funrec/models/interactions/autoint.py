@@ -61,13 +61,13 @@ class AutoInt(Interaction):
             inputs = self.width if layer else self.field_width
             shape = (self.structure.copies, inputs, self.width)
             names = ("query", "key", "value", "residual")
-            self.kernels.append([add_bank_kernel(self, *shape, f"{name}_{layer}") for name in names])
+            self.kernels.append({name: add_bank_kernel(self, *shape, f"{name}_{layer}") for name in names})
 
     def interact(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         copies, fields, heads = x.shape[0], self.num_fields, self.num_heads
         x = ops.reshape(x, (copies, -1, x.shape[-1]))  # (copies, batch * fields, width)
         for kernels in self.kernels:
-            query, key, value, kept = (ops.matmul(x, kernel) for kernel in kernels)
+            query, key, value, kept = (ops.matmul(x, kernel) for kernel in kernels.values())
             by_head = (copies, -1, fields, heads, self.width // heads)
             query, key, value = (
                 ops.transpose(ops.reshape(mapped, by_head), (0, 1, 3, 2, 4)) for mapped in (query, key, value)

@@ -82,10 +82,8 @@ class Interaction(keras.layers.Layer):
     def interact(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         """Return `(copies, batch, width)`.
 
-        Args:
-            x: `(copies, batch, width)` where `reads` is `flat`, else `(copies, batch, num_fields, field_width)`: those
-                of `structure.fields` first, then those of the numbers.
-            training: Whether to drop out.
+        `x` is `(copies, batch, width)` where `reads` is `flat`, else `(copies, batch, num_fields, field_width)`: the
+        vectors of `structure.fields`, then those of the numbers.
         """
         raise NotImplementedError
 

@@ -12,7 +12,7 @@ from keras import ops
 from funrec.models.interactions.base import Interaction
 from funrec.models.layers.mlp import MLPBank, add_bank_kernel
 from funrec.models.structure import Structure
-from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.errors import InputError
 from funrec.utils.specs import Names, OptionalUnits, PositiveInt, Rate, Units
 
 
@@ -76,21 +76,15 @@ class FinalMLP(Interaction):
 
     def configure(self, structure: Structure) -> None:
         super().configure(structure)
-        names = [field.name for field in structure.fields]
-        for key, features in zip(("first_gate", "second_gate"), self.gate_features, strict=True):
-            for feature in features:
-                if feature not in names:
-                    raise InputError(
-                        f"model.interaction.{key} should name features with embeddings. Received: {feature}."
-                        + did_you_mean(feature, names)
-                    )
+        keys = zip(("first_gate", "second_gate"), self.gate_features, strict=True)
+        self.columns = [sorted(structure.spans(f"model.interaction.{key}", features)) for key, features in keys]
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         super().build(input_shape)
         copies, width, policy = self.structure.copies, int(input_shape[-1] or 0), self.dtype_policy
         self.gates, self.streams = [], []
-        for place, (features, units) in enumerate(zip(self.gate_features, self.units, strict=True)):
-            gate = FeatureGate(copies, self._columns(features), self.gate_units, name=f"gate_{place}", dtype=policy)
+        for place, (columns, units) in enumerate(zip(self.columns, self.units, strict=True)):
+            gate = FeatureGate(copies, columns, self.gate_units, name=f"gate_{place}", dtype=policy)
             gate.build((copies, None, width))
             self.gates.append(gate)
             stream = MLPBank(copies, units, dropout=self.dropout, name=f"stream_{place}", dtype=policy)
@@ -98,15 +92,6 @@ class FinalMLP(Interaction):
             self.streams.append(stream)
         first, second = (units[-1] // self.num_heads for units in self.units)
         self.fusion = add_bank_kernel(self, copies * self.num_heads, second, first, "fusion")
-
-    def _columns(self, features: Sequence[str]) -> list[tuple[int, int]]:
-        """Return where the features' embeddings start and end in a row."""
-        columns, start = [], 0
-        for field in self.structure.fields:
-            if field.name in features:
-                columns.append((start, start + field.width))
-            start += field.width
-        return columns
 
     def interact(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         first, second = (

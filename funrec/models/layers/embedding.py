@@ -116,7 +116,7 @@ class FusedEmbedding(keras.layers.Layer):
     @property
     def width(self) -> int:
         """Width of one copy of all features side by side."""
-        return sum(table.dim * (len(table.id_columns) + len(table.sequences)) for table in self.tables)
+        return sum(field.width for field in self.fields)
 
     @property
     def fields(self) -> tuple[Field, ...]:

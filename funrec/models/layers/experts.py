@@ -79,9 +79,6 @@ class GateBank(keras.layers.Layer):
             weights = drop_experts(weights, self.expert_dropout)
         return as_gates(weights)
 
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        return (self.count, input_shape[-2], self.num_experts)
-
 
 def drop_experts(weights: tf.Tensor, rate: float) -> tf.Tensor:
     """Zero weights `(gates, batch, experts)` with probability `rate` and scale the others so that they sum to 1.

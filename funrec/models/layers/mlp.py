@@ -80,9 +80,6 @@ class MLPBank(keras.layers.Layer):
                     x = dropout(x, self.dropout)
         return x
 
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        return (self.count, input_shape[-2], self.units[-1] if self.units else input_shape[-1])
-
 
 class BankNormalization(keras.layers.Layer):
     """Batch normalisation of every network of a bank by itself (Ioffe & Szegedy, ICML 2015).
@@ -126,9 +123,9 @@ def add_bank_kernel(
 
 
 class Towers(keras.layers.Layer):
-    """One network per tower, ending in one unit: block-diagonal, no tower reads another's representation.
+    """One network per tower, ending in linear units: block-diagonal, no tower reads another's representation.
 
-    Input shape: `(towers, batch, units)`.
+    Input shape: `(towers, batch, units)`, or `(batch, units)`, read by all.
     Output shape: `(towers, batch, outputs)`, the logits; several outputs are for losses that ask for them.
     """
 
@@ -136,15 +133,15 @@ class Towers(keras.layers.Layer):
         self,
         count: int,
         units: Sequence[int],
-        activation: str,
-        dropout: float,
-        batch_normalization: bool,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_normalization: bool = False,
         outputs: int = 1,
-        dtype: Any = None,
+        **layer: Any,
     ) -> None:
-        super().__init__(dtype=dtype)
+        super().__init__(**layer)
         self.outputs = outputs
-        self.hidden = MLPBank(count, units, activation, dropout, batch_normalization, dtype=dtype)
+        self.hidden = MLPBank(count, units, activation, dropout, batch_normalization, dtype=self.dtype_policy)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         self.hidden.build(input_shape)

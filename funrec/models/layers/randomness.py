@@ -15,10 +15,6 @@ class RandomSites:
 
     A site is the number of draws before it while the step is traced, which the model's code fixes; so a
     draw depends on the seed, the step and the site alone, and a resumed run needs a counter, no generator.
-
-    Args:
-        seed: The run's seed.
-        step: The step's number, a scalar integer (tensor).
     """
 
     def __init__(self, seed: int, step: Any) -> None:

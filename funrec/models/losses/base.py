@@ -80,9 +80,7 @@ class Loss:
     def fit(self, labels: Array, codes: Array | None) -> dict[str, Array]:
         """Return the state that training labels give, of the shapes of `initial_state`.
 
-        Args:
-            labels: Of training rows in the task's sample space, `(rows,)`; at least one.
-            codes: Their codes of the feature `by`, `(rows,)`; None if there is none.
+        Labels `(rows,)` are of at least one row in the task's sample space, codes those of the feature `by`, if any.
         """
         return {}
 
