@@ -148,6 +148,7 @@ class SharedGradients:
 
     def combine(self, forward: Forward, pulled: TaskGradients, weights: tf.Tensor, own: tf.Tensor) -> list[Any]:
         """Return the step's gradient, by trainable variable of the model.
+
         The losses are weighted by `weights`, and for parameters of one task alone by `own`, both `(tasks,)`; `own` may
         be `weights` itself.
         """
@@ -155,7 +156,8 @@ class SharedGradients:
         towers = self._tower_gradients(forward, pulled, own)
         shared_weighted = _weighted_sum(pulled.cotangents, weights)
         own_weighted = shared_weighted if own is weights else _weighted_sum(pulled.cotangents, own)
-        sources = [*self.shared, forward.embedded.x]
+        x, linear = forward.embedded.x, forward.embedded.linear
+        sources = [*self.shared, x]
         if pulled.passes:
             shared = [_weighted_sum(list(parts), weights) for parts in zip(*pulled.passes, strict=True)]
             mine = _gradients(tape, representation, self.own, [own_weighted])
@@ -165,30 +167,23 @@ class SharedGradients:
         else:
             shared = _gradients(tape, representation, sources, [shared_weighted])
             mine = _gradients(tape, representation, self.own, [own_weighted])
-        *shared, at_embeddings = shared
         if own is not weights and self.parts:
             rest = _gradients(tape, representation, [self.shared[place] for place in self.parts], [own_weighted])
             for (place, part), gradient in zip(self.parts.items(), rest, strict=True):
                 shared[place] = part * shared[place] + (1.0 - part) * gradient
+        places, gradients = [*sources, *self.own, *self._head(forward)], [*shared, *mine, *towers]
         if forward.auxiliary is not None:  # it may read gates besides logits, and so has a pass of its own
-            places = [*self.shared, forward.embedded.x, *self.own, *self._head(forward)]
-            both = [*shared, at_embeddings, *mine, *towers]
             more = _gradients(tape, [forward.auxiliary], places)
-            both = [gradient + extra for gradient, extra in zip(both, more, strict=True)]
-            shared, at_embeddings = both[: len(shared)], both[len(shared)]
-            mine, towers = both[len(shared) + 1 : len(shared) + 1 + len(mine)], both[len(shared) + 1 + len(mine) :]
-        targets, cotangents = [forward.embedded.x], [at_embeddings]
-        if forward.embedded.linear is not None:
-            targets.append(forward.embedded.linear)
-            cotangents.append(towers.pop())
+            gradients = [gradient + extra for gradient, extra in zip(gradients, more, strict=True)]
+        found = {id(place): gradient for place, gradient in zip(places, gradients, strict=True)}
+        targets = [x] if linear is None else [x, linear]
+        cotangents = [found[id(target)] for target in targets]
         if forward.penalty is not None:
             targets.append(forward.penalty)
             cotangents.append(self.model.penalty_weights(own))
-        lowest = _gradients(tape, targets, [*self.tables, *self.others], cotangents)
-        values = [*self.shared, *self.own, *self.towers, *self.tables, *self.others]
-        gradients = [*shared, *mine, *towers, *lowest]
-        by_variable = {id(value): gradient for value, gradient in zip(values, gradients, strict=True)}
-        return [by_variable[id(value)] for value in _values(self.model.trainable_variables)]
+        lowest = [*self.tables, *self.others]
+        found |= zip(map(id, lowest), _gradients(tape, targets, lowest, cotangents), strict=True)
+        return [found[id(value)] for value in _values(self.model.trainable_variables)]
 
     def _head(self, forward: Forward) -> list[Any]:
         """Return what stands between the representation and the logits: the towers' variables, the linear term."""

@@ -1,4 +1,4 @@
-"""Every interaction against its paper's equations in NumPy, from the weights of a trained model."""
+"""Every interaction against its paper's equations in NumPy, with random weights."""
 
 from __future__ import annotations
 
@@ -58,6 +58,11 @@ def dcn(layer: Any, x: Array, copy: int) -> Array:
     return x
 
 
+def ended(bank: Any, number: int, x: Array) -> Array:
+    """Return what one network of `Towers` makes of `x`."""
+    return network(bank.hidden, number, x) @ value(bank.kernel, number) + value(bank.bias, number)
+
+
 def dcn_mixture(layer: Any, x: Array, copy: int) -> Array:
     first = x
     for depth, (inner, middle, outer) in enumerate(layer.kernels):
@@ -95,7 +100,7 @@ def masknet(layer: Any, x: Array, copy: int) -> Array:
         parts.append(centred / np.sqrt(vector.var(axis=1, keepdims=True) + 1e-5) * gamma[place] + beta[place])
     x, outputs = np.concatenate(parts, axis=1), []
     for block in layer.blocks:
-        mask = network(block.hidden, copy, embeddings) @ value(block.mask_kernel, copy) + value(block.mask_bias, copy)
+        mask = ended(block.mask, copy, embeddings)
         read = outputs[-1] if outputs and layer.arrangement == "serial" else x
         outputs.append(relu(normalised(block.norm, (mask * read) @ value(block.kernel, copy), copy)))
     return outputs[-1] if layer.arrangement == "serial" else np.concatenate(outputs, axis=1)
@@ -139,8 +144,8 @@ def wukong(layer: Any, x: Array, copy: int) -> Array:
     for row in rows:
         for block in layer.layers:
             pairs = row @ row.T @ value(block.compression, copy)
-            hidden = network(block.hidden, copy, normalised(block.pairs_norm, pairs.reshape(1, -1), copy))
-            crossed = (hidden @ value(block.kernel, copy) + value(block.bias, copy)).reshape(-1, row.shape[1])
+            crossed = ended(block.mlp, copy, normalised(block.pairs_norm, pairs.reshape(1, -1), copy))
+            crossed = crossed.reshape(-1, row.shape[1])
             kept = row if block.residual is None else value(block.residual, copy).T @ row
             made = np.concatenate([crossed, value(block.linear, copy).T @ row])
             row = normalised(block.norm, made + kept, copy)[0]
@@ -156,7 +161,8 @@ def rankmixer(layer: Any, x: Array, copy: int) -> Array:
         piece @ value(layer.projection, place) + value(layer.projection_bias, place)
         for piece, place in zip(pieces, places, strict=True)
     ]
-    for norms, hidden, kernel, bias in zip(layer.norms, layer.hidden, layer.kernels, layer.biases, strict=True):
+    for norms, bank in zip(layer.norms, layer.networks, strict=True):
+        hidden, kernel, bias = bank.hidden, bank.kernel, bank.bias
         part = dim // tokens
         mixed = [np.concatenate([token[:, part * h : part * (h + 1)] for token in x], axis=1) for h in range(tokens)]
         x = [normalised(norms[0], s + token, copy)[0] for s, token in zip(mixed, x, strict=True)]

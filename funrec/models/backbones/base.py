@@ -82,9 +82,6 @@ class Backbone(keras.layers.Layer):
 
     structure: Structure
 
-    def __init__(self, **layer: Any) -> None:  # of a layer's own options none is a configuration key
-        super().__init__(**layer)
-
     def configure(self, structure: Structure) -> None:
         """Take the shape of the model; called once, before the backbone is built.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import keras
 import tensorflow as tf
@@ -36,9 +36,6 @@ class Interaction(keras.layers.Layer):
     is_identity = False
 
     structure: Structure
-
-    def __init__(self, **layer: Any) -> None:  # of a layer's own options none is a configuration key
-        super().__init__(**layer)
 
     def configure(self, structure: Structure) -> None:
         """Take the shape of the model; called once, before the interaction is built.

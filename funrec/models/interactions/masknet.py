@@ -11,7 +11,7 @@ from keras import ops
 
 from funrec.models.interactions.base import Interaction
 from funrec.models.layers.layer_norm import LayerNorm
-from funrec.models.layers.mlp import MLPBank, add_bank_kernel
+from funrec.models.layers.mlp import Towers, add_bank_kernel
 from funrec.models.layers.randomness import dropout as drop_out
 from funrec.utils.specs import PositiveInt, PositiveNumber, Rate
 
@@ -91,17 +91,15 @@ class MaskBlock(keras.layers.Layer):
         super().__init__(**layer)
         self.copies = copies
         self.units = units
-        self.hidden = MLPBank(copies, (hidden,), dtype=self.dtype_policy, name="hidden")
+        self.hidden_units = hidden
         self.norm = LayerNorm((copies, 1, units), name="norm", dtype=self.dtype_policy)
 
     def build(self, embeddings_shape: Sequence[int | None], x_shape: Sequence[int | None]) -> None:
         inputs = int(x_shape[-1] or 0)
-        self.hidden.build(embeddings_shape)
-        self.mask_kernel = add_bank_kernel(self, self.copies, self.hidden.units[-1], inputs, "mask_kernel")
-        self.mask_bias = self.add_weight(shape=(self.copies, 1, inputs), initializer="zeros", name="mask_bias")
+        self.mask = Towers(self.copies, (self.hidden_units,), outputs=inputs, dtype=self.dtype_policy, name="mask")
+        self.mask.build(embeddings_shape)
         self.kernel = add_bank_kernel(self, self.copies, inputs, self.units, "kernel")
         self.norm.build()
 
     def call(self, embeddings: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-        mask = ops.matmul(self.hidden(embeddings), self.mask_kernel) + self.mask_bias
-        return ops.relu(self.norm(ops.matmul(mask * x, self.kernel)))
+        return ops.relu(self.norm(ops.matmul(self.mask(embeddings) * x, self.kernel)))

@@ -10,7 +10,7 @@ from keras import ops
 
 from funrec.models.interactions.base import Interaction
 from funrec.models.layers.layer_norm import LayerNorm
-from funrec.models.layers.mlp import MLPBank, add_bank_kernel
+from funrec.models.layers.mlp import Towers, add_bank_kernel
 from funrec.utils.errors import InputError
 from funrec.utils.specs import PositiveInt
 
@@ -70,17 +70,16 @@ class RankMixer(Interaction):
         banks = copies * tokens
         self.projection = add_bank_kernel(self, banks, piece, dim, "projection")
         self.projection_bias = self.add_weight(shape=(banks, 1, dim), initializer="zeros", name="projection_bias")
-        self.norms, self.hidden, self.kernels, self.biases = [], [], [], []
+        self.norms, self.networks = [], []
         for place in range(self.num_layers):
             norms = [LayerNorm((copies, 1, 1, dim), name=f"norm_{place}_{n}", dtype=policy) for n in range(2)]
-            hidden = MLPBank(banks, (self.expansion * dim,), "gelu", dtype=policy, name=f"hidden_{place}")
+            units = (self.expansion * dim,)
+            network = Towers(banks, units, "gelu", outputs=dim, dtype=policy, name=f"network_{place}")
             for norm in norms:
                 norm.build()
-            hidden.build((banks, None, dim))
+            network.build((banks, None, dim))
             self.norms.append(norms)
-            self.hidden.append(hidden)
-            self.kernels.append(add_bank_kernel(self, banks, self.expansion * dim, dim, f"kernel_{place}"))
-            self.biases.append(self.add_weight(shape=(banks, 1, dim), initializer="zeros", name=f"bias_{place}"))
+            self.networks.append(network)
 
     def interact(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         copies, tokens, dim = x.shape[0], self.num_tokens, self.token_dim
@@ -89,9 +88,9 @@ class RankMixer(Interaction):
         pieces = ops.reshape(pieces, (copies * tokens, -1, pieces.shape[-1]))
         by_token = (copies, tokens, -1, dim)
         x = ops.reshape(ops.matmul(pieces, self.projection) + self.projection_bias, by_token)
-        for norms, hidden, kernel, bias in zip(self.norms, self.hidden, self.kernels, self.biases, strict=True):
+        for norms, network in zip(self.norms, self.networks, strict=True):
             x = norms[0](self._mix(x) + x)
-            made = ops.matmul(hidden(ops.reshape(x, (copies * tokens, -1, dim))), kernel) + bias
+            made = network(ops.reshape(x, (copies * tokens, -1, dim)))
             x = norms[1](ops.reshape(made, by_token) + x)
         return ops.mean(x, axis=1)
 

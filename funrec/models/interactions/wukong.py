@@ -11,7 +11,7 @@ from keras import ops
 
 from funrec.models.interactions.base import Interaction
 from funrec.models.layers.layer_norm import LayerNorm
-from funrec.models.layers.mlp import MLPBank, add_bank_kernel
+from funrec.models.layers.mlp import Towers, add_bank_kernel
 from funrec.utils.specs import OptionalUnits, PositiveInt
 
 
@@ -88,7 +88,7 @@ class WukongLayer(keras.layers.Layer):
         self.num_crossed = num_crossed
         self.num_linear = num_linear
         self.rank = rank
-        self.hidden = MLPBank(copies, units, dtype=self.dtype_policy, name="hidden")
+        self.units = units
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         vectors, width = int(input_shape[2] or 0), int(input_shape[3] or 0)
@@ -97,10 +97,8 @@ class WukongLayer(keras.layers.Layer):
         self.norm = LayerNorm((copies, 1, 1, width), name="norm", dtype=self.dtype_policy)
         self.pairs_norm.build()
         self.norm.build()
-        self.hidden.build((copies, None, vectors * self.rank))
-        inputs = (vectors * self.rank, *self.hidden.units)[-1]
-        self.kernel = add_bank_kernel(self, copies, inputs, crossed * width, "kernel")
-        self.bias = self.add_weight(shape=(copies, 1, crossed * width), initializer="zeros", name="bias")
+        self.mlp = Towers(copies, self.units, outputs=crossed * width, dtype=self.dtype_policy, name="mlp")
+        self.mlp.build((copies, None, vectors * self.rank))
         self.compression = add_bank_kernel(self, copies, vectors, self.rank, "compression")
         self.linear = add_bank_kernel(self, copies, vectors, self.num_linear, "linear")
         self.residual = add_bank_kernel(self, copies, vectors, made, "residual") if vectors != made else None
@@ -115,8 +113,7 @@ class WukongLayer(keras.layers.Layer):
         )
         pairs = ops.matmul(x, mapped[..., : self.rank])  # (copies, batch, vectors, rank)
         pairs = self.pairs_norm(ops.reshape(pairs, (copies, -1, vectors * self.rank)))
-        crossed = ops.matmul(self.hidden(pairs), self.kernel) + self.bias
-        crossed = ops.reshape(crossed, (copies, -1, self.num_crossed, width))
+        crossed = ops.reshape(self.mlp(pairs), (copies, -1, self.num_crossed, width))
         mapped = ops.transpose(mapped[..., self.rank :], (0, 1, 3, 2))
         linear, residual = mapped[:, :, : self.num_linear], mapped[:, :, self.num_linear :]
         made = ops.concatenate([crossed, linear], axis=2)

@@ -16,15 +16,15 @@ class LayerNorm(keras.layers.Layer):
     Args:
         shape: The shape of `gamma` and `beta`, which are broadcast to the input's: `(copies, 1, width)` for weights
             that all rows of a copy have in common, `(copies, 1, fields, width)` for weights of every field.
-        epsilon: What keeps a constant vector finite.
 
     Input and output shape: one that `shape` can be broadcast to.
     """
 
-    def __init__(self, shape: Sequence[int], epsilon: float = 1e-5, **layer: Any) -> None:
+    epsilon = 1e-5
+
+    def __init__(self, shape: Sequence[int], **layer: Any) -> None:
         super().__init__(**layer)
         self.shape = tuple(shape)
-        self.epsilon = epsilon
 
     def build(self, input_shape: Any = None) -> None:
         self.gamma = self.add_weight(shape=self.shape, initializer="ones", name="gamma")

@@ -52,7 +52,7 @@ class MLPBank(keras.layers.Layer):
         for depth, outputs in enumerate(self.units):
             self.kernels.append(add_bank_kernel(self, self.count, inputs, outputs, f"kernel_{depth}"))
             if self.batch_normalization:
-                normalization = BankNormalization(self.count, outputs, name=f"normalization_{depth}", dtype=self.dtype)
+                normalization = BankNormalization(name=f"normalization_{depth}", dtype=self.dtype)
                 normalization.build((self.count, None, outputs))
                 self.normalizations.append(normalization)
             else:
@@ -87,15 +87,10 @@ class BankNormalization(keras.layers.Layer):
     Input and output shape: `(count, batch, units)`.
     """
 
-    def __init__(self, count: int, units: int, momentum: float = 0.99, epsilon: float = 1e-3, **layer: Any) -> None:
-        super().__init__(**layer)
-        self.count = count
-        self.units = units
-        self.momentum = momentum
-        self.epsilon = epsilon
+    momentum, epsilon = 0.99, 1e-3
 
     def build(self, input_shape: Sequence[int | None]) -> None:
-        shape = (self.count, 1, self.units)
+        shape = (input_shape[0], 1, input_shape[-1])
         self.gamma = self.add_weight(shape=shape, initializer="ones", name="gamma")
         self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta")
         self.mean = self.add_weight(shape=shape, initializer="zeros", name="mean", trainable=False)

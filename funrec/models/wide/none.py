@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -19,9 +17,6 @@ class NoWide(keras.layers.Layer):
     units = 0
     #: Ridge penalty on the effective weights.
     l2 = 0.0
-
-    def __init__(self, **layer: Any) -> None:  # of a layer's own options none is a configuration key
-        super().__init__(**layer)
 
     def configure(self, structure: Structure) -> None:
         """Take the shape of the model; called once, before the part is built."""

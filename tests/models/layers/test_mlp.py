@@ -64,7 +64,7 @@ def test_networks_start_apart_and_within_the_limits_of_glorot() -> None:
 
 
 def test_normalisation_equals_that_of_keras_for_every_member() -> None:
-    bank = built(BankNormalization(3, 5), (3, None, 5), scale=0.7)
+    bank = built(BankNormalization(), (3, None, 5), scale=0.7)
     members = [keras.layers.BatchNormalization() for _ in range(3)]
     for place, member in enumerate(members):
         member.build((None, 5))
