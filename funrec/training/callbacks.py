@@ -17,11 +17,7 @@ from funrec.utils.files import one_line
 class Callbacks:
     """Calls Keras callbacks at the start, after every epoch with its row of the history, and at the end.
 
-    Args:
-        specs: `_target_` and arguments of each, by a name of its own.
-
-    Raises:
-        InputError: If one is no callback or refuses its arguments.
+    `specs` are `_target_` and arguments of each, by a name of its own; `InputError` if one is no callback.
     """
 
     def __init__(self, specs: Mapping[str, Mapping[str, Any]]) -> None:

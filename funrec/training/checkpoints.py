@@ -138,8 +138,7 @@ class Checkpoints:
     def restore(self, session: Session) -> None:
         """Restore the training from the file; leave it as it is if there is none, or it is damaged.
 
-        Raises:
-            InputError: If the checkpoint is another model's.
+        Raises `InputError` if the checkpoint is another model's.
         """
         if self.file is None or not self.file.path.exists():
             return

@@ -38,8 +38,7 @@ class Scorer:
     def score(self, rows: Rows) -> dict[str, np.ndarray]:
         """Return every head's scores over all rows, float32 `(rows,)`: logits, or values for regression.
 
-        Raises:
-            ScoreNotANumber: If a score is NaN: the model has diverged.
+        Raises `ScoreNotANumber` if one is NaN: the model has diverged.
         """
         size = len(rows)
         batch_size = min(self.batch_size, -(-max(size, 1) // ALIGNMENT) * ALIGNMENT)

@@ -136,8 +136,7 @@ class Session:
     def restore(self, arrays: Mapping[str, np.ndarray], state: TrainingState) -> None:
         """Restore everything from `arrays`, and continue from `state`.
 
-        Raises:
-            InputError: If they are another model's; nothing has changed then.
+        Raises `InputError` if they are another model's; nothing has changed then.
         """
         step = self.step
         variables = {

@@ -59,11 +59,7 @@ class Weighting(ABC):
     tasks: tuple[Task, ...] = ()
 
     def configure(self, tasks: Sequence[Task]) -> None:
-        """Say which tasks there are; called once, before anything else.
-
-        Raises:
-            InputError: If the weighting cannot serve them.
-        """
+        """Say which tasks there are, or raise `InputError` if it cannot serve them; called before anything else."""
         self.tasks = tuple(tasks)
 
     def initial_state(self) -> State:
@@ -106,11 +102,7 @@ def active_softmax(logits: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
 
 
 def by_task(key: str, values: Mapping[str, float], tasks: Sequence[Task], default: float) -> list[float]:
-    """Return a number per task, in the tasks' order; `default` for a task that `values` leaves out.
-
-    Raises:
-        InputError: If a name is no task's.
-    """
+    """Return a number per task, in order, `default` for one that `values` leaves out; `InputError` for another name."""
     known = [task.name for task in tasks]
     for name in values:
         if name not in known:

@@ -83,11 +83,7 @@ class Backbone(keras.layers.Layer):
     structure: Structure
 
     def configure(self, structure: Structure) -> None:
-        """Take the shape of the model; called once, before the backbone is built.
-
-        Raises:
-            InputError: If the backbone cannot serve it.
-        """
+        """Take the shape of the model, or raise `InputError`; called once, before the backbone is built."""
         if self.context and structure.domain is None:
             name = type(self).__module__.rpartition(".")[2]
             raise InputError(f"dataset.domain should name a column for model.backbone={name}. Received: null.")

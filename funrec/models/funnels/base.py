@@ -50,11 +50,7 @@ class Funnel(ABC):
 
     @abstractmethod
     def name_towers(self, tasks: Sequence[Task]) -> tuple[str, ...]:
-        """Return the names of the towers that `tasks` take.
-
-        Raises:
-            InputError: If the funnel cannot serve them.
-        """
+        """Return the names of the towers that `tasks` take, or raise `InputError` if it cannot serve them."""
 
     @abstractmethod
     def combine(self, logits: tf.Tensor) -> dict[str, LogProbability]:

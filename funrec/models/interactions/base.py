@@ -38,11 +38,7 @@ class Interaction(keras.layers.Layer):
     structure: Structure
 
     def configure(self, structure: Structure) -> None:
-        """Take the shape of the model; called once, before the interaction is built.
-
-        Raises:
-            InputError: If the interaction cannot serve it.
-        """
+        """Take the shape of the model, or raise `InputError`; called once, before the interaction is built."""
         self.structure = structure
         widths = sorted({field.width for field in structure.fields})
         name = type(self).__module__.rpartition(".")[2]

@@ -43,11 +43,7 @@ def random_sites(seed: int, step: Any) -> Iterator[RandomSites]:
 
 
 def current_sites() -> RandomSites:
-    """Return the `RandomSites` in force.
-
-    Raises:
-        RuntimeError: Outside of `random_sites`.
-    """
+    """Return the `RandomSites` in force; `RuntimeError` outside of `random_sites`."""
     sites = _sites.get()
     if sites is None:
         raise RuntimeError("Random numbers are drawn inside `with random_sites(seed, step)` only.")
@@ -64,11 +60,7 @@ def uniform_initializer(limit: float) -> Any:
 
 
 def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
-    """Zero units with probability `rate`, rounded to 1/256, and scale the rest up by the exact inverse.
-
-    Raises:
-        RuntimeError: Outside of `random_sites`.
-    """
+    """Zero units with probability `rate`, rounded to 1/256, and scale the rest up by the exact inverse."""
     keep, scale = _draw_mask(tf.shape(x), rate)
     return x * tf.cast(keep, x.dtype) * tf.cast(scale, x.dtype)
 

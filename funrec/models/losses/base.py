@@ -57,11 +57,7 @@ class Loss:
     state: Mapping[str, Any] = MappingProxyType({})
 
     def configure(self, task: Task, layout: InputLayout) -> None:
-        """Take the task and the features; called once, before `initial_state`.
-
-        Raises:
-            InputError: If `by` is not a feature with codes.
-        """
+        """Take the task and the features, or raise `InputError` if `by` has no codes; called before `initial_state`."""
         if self.by is None:
             return
         if self.by not in layout.id_features:
