@@ -10,13 +10,15 @@ from funrec.config.catalogue import GROUPS, describe
 
 def main(arguments: Sequence[str]) -> int:
     """Print what there is to choose from, a line each, with the paper."""
+    from funrec.metrics import describe_standard_metrics
+
     parser = argparse.ArgumentParser(prog="funrec list", description="What there is to choose from.")
     parser.add_argument("kind", nargs="?", choices=list(GROUPS), help="all kinds if not given")
     kind = parser.parse_args(arguments).kind
     for name in [kind] if kind else GROUPS:
         if not kind:
             print(f"{name}:")
-        parts = describe(name)
+        parts = [*describe_standard_metrics(), *describe(name)] if name == "metrics" else describe(name)
         width = max((len(part) for part, _ in parts), default=0)
         for part, text in parts:
             print(f"{'' if kind else '  '}{part:<{width}}  {text}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from funrec.comparison.differences import DELTA_M, Difference, Family, is_macro, measure_all
 from funrec.comparison.measuring import TEST, VALID, Meter, marked, split_of
-from funrec.comparison.notes import Note, warnings_of
+from funrec.comparison.notes import LOGISTIC, Note, warnings_of
 from funrec.comparison.significance import Estimate
 from funrec.comparison.variants import RunRecord, Variant, check_comparable, find, group, match_baseline, runs_at
 from funrec.metrics import is_count, is_higher_better, table_columns
@@ -28,7 +28,7 @@ log = logging.getLogger("funrec")
 #: Of a sweep that was killed, or tuned with pruning, hundreds may be unfinished.
 MOST_NAMED = 10
 
-SINGLE_TASK, LOGISTIC, POPULARITY = "single_task", "logistic", "popularity"
+SINGLE_TASK, POPULARITY = "single_task", "popularity"
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Comparison:
     @property
     def notes(self) -> list[Note]:
         """What a reader should know: the remarks, then what to be warned of."""
-        return [*self.remarks, *warnings_of(self, LOGISTIC)]
+        return [*self.remarks, *warnings_of(self)]
 
     @property
     def split(self) -> str:

@@ -90,12 +90,9 @@ class Family:
 def delta_m(ours: Measured, base: Measured, parts: Sequence[tuple[Array, bool]]) -> Estimate:
     """Estimate the mean relative gain over tasks, `1/T sum_t sign_t (M_t - B_t) / B_t`.
 
-    Maninis et al., CVPR 2019, eq. 4. The interval follows from the tasks' influence values by the delta method.
-
-    Args:
-        ours: The variant, with means `M_t`.
-        base: The single-task baseline, with means `B_t`.
-        parts: For every task its metric as `Meter.weights` gives it, and whether higher is better.
+    Maninis et al., CVPR 2019, eq. 4, with the variant's means `M_t` and the baseline's `B_t`. The interval follows
+    from the tasks' influence values by the delta method. `parts` holds for every task its metric as `Meter.weights`
+    gives it, and whether higher is better.
     """
     weights, base_weights, value = np.zeros_like(parts[0][0]), np.zeros_like(parts[0][0]), 0.0
     for part, higher_is_better in parts:

@@ -14,6 +14,8 @@ from funrec.comparison.variants import Variant
 if TYPE_CHECKING:
     from funrec.comparison.compare import Comparison
 
+LOGISTIC = "logistic"
+
 #: Beside marks that say less than others of their table.
 ABOUT_MODELS = "*"
 
@@ -39,17 +41,13 @@ class Note:
         return self.text
 
 
-def warnings_of(comparison: Comparison, logistic: str) -> list[Note]:
+def warnings_of(comparison: Comparison) -> list[Note]:
     """Return a comparison's warnings.
 
     They name models that do not beat logistic regression, what the runs' own diagnoses found, and a selection on the
     very rows that are reported.
-
-    Args:
-        comparison: The runs and their differences.
-        logistic: What the logistic regression is called.
     """
-    beaten = _beaten_by_simple(comparison.variants, comparison.against_logistic, logistic)
+    beaten = _beaten_by_simple(comparison.variants, comparison.against_logistic)
     warnings = [Note("warning", f"Warning: {text}") for text in (*beaten, *_diagnosed(comparison.variants))]
     return [*warnings, *(Note("about", text) for text in _selected(comparison))]
 
@@ -139,7 +137,7 @@ def listed(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _beaten_by_simple(variants: Sequence[Variant], differences: Sequence[Difference], logistic: str) -> Iterator[str]:
+def _beaten_by_simple(variants: Sequence[Variant], differences: Sequence[Difference]) -> Iterator[str]:
     """Name models that are not shown to beat logistic regression everywhere; a sentence for those that fare alike."""
     alike: dict[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for variant in variants:
@@ -150,10 +148,10 @@ def _beaten_by_simple(variants: Sequence[Variant], differences: Sequence[Differe
     for (better, worse, metrics), names in alike.items():
         verb = "is" if len(names) == 1 else "are"
         if better:
-            text = f"shown to beat {logistic} in {listed(better)} alone, of {len(metrics)} metrics"
+            text = f"shown to beat {LOGISTIC} in {listed(better)} alone, of {len(metrics)} metrics"
         else:
             where = metrics[0] if len(metrics) == 1 else f"any of {len(metrics)} metrics"
-            text = f"not shown to beat {logistic} in {where}"
+            text = f"not shown to beat {LOGISTIC} in {where}"
         text += f"; worse in {listed(worse)}" if worse else ""
         yield f"{listed(names)} {verb} {text}."
 

@@ -96,8 +96,7 @@ class Estimate:
 class Accumulator:
     """Adds up the runs of a variant, so that only one run's influence values are held at a time.
 
-    Args:
-        counts: Users behind each metric, `(metrics,)`.
+    `counts` are the users behind each metric, `(metrics,)`.
     """
 
     def __init__(self, counts: Array) -> None:

@@ -57,21 +57,13 @@ def comparison_tables(comparison: Comparison, format: str = "grid", width: int |
     table of gains and losses against single_task where that is compared, and a third of random beside standard exposure
     where both were measured. CSV is one table, of what `compare` returns.
 
-    Args:
-        comparison: What `compare_runs` returned.
-        format: `grid`, `github`, `latex` or `csv`.
-        width: Characters in a line of the terminal.
-
     Raises:
-        InputError: If the format is unknown.
+        InputError: If the format is not `grid`, `github`, `latex` or `csv`.
     """
     if format == "csv":
         flat = rows(comparison)
         return render(flat, format, columns=list(flat[0]))
-    if comparison.against_baseline:
-        tables = [_differences(comparison, comparison.against_baseline, format)]
-    else:
-        tables = [_means(comparison, format, width)]
+    tables = [_first_table(comparison, format, width)]
     if comparison.against_single_task:
         title = f"Multi-task training against {comparison.against_single_task[0].baseline.model}:"
         tables.append(f"{title}\n\n{_differences(comparison, comparison.against_single_task, format)}")
@@ -82,10 +74,7 @@ def comparison_tables(comparison: Comparison, format: str = "grid", width: int |
 
 def comparison_html(comparison: Comparison) -> str:
     """Return the first table and the sentences as HTML, for a notebook."""
-    if comparison.against_baseline:
-        table = _differences(comparison, comparison.against_baseline, "html")
-    else:
-        table = _means(comparison, "html", None)
+    table = _first_table(comparison, "html")
     return f"{table}<ul>{''.join(f'<li>{escape(line)}</li>' for line in sentences(comparison))}</ul>"
 
 
@@ -101,7 +90,9 @@ def signed(value: float, is_share: bool = False) -> str:
     return text if float(text.rstrip("%")) else text[1:]
 
 
-def _means(comparison: Comparison, format: str, width: int | None) -> str:
+def _first_table(comparison: Comparison, format: str, width: int | None = None) -> str:
+    if comparison.against_baseline:
+        return _differences(comparison, comparison.against_baseline, format)
     table: list[dict[str, Any]] = []
     for variant in comparison.variants:
         row: dict[str, Any] = {"model": variant.model, **variant.settings}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from funrec.config.build import leaves
 from funrec.runs import folder as run_folder
 from funrec.runs import record as records
 from funrec.utils.errors import InputError, did_you_mean
@@ -98,13 +99,16 @@ def find(paths: Iterable[Any]) -> Found:
             found.unfinished.append(f"{folder} ({status.state}{': ' + status.reason if status.reason else ''})")
             continue
         try:
-            run = RunRecord(folder, records.read(folder))
-            if (problem := _problem(run.record)) is not None:
-                raise InputError(f"{folder / 'record.json'} is damaged: {problem}. Run it again or leave it out.")
+            record = records.read(folder)
         except InputError as error:
             found.damaged.append(str(error))
-        else:
-            found.runs.append(run)
+            continue
+        rows = record.get("row_fingerprint")
+        if record["tasks"] and isinstance(rows, dict) and rows:
+            found.runs.append(RunRecord(folder, record))
+            continue
+        problem = "it has no task" if rows else "it does not say which rows were scored (row_fingerprint)"
+        found.damaged.append(f"{folder / 'record.json'} is damaged: {problem}. Run it again or leave it out.")
     return found
 
 
@@ -134,10 +138,6 @@ def group(runs: Sequence[RunRecord]) -> tuple[list[Variant], list[str]]:
 
 def check_comparable(runs: Sequence[RunRecord], mixed_history: bool = False) -> None:
     """Check that runs have the same tasks, weigh the GAUC alike, and that those with histories look back alike.
-
-    Args:
-        runs: The runs.
-        mixed_history: Let them look back as they like.
 
     Raises:
         InputError: If they do not, naming two runs.
@@ -170,7 +170,8 @@ def match_baseline(variants: Sequence[Variant], baseline: str | Path) -> list[Va
         InputError: If it matches none, with the nearest names.
     """
     name = str(baseline)
-    wanted = dict(_setting(part) for part in name.split(",")) if "=" in name else {"model": name}
+    parts = [part.partition("=") for part in name.split(",")]
+    wanted = {key.strip(): value.strip() for key, _, value in parts} if "=" in name else {"model": name}
     known = [{"model": variant.model, **variant.settings} for variant in variants]
     matching = [all(names.get(key) == value for key, value in wanted.items()) for names in known]
     if not any(matching):
@@ -201,25 +202,13 @@ def partner(variant: Variant, baselines: Sequence[Variant]) -> Variant | None:
     """
     if len(baselines) == 1:
         return baselines[0]
-    shared = [_agreement(variant, baseline) for baseline in baselines]
+    names = {"model": variant.model, **variant.settings}
+    shared = [
+        sum({"model": baseline.model, **baseline.settings}.get(key) == value for key, value in names.items())
+        for baseline in baselines
+    ]
     best = max(shared)
     return baselines[shared.index(best)] if shared.count(best) == 1 else None
-
-
-def _agreement(one: Variant, other: Variant) -> int:
-    same_settings = sum(other.settings.get(key) == value for key, value in one.settings.items())
-    return same_settings + (one.model == other.model)
-
-
-def _setting(text: str) -> tuple[str, str]:
-    key, _, value = text.partition("=")
-    return key.strip(), value.strip()
-
-
-def _problem(record: Mapping[str, Any]) -> str | None:
-    if not isinstance(record.get("row_fingerprint"), dict) or not record["row_fingerprint"]:
-        return "it does not say which rows were scored (row_fingerprint)"
-    return None if record["tasks"] else "it has no task"
 
 
 def _variant(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,7 +249,7 @@ def _tell_apart(variants: Sequence[Variant]) -> None:
         if len(set(values)) > 1:
             for variant, value in zip(variants, values, strict=True):
                 variant.settings[key] = value
-    flat = [_flatten(config) for config in configs]
+    flat = [{key: _text(value, key) for key, value in leaves(config) if value != {}} for config in configs]
     for key in dict.fromkeys(key for values in flat for key in values):
         names = [str(variant) for variant in variants]
         clashing = [place for place, name in enumerate(names) if names.count(name) > 1]
@@ -286,22 +275,12 @@ def _configured(config: Any, key: str) -> str:
     return _text(config)
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        return {prefix: _part_name(value) if prefix.endswith("_target_") else _text(value)}
-    return {
-        name: text
-        for key, item in value.items()
-        for name, text in _flatten(item, f"{prefix}.{key}" if prefix else str(key)).items()
-    }
-
-
-def _text(value: Any) -> str:
+def _text(value: Any, key: str = "") -> str:
     """Return a value as one would type it: a part by its name, a list without blanks."""
     if value is None:
         return ""
     if isinstance(value, str):
-        return value
+        return _part_name(value) if key.endswith("_target_") else value
     return json.dumps(value, separators=(",", ":")) if isinstance(value, list | dict | bool) else str(value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -140,7 +140,7 @@ def _evaluate(
     tasks: Sequence[Task],
     split: Scored,
     metrics: Sequence[Metric],
-    level: str,
+    level: Literal["table", "full"],
     columns: Sequence[int] | None = None,
 ) -> Evaluation:
     rows = split.rows

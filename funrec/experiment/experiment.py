@@ -98,9 +98,6 @@ def resume(
         verbose: Whether to say on standard error what is happening.
         data: The rows once more, if they were handed over as frames.
 
-    Returns:
-        The run, then its baselines.
-
     Raises:
         InputError: If there is no run to resume, or it would not resume as it began.
     """
@@ -185,23 +182,21 @@ def run_with_baselines(
     folder: Path,
     overrides: Sequence[str] = (),
     live: bool = False,
-    *,
     resume: bool = False,
     force: bool = False,
-    on_epoch: EpochHook | None = None,
 ) -> list[Run]:
     """Run what `config` describes, and with `baselines: true` its baselines, each in a folder beside its own.
 
     Args and errors are those of `run`, except that `resume` takes a run that is finished as it is. The run itself
-    comes first; `on_epoch` is called for that one only.
+    comes first.
     """
 
-    def start(config: Mapping[str, Any], place: Path, overrides: Sequence[str], hook: EpochHook | None = None) -> Run:
+    def start(config: Mapping[str, Any], place: Path, overrides: Sequence[str]) -> Run:
         if resume and run_folder.is_finished(place):
             return load_run(place)
-        return run(config, place, overrides, live, resume=resume, force=force, on_epoch=hook)
+        return run(config, place, overrides, live, resume=resume, force=force)
 
-    runs = [start(config, folder, overrides, on_epoch)]
+    runs = [start(config, folder, overrides)]
     try:
         siblings = list(baseline_configs(config, overrides)) if config["baselines"] else []
     except InputError as error:  # a user's experiment, whose folder is not known here

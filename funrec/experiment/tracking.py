@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
-from funrec.config.build import build
+from funrec.config.build import build, leaves
 from funrec.utils.errors import InputError, Pruned
 from funrec.utils.files import explain, one_line
 from funrec.utils.signals import Interrupted
@@ -56,15 +56,8 @@ class TrackedRun:
     def parameters(self) -> dict[str, str | int | float | bool]:
         """The configuration by dotted key; a null is left out, and a list is written as text."""
         shown = {key: value for key, value in self.config.items() if key not in ("tracking", "report")}
-        return {key: v if isinstance(v, int | float | bool) else str(v) for key, v in _leaves(shown) if v is not None}
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+        known = {key: value for key, value in leaves(shown) if value not in (None, {})}
+        return {key: value if isinstance(value, int | float | bool) else str(value) for key, value in known.items()}
 
 
 class Tracker(ABC):

@@ -13,7 +13,14 @@ from funrec.metrics.base import (
     split_column,
     table_columns,
 )
-from funrec.metrics.evaluate import Evaluation, build_metrics, check_labels, evaluate, standard_metrics
+from funrec.metrics.evaluate import (
+    Evaluation,
+    build_metrics,
+    check_labels,
+    describe_standard_metrics,
+    evaluate,
+    standard_metrics,
+)
 from funrec.metrics.gauc import GroupAUC, group_auc, per_group_auc
 from funrec.metrics.sorting import UndefinedMetric
 
@@ -26,6 +33,7 @@ __all__ = [
     "auc",
     "build_metrics",
     "check_labels",
+    "describe_standard_metrics",
     "evaluate",
     "find_metric",
     "group_auc",

@@ -7,18 +7,14 @@ from numpy.typing import ArrayLike
 
 from funrec.metrics.base import Metric, Sample, TaskRows
 from funrec.metrics.intervals import Resamples, small_sample
-from funrec.metrics.sorting import Array, Runs, UndefinedMetric, check_rows, sort_runs, undefined_reason
+from funrec.metrics.sorting import Array, UndefinedMetric, check_rows, undefined_reason
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the ROC curve: the chance that a positive row scores above a negative one, ties counting half.
 
     `AUC = U / (P * N)`, `U = sum over positives (negatives below + negatives tied / 2)` (Mann and Whitney, 1947), from
-    one sort, counted in integers and hence exact and independent of the order of rows.
-
-    Args:
-        labels: 0/1 labels, `(rows,)`.
-        scores: Scores of any scale, the higher the likelier, `(rows,)`.
+    one sort, counted in integers and hence exact and independent of the order of rows. Both arrays are `(rows,)`.
 
     Raises:
         UndefinedMetric: If labels are all 0 or all 1, or there is no row.
@@ -27,69 +23,49 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     >>> auc(labels=[0, 0, 1, 1], scores=[0.1, 0.4, 0.4, 0.8])
     0.875
     """
-    return auc_of_runs(sort_runs(labels, scores))
-
-
-def auc_of_runs(runs: Runs) -> float:
-    """Return the AUC of rows that `sort_runs` sorted without groups; raises as `auc` does."""
-    positives, negatives = int(runs.positives.sum()), int(runs.negatives.sum())
-    if reason := undefined_reason(positives, negatives):
-        raise UndefinedMetric("AUC", reason)
-    at_or_below = np.cumsum(runs.negatives)
-    twice = int(np.dot(runs.positives, 2 * at_or_below - runs.tied_negatives))
-    return twice / (2 * positives * negatives)
-
-
-def pr_auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the precision-recall curve, as average precision: `sum_n (R_n - R_{n-1}) * P_n` over distinct scores.
-
-    Rows of one score enter together, as in scikit-learn's `average_precision_score`, and nothing is interpolated.
-
-    Args:
-        labels: 0/1 labels, `(rows,)`.
-        scores: Scores of any scale, the higher the likelier, `(rows,)`.
-
-    Raises:
-        UndefinedMetric: If no label is 1.
-        ValueError: If lengths differ, a score is NaN, or a label is neither 0 nor 1.
-    """
-    return pr_auc_of_runs(sort_runs(labels, scores))
-
-
-def pr_auc_of_runs(runs: Runs) -> float:
-    """Return the average precision of rows that `sort_runs` sorted without groups; raises as `pr_auc` does."""
-    positives, negatives = int(runs.positives.sum()), int(runs.negatives.sum())
-    if not positives:
-        raise UndefinedMetric("PR-AUC", undefined_reason(positives, negatives) or "no label is 1")
-    at_or_above = np.cumsum(runs.positives[::-1])[::-1]
-    rows_at_or_above = at_or_above + np.cumsum(runs.negatives[::-1])[::-1] + runs.tied_negatives
-    hit = runs.positives > 0
-    return float(np.sum(runs.positives[hit] * (at_or_above[hit] / rows_at_or_above[hit])) / positives)
+    return AUC().value(TaskRows(np.asarray(labels), np.asarray(scores)))
 
 
 class AUC(Metric):
-    """See `auc`."""
+    """Area under the ROC curve: the chance that a positive row scores above a negative one, ties counting half."""
 
     name = "auc"
     is_given_parent = True
     has_macro = True
 
     def value(self, rows: TaskRows) -> float:
-        return auc_of_runs(rows.runs)
+        runs = rows.runs
+        positives, negatives = int(runs.positives.sum()), int(runs.negatives.sum())
+        if reason := undefined_reason(positives, negatives):
+            raise UndefinedMetric("AUC", reason)
+        at_or_below = np.cumsum(runs.negatives)
+        twice = int(np.dot(runs.positives, 2 * at_or_below - runs.tied_negatives))
+        return twice / (2 * positives * negatives)
 
     def statistic(self, sample: Sample) -> ClusteredAUC:
         return ClusteredAUC(sample)
 
 
 class PRAUC(Metric):
-    """See `pr_auc`."""
+    """Area under the precision-recall curve, as average precision.
+
+    `sum_n (R_n - R_{n-1}) * P_n` over distinct scores.
+    Rows of one score enter together, as in scikit-learn's `average_precision_score`, and nothing is interpolated.
+    """
 
     name = "pr_auc"
     in_table = False
     each_epoch = False
 
     def value(self, rows: TaskRows) -> float:
-        return pr_auc_of_runs(rows.runs)
+        runs = rows.runs
+        positives, negatives = int(runs.positives.sum()), int(runs.negatives.sum())
+        if not positives:
+            raise UndefinedMetric("PR-AUC", undefined_reason(positives, negatives) or "no label is 1")
+        at_or_above = np.cumsum(runs.positives[::-1])[::-1]
+        rows_at_or_above = at_or_above + np.cumsum(runs.negatives[::-1])[::-1] + runs.tied_negatives
+        hit = runs.positives > 0
+        return float(np.sum(runs.positives[hit] * (at_or_above[hit] / rows_at_or_above[hit])) / positives)
 
 
 class ClusteredAUC:
@@ -141,14 +117,12 @@ class ClusteredAUC:
     def influence(self, scores: Array) -> tuple[float, Array]:
         """Return the AUC and per-user influence values `float64 (units,)`, whose squares add up to its variance.
 
-        Args:
-            scores: Scores of the sample's rows, `(rows,)`.
-
         Raises:
-            ValueError: If a score is NaN, or there is no AUC.
+            UndefinedMetric: If there is no AUC.
+            ValueError: If a score is NaN.
         """
         if self.undefined is not None:
-            raise ValueError(f"AUC is undefined: {self.undefined}.")
+            raise UndefinedMetric("AUC", self.undefined)
         if scores.dtype.kind == "f" and np.isnan(scores).any():
             raise ValueError("scores should not be NaN")
         order = np.argsort(scores)

@@ -107,7 +107,7 @@ class Sample:
         return TaskRows(self.labels, zeros, self.units if self.has_groups else None, self.units)
 
     def picked(self, rows: Array) -> Sample:
-        """Return some of the rows, given by place."""
+        """Return the rows at some places."""
         index = rows if self.index is None else self.index[rows]
         return Sample(self.labels[rows], self.units[rows], self.num_units, self.has_groups, index)
 

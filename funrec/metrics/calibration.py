@@ -29,10 +29,6 @@ class ReliabilityBins:
 def predicted_over_observed(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Sum of predicted probabilities over the number of positive rows: 1 is right in the mean, 1.1 is 10% too high.
 
-    Args:
-        labels: 0/1 labels, `(rows,)`.
-        probabilities: Predicted probabilities, `(rows,)`.
-
     Raises:
         UndefinedMetric: If no label is 1.
         ValueError: If lengths differ, a label is neither 0 nor 1, or a probability is outside 0 to 1.
@@ -50,18 +46,10 @@ def reliability_bins(labels: ArrayLike, probabilities: ArrayLike, num_bins: int 
     one probability stay together in the bin of their middle row, so the order of rows has no say, and bins that
     this leaves empty are dropped.
 
-    Args:
-        labels: 0/1 labels, `(rows,)`.
-        probabilities: Predicted probabilities, `(rows,)`.
-        num_bins: Number of bins to aim at.
-
     Raises:
         UndefinedMetric: If there is no row.
-        ValueError: If `num_bins` is not positive, lengths differ, a label is neither 0 nor 1, or a probability is
-            outside 0 to 1.
+        ValueError: If lengths differ, a label is neither 0 nor 1, or a probability is outside 0 to 1.
     """
-    if num_bins < 1:
-        raise ValueError(f"num_bins should be positive. Received: {num_bins}.")
     positive, predicted = _check_probabilities(labels, probabilities)
     if not positive.size:
         raise UndefinedMetric("Calibration", "there is no row")
@@ -90,7 +78,7 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, num_
 
 
 class PredictedOverObserved(Metric):
-    """See `predicted_over_observed`."""
+    """Sum of predicted probabilities over the number of positive rows: 1 is right in the mean."""
 
     name = "ratio"
     higher_is_better = None
@@ -103,7 +91,7 @@ class PredictedOverObserved(Metric):
 
 
 class ExpectedCalibrationError(Metric):
-    """See `expected_calibration_error`, of 10 bins."""
+    """Mean distance of predicted and observed rates over 10 bins of equal mass (Naeini et al., AAAI 2015)."""
 
     name = "ece"
     higher_is_better = False

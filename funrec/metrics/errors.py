@@ -24,7 +24,7 @@ def log_losses(labels: ArrayLike, logits: ArrayLike) -> Array:
 
 
 class LogLoss(MeanMetric):
-    """The mean of `log_losses`."""
+    """Mean negative log likelihood of the labels, in nats."""
 
     name = "log_loss"
     higher_is_better = False

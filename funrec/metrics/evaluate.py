@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from funrec.metrics.xauc import XAUC, GroupXAUC
 from funrec.schema import Task
 from funrec.utils.errors import InputError
 
-LEVELS = ("table", "full")
 NO_PROBABILITIES = "its scores are not log odds"
 
 
@@ -49,6 +49,15 @@ def standard_metrics(gauc_weight: str = "impressions") -> list[Metric]:
         RMSE(),
         *map(_of_durations, (MAE(), Bias(), XAUC(), GroupXAUC())),
     ]
+
+
+def describe_standard_metrics() -> list[tuple[str, str]]:
+    """Return the name of every standard metric, with a line that says what it is and of which tasks."""
+    described = []
+    for metric in standard_metrics():
+        what = (inspect.getdoc(type(metric)) or "").splitlines()[0].rstrip(".")
+        described.append((metric.name, what if metric.kind == "binary" else f"{what}; {metric.kind} tasks"))
+    return described
 
 
 def _of_durations(metric: Metric) -> Metric:
@@ -89,7 +98,7 @@ def evaluate(
     suffix: str = "",
     strict: bool = True,
     split: str = "validation",
-    level: str = "full",
+    level: Literal["table", "full"] = "full",
 ) -> Evaluation:
     """Measure every task of a split by its scores.
 
@@ -98,10 +107,8 @@ def evaluate(
     the parent's label is 1 and both are in their sample space.
 
     Args:
-        tasks: The tasks, in the order of the columns.
-        labels: Labels, `float32 (rows, tasks)`.
+        labels: `float32 (rows, tasks)`.
         scores: Logits of binary tasks and values of regression tasks, `float32 (rows, tasks)`.
-        metrics: What to measure; by default the standard metrics.
         masks: Whether a row is in a task's sample space, `bool (rows, tasks)`; None if every row is in each.
         groups: The user of every row, `(rows,)`; None where the data has no group column.
         conditional: Scores of conditional heads, by the head's name: `(scores (rows,), parent's name, task's name)`.
@@ -110,14 +117,13 @@ def evaluate(
         suffix: Ends every name: `@random` for another evaluation split.
         strict: Whether an undefined AUC or RMSE of a task is an error, as it should be on a whole training or
             validation split. Otherwise, as on a slice or an extra split, it is absent with its reason.
-        split: What an error message calls the split.
         level: `table` for a quick look at every epoch's end, `full` for all.
 
     Raises:
         InputError: If strict and a task's labels leave its AUC or RMSE undefined.
-        ValueError: If shapes, names or the level do not fit, a score is NaN, or a binary label is not 0/1.
+        ValueError: If shapes do not fit, a score is NaN, or a binary label is not 0/1.
     """
-    _check_arguments(tasks, labels, scores, masks, groups, conditional, level)
+    _check_shapes(tasks, labels, scores, masks, groups, conditional or {})
     if strict:
         check_labels(tasks, labels, masks, split)
     chosen = [metric for metric in metrics or standard_metrics() if level == "full" or metric.each_epoch]
@@ -152,8 +158,6 @@ def evaluate(
 
 def check_labels(tasks: Sequence[Task], labels: Array, masks: Array | None = None, split: str = "validation") -> None:
     """Check that every task can be learned and measured on a split: it has rows, and both labels if it is binary.
-
-    Args are those of `evaluate`.
 
     Raises:
         InputError: If a task has no row, or only one label.
@@ -219,26 +223,20 @@ def _pairs(
     return {f"{task}_given_{parent}": (columns[parent], columns[task], its) for (parent, task), its in pairs.items()}
 
 
-def _check_arguments(
+def _check_shapes(
     tasks: Sequence[Task],
     labels: Array,
     scores: Array,
     masks: Array | None,
     groups: Array | None,
-    conditional: Mapping[str, tuple[Array, str, str]] | None,
-    level: str,
+    conditional: Mapping[str, tuple[Array, str, str]],
 ) -> None:
-    if level not in LEVELS:
-        raise ValueError(f"level should be one of {', '.join(LEVELS)}. Received: {level}.")
     shape = (len(labels), len(tasks))
     for name, matrix in (("labels", labels), ("scores", scores), ("masks", masks)):
         if matrix is not None and matrix.shape != shape:
             raise ValueError(f"{name} should be of shape (rows, tasks) = {shape}. Received: {matrix.shape}.")
     if groups is not None and groups.shape != shape[:1]:
         raise ValueError(f"groups should be of shape (rows,) = {shape[:1]}. Received: {groups.shape}.")
-    binary = [task.name for task in tasks if task.kind == "binary"]
-    for name, (head, *pair) in (conditional or {}).items():
-        if not set(pair) <= set(binary):
-            raise ValueError(f"conditional head {name} should name two of the binary tasks {binary}. Received: {pair}.")
+    for name, (head, *_) in conditional.items():
         if head.shape != shape[:1]:
             raise ValueError(f"conditional head {name} should be of shape {shape[:1]}. Received: {head.shape}.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,25 +33,16 @@ class PerGroupAUC:
 
     def weights(self, weight: str) -> Array:
         """Return what each group counts in the mean, `float64 (groups,)`, for a weight of `GAUC_WEIGHTS`."""
-        check_gauc_weight(weight, "weight")
         if weight == "none":
             return np.ones_like(self.auc)
         return (self.impressions if weight == "impressions" else self.positives).astype(np.float64)
 
 
-@dataclass(frozen=True, slots=True)
-class GroupAUC:
-    """A weighted mean of the AUCs within groups.
-
-    Attributes:
-        value: The mean.
-        groups: Number of groups with both labels: those behind `value`.
-        per_group: What was averaged, for intervals that sample groups.
-    """
+class GroupAUC(NamedTuple):
+    """A weighted mean of the AUCs within groups, and the number of groups behind it: those with both labels."""
 
     value: float
     groups: int
-    per_group: PerGroupAUC = field(repr=False, compare=False)
 
 
 def group_auc(groups: ArrayLike, labels: ArrayLike, scores: ArrayLike, weight: str = "impressions") -> GroupAUC:
@@ -73,22 +65,14 @@ def group_auc(groups: ArrayLike, labels: ArrayLike, scores: ArrayLike, weight: s
     (0.6, 2)
     """
     check_gauc_weight(weight, "weight")
-    per_group = per_group_auc(groups, labels, scores)
+    per_group = per_group_auc(sort_runs(labels, scores, groups))
     if not per_group.auc.size:
         raise UndefinedMetric("GAUC", "no group has both labels")
-    return GroupAUC(float(np.average(per_group.auc, weights=per_group.weights(weight))), per_group.auc.size, per_group)
+    return GroupAUC(float(np.average(per_group.auc, weights=per_group.weights(weight))), per_group.auc.size)
 
 
-def per_group_auc(groups: ArrayLike, labels: ArrayLike, scores: ArrayLike) -> PerGroupAUC:
-    """Return the exact AUC of every group with both labels, from one sort of all rows.
-
-    Args and errors are those of `group_auc`, save that no group with both labels is not an error.
-    """
-    return per_group_auc_of_runs(sort_runs(labels, scores, groups))
-
-
-def per_group_auc_of_runs(runs: Runs) -> PerGroupAUC:
-    """Return what `per_group_auc` does, of rows that `sort_runs` sorted by group."""
+def per_group_auc(runs: Runs) -> PerGroupAUC:
+    """Return the exact AUC of every group with both labels, of rows sorted by group."""
     starts = runs.group_starts
     if not starts.size:
         empty = np.zeros(0, np.int64)
@@ -109,7 +93,10 @@ def per_group_auc_of_runs(runs: Runs) -> PerGroupAUC:
 
 
 class GAUC(GroupMean):
-    """See `group_auc`."""
+    """AUC within each user, averaged over users with both labels by `metrics.gauc_weight` (Zhu et al., KDD 2017).
+
+    See `group_auc`.
+    """
 
     name = "gauc"
     has_macro = True
@@ -119,7 +106,7 @@ class GAUC(GroupMean):
         self.weight = weight
 
     def entries(self, rows: TaskRows) -> Entries:
-        found = per_group_auc_of_runs(rows.group_runs)
+        found = per_group_auc(rows.group_runs)
         return Entries(found.auc, found.weights(self.weight), found.groups)
 
 
@@ -132,7 +119,7 @@ class ValidUsers(Metric):
     needs_groups = True
 
     def value(self, rows: TaskRows) -> int:
-        return int(per_group_auc_of_runs(rows.group_runs).auc.size)
+        return int(per_group_auc(rows.group_runs).auc.size)
 
 
 def check_gauc_weight(weight: str, name: str = "metrics.gauc_weight") -> None:

@@ -47,11 +47,7 @@ class HeadByLabel:
     units: Array
 
     def better_heads(self, margin: float = LEAST_MARGIN) -> dict[int, int]:
-        """Return, by task, the head of another that ranks its labels best, where its own is beaten beyond noise.
-
-        Args:
-            margin: The least gain in AUC that counts.
-        """
+        """Return, by task, the head of another that ranks its labels best, where its own is beaten beyond noise."""
         better = {}
         for label in range(len(self.tasks)):
             beyond = self.gain[:, label] > np.maximum(NOISE * self.gain_error[:, label], margin)
@@ -129,12 +125,6 @@ def auc_of_codes(train_codes: Array, train_labels: Array, codes: Array, labels: 
     """Return the AUC of a categorical feature alone: every code scores its rate of positives in training.
 
     Rates are drawn to the overall one by one row's worth, so that a code seen once is no certainty.
-
-    Args:
-        train_codes: Codes from 0, `(train rows,)`.
-        train_labels: 0/1 labels, `(train rows,)`.
-        codes: Of the rows to rank, `(rows,)`.
-        labels: Their labels, of both kinds, `(rows,)`.
     """
     size = int(max(train_codes.max(initial=0), codes.max(initial=0))) + 1
     rows = np.bincount(train_codes, minlength=size)

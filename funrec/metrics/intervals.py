@@ -123,11 +123,6 @@ class Bootstrapped:
 class Resamples:
     """Draws of as many users as there are, with replacement: how often each was drawn, for every resample.
 
-    Args:
-        units: Number of users, or of rows where there is no group column.
-        count: Number of resamples.
-        seed: Of the draws.
-
     Raises:
         InputError: If there are fewer than `FEWEST`.
     """
@@ -172,13 +167,7 @@ class Resamples:
         return scaled_deviations(values)
 
     def ratio(self, units: Array, numerators: Array, denominators: Array) -> Array:
-        """Return the scaled deviations of `sum of numerators / sum of denominators`, `float64 (resamples,)`.
-
-        Args:
-            units: Users that have a part in it, `(n,)`.
-            numerators: What each adds above the line, `(n,)`.
-            denominators: What each adds below it, `(n,)`.
-        """
+        """Return the scaled deviations of a ratio of sums over users, `float64 (resamples,)`; all arrays are `(n,)`."""
         both = np.stack([numerators, denominators], axis=1).astype(np.float64)
         sums = np.stack([times[units].astype(np.float64) @ both for times in self._times])
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -60,12 +60,9 @@ class Runs:
 
 
 def sort_runs(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike | None = None) -> Runs:
-    """Sort rows and count equal ones together.
+    """Sort rows and count equal ones together; infinite scores are ordered like any other.
 
-    Args:
-        labels: 0/1 labels of any numeric or boolean type, `(rows,)`.
-        scores: Scores, the higher the likelier, `(rows,)`; infinite ones are ordered like any other.
-        groups: Values of any type that sorts, `(rows,)`; None for a single group.
+    Groups may have any type that sorts; None stands for a single group.
 
     Raises:
         ValueError: If lengths differ, a score or group is NaN, or a label is neither 0 nor 1.
@@ -107,13 +104,9 @@ def check_rows(labels: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
 
 def undefined_reason(positives: int, negatives: int) -> str | None:
     """Say why an AUC over so many rows of each label is undefined; None if it is defined."""
-    if not positives and not negatives:
-        return "there is no row"
-    if not negatives:
-        return "every label is 1"
-    if not positives:
-        return "every label is 0"
-    return None
+    if positives and negatives:
+        return None
+    return "every label is 1" if positives else "every label is 0" if negatives else "there is no row"
 
 
 def _encode_groups(groups: Array) -> tuple[Array, Callable[[Array], Array]]:

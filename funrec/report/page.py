@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from funrec.comparison.compare import Comparison, compare_runs
 from funrec.comparison.notes import about_differences, about_values, verdicts
+from funrec.config.build import leaves
 from funrec.report.figures import Figure, Shown, colour_of, learning_curves, trade_offs
 from funrec.report.fused import fused_scores
 from funrec.report.run_figures import constants_of, figures_of_run
@@ -156,7 +157,10 @@ def _described(shown: Sequence[Shown]) -> dict[str, Any]:
                 "findings": [finding["message"] for finding in diagnosis.get("findings", [])],
                 "is_diagnosed": bool(diagnosis),
                 "facts": dict([*constants_of(one), *_facts(one.run.record)]),
-                "config": [places.setdefault(line, len(places)) for line in _lines(one.run.record["config"])],
+                "config": [
+                    places.setdefault(f"{key}: {json.dumps(value, ensure_ascii=False)}", len(places))
+                    for key, value in leaves(one.run.record["config"])
+                ],
             }
         )
     holders = [0] * len(places)
@@ -178,15 +182,6 @@ def _facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "overrides", " ".join(map(str, record["overrides"]))
     for name, version in (record.get("versions") or {}).items():
         yield str(name), str(version)
-
-
-def _lines(value: Any, prefix: str = "") -> Iterator[str]:
-    """Yield a configuration's leaves, a line each."""
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _lines(item, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield f"{prefix}: {json.dumps(value, ensure_ascii=False)}"
 
 
 def _breakable(name: str) -> Markup:

@@ -162,6 +162,9 @@ def test_list_shows_models_with_their_papers(funrec: Command) -> None:
     assert done.code == 0
     (line,) = (line for line in done.out.splitlines() if line.startswith("mmoe "))
     assert "Ma et al., KDD 2018" in line
+    listed = {line.split("  ")[0]: line for line in funrec("list", "metrics").out.splitlines()}
+    assert {"auc", "gauc", "log_loss", "val_user", "gxauc", "metrics/extra=ndcg_at_k"} <= set(listed)
+    assert "ties counting half" in listed["auc"]
     everything = funrec("list").out
     for heading in ("models:", "datasets:", "weightings:"):
         assert heading in everything.splitlines()

@@ -8,8 +8,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from funrec import metrics
-from funrec.metrics.auc import ClusteredAUC, auc, pr_auc
-from funrec.metrics.base import Sample
+from funrec.metrics.auc import PRAUC, ClusteredAUC, auc
+from funrec.metrics.base import Sample, TaskRows
 from funrec.metrics.sorting import UndefinedMetric
 
 
@@ -18,6 +18,10 @@ def count_pairs(labels, scores):
     labels = np.asarray(labels) == 1
     positive, negative = np.asarray(scores)[labels][:, None], np.asarray(scores)[~labels][None, :]
     return float(np.mean((positive > negative) + 0.5 * (positive == negative)))
+
+
+def pr_auc(labels, scores):
+    return PRAUC().value(TaskRows(np.asarray(labels), np.asarray(scores)))
 
 
 def draw(rows=2000, distinct=None, dtype=np.float32, seed=0):

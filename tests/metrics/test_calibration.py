@@ -70,7 +70,5 @@ def test_error_of_true_probabilities_is_as_small_as_chance_makes_it():
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match=r"from 0 to 1. Received: -2.0 to 0.5"):
         predicted_over_observed([1, 0], [-2.0, 0.5])
-    with pytest.raises(ValueError, match=r"num_bins should be positive. Received: 0"):
-        reliability_bins([1, 0], [0.1, 0.5], num_bins=0)
     with pytest.raises(UndefinedMetric, match="no row"):
         reliability_bins([], [])

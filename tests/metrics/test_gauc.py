@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from funrec import metrics
 from funrec.metrics.gauc import GAUC_WEIGHTS, group_auc, per_group_auc
-from funrec.metrics.sorting import UndefinedMetric
+from funrec.metrics.sorting import UndefinedMetric, sort_runs
 from funrec.utils.errors import InputError
 
 
@@ -71,7 +71,7 @@ def test_one_group_gives_the_auc():
 def test_equal_scores_of_neighbouring_groups_are_no_ties():
     # In order of keys user 1 ends with a negative at 0.5 and user 2 begins with a positive at 0.5.
     groups, labels, scores = [1, 1, 2, 2], [1, 0, 1, 0], [0.1, 0.5, 0.5, 0.9]
-    assert per_group_auc(groups, labels, scores).auc.tolist() == [0.0, 0.0]
+    assert per_group_auc(sort_runs(labels, scores, groups)).auc.tolist() == [0.0, 0.0]
 
 
 GROUP_VALUES = {
@@ -96,15 +96,16 @@ def test_groups_of_any_type_count_alike(kind, dtype):
     result = group_auc(groups, labels, scores)
     assert result.value == pytest.approx(value, abs=1e-12)
     assert result.groups == count
-    assert result.per_group.groups.dtype == groups.dtype
-    assert np.isin(result.per_group.groups, groups).all()
+    per_group = per_group_auc(sort_runs(labels, scores, groups))
+    assert per_group.groups.dtype == groups.dtype
+    assert np.isin(per_group.groups, groups).all()
 
 
 @pytest.mark.parametrize("kind", ["strings", "negative", "small", "unsigned", "at the top"])
 def test_per_group_arrays_belong_to_their_group(kind):
     codes, labels, scores = draw(1000, 50, digits=1)
     groups = GROUP_VALUES[kind](codes)
-    result = per_group_auc(groups, labels, scores)
+    result = per_group_auc(sort_runs(labels, scores, groups))
     assert (result.groups[1:] > result.groups[:-1]).all()
     for index, group in enumerate(result.groups):
         rows = groups == group
@@ -134,7 +135,7 @@ def test_gauc_without_a_group_of_both_labels_is_undefined():
     for groups, labels in (([1, 2, 2], [1, 0, 0]), ([], [])):
         with pytest.raises(UndefinedMetric, match="no group has both labels"):
             group_auc(groups, labels, np.zeros(len(labels)))
-        assert per_group_auc(groups, labels, np.zeros(len(labels))).auc.size == 0
+        assert per_group_auc(sort_runs(labels, np.zeros(len(labels)), groups)).auc.size == 0
 
 
 @pytest.mark.parametrize(
