@@ -27,10 +27,6 @@ def baseline_configs(config: Mapping[str, Any], overrides: Sequence[str]) -> Ite
 
     Nothing is shared in a baseline, so that there is nothing for a weighting to reconcile. A model's own settings
     (`model.tower_units=...`) are those that its file and the experiment give it, not those of the run.
-
-    Args:
-        config: The run's configuration.
-        overrides: What was asked for on top of the defaults.
     """
     kept = [override for override in overrides if override.lstrip("+").startswith("experiment=")]
     for name in BASELINES:
@@ -71,10 +67,6 @@ class Popularity:
 
     `p = (positives + smoothing * mean rate) / (rows + smoothing)` of the item's training rows in the task's sample
     space, each at its weight in the loss. An item that training never saw has the mean rate.
-
-    Args:
-        data: The prepared data, which has an item column.
-        smoothing: Impressions at the mean rate that every item's own are mixed with.
     """
 
     def __init__(self, data: PreparedData, smoothing: float = SMOOTHING) -> None:

@@ -18,7 +18,6 @@ from funrec.metrics.base import sigmoid
 from funrec.metrics.calibration import reliability_bins
 from funrec.metrics.diagnosis import Finding, find_problems
 from funrec.metrics.heads import HeadByLabel, Rows, auc_of_codes, auc_of_numbers, head_by_label
-from funrec.schema import Task
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,12 +34,7 @@ GIVES_AWAY = 0.95
 
 
 def diagnose(data: PreparedData, scored: Sequence[Scored], more: Sequence[Finding] = ()) -> dict[str, Any]:
-    """Look for mistakes in a run's validation scores and data; warn of each in one line.
-
-    Args:
-        data: What it was trained on.
-        scored: Its evaluation splits.
-        more: What was found elsewhere.
+    """Look for mistakes in a run's validation scores and data; warn of each, and of those found elsewhere, in one line.
 
     Returns:
         The record's `diagnosis`: `split`, `tasks`, `auc` (heads by labels), `gain` and `gain_error` (how much better
@@ -78,7 +72,7 @@ def measure_slices(
     """
     found = []
     for split in scored:
-        scores = _scores(data.tasks, split)
+        scores = split.matrix(data.tasks)
         of_split = {name: values[split.name] for name, values in columns.items() if split.name in values}
         for part in cut(data, split.rows, of_split):
             places = np.flatnonzero(part.rows)
@@ -192,13 +186,9 @@ def _rows(data: PreparedData, split: Scored) -> Rows:
     return Rows(
         data.tasks,
         np.asarray(split.rows.labels),
-        _scores(data.tasks, split),
+        split.matrix(data.tasks),
         None if split.rows.masks is None else np.asarray(split.rows.masks),
         {name: np.asarray(codes) for name, codes in holders.items() if codes is not None},
         {"user": data.group_keys, "item": data.item_keys},
         split.uncalibrated,
     )
-
-
-def _scores(tasks: Sequence[Task], split: Scored) -> np.ndarray:
-    return np.stack([split.scores[task.name] for task in tasks], axis=1)

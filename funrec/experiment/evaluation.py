@@ -30,6 +30,10 @@ class Scored(NamedTuple):
     scores: dict[str, np.ndarray]
     uncalibrated: Collection[str] = ()
 
+    def matrix(self, tasks: Sequence[Task]) -> np.ndarray:
+        """Return the tasks' scores side by side, `float32 (rows, tasks)`."""
+        return np.stack([self.scores[task.name] for task in tasks], axis=1)
+
 
 def measure_validation(
     tasks: Sequence[Task],
@@ -145,19 +149,13 @@ def _evaluate(
 ) -> Evaluation:
     rows = split.rows
     pick: Any = slice(None) if columns is None else list(columns)
-    parents = {task.name: task.after for task in tasks}
-    conditional = {
-        f"{name}_given_{parent}": (split.scores[f"{name}_given_{parent}"], parent, name)
-        for name, parent in parents.items()
-        if parent is not None and f"{name}_given_{parent}" in split.scores
-    }
     return evaluate(
         tasks,
         np.asarray(rows.labels[:, pick]),
-        np.stack([split.scores[task.name] for task in tasks], axis=1),
+        split.matrix(tasks),
         masks=None if rows.masks is None else np.asarray(rows.masks[:, pick]),
         groups=None if rows.groups is None else np.asarray(rows.groups),
-        conditional=conditional or None,
+        conditional=split.scores,
         uncalibrated=split.uncalibrated,
         metrics=metrics,
         suffix=SUFFIXES.get(split.name, f"@{split.name}"),

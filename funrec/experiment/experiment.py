@@ -127,7 +127,7 @@ def run(
         overrides: What was asked for on top of the defaults.
         live: Whether to draw progress on the terminal.
         resume: Whether to resume from the checkpoint in `folder`, if there is one.
-        force: Whether to resume even if the code, the data or the configuration are not those of the checkpoint.
+        force: See `resume`.
         on_epoch: Called after every epoch with its row of the history: losses, validation metrics. A resumed run
             first calls it for the epochs behind it. What it raises ends the run and comes out of it; after a
             `funrec.utils.errors.Pruned` the folder says "pruned", else "failed".

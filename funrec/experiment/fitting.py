@@ -224,10 +224,7 @@ def part_names(model: MultiTaskModel) -> dict[str, str]:
 def base_rates(rows: Any, tasks: Sequence[Task], offsets: Mapping[str, float]) -> dict[str, float]:
     """Return every task's positive rate (mean label, for regression) over its sample space in the training split.
 
-    Args:
-        rows: The training split.
-        tasks: The tasks, in the order of the label columns.
-        offsets: `log r` of a task whose negatives were downsampled at rate r; its rate is corrected for that.
+    `offsets` holds `log r` of a task whose negatives were downsampled at rate r; its rate is corrected for that.
     """
     sums, counts = np.zeros(len(tasks)), np.zeros(len(tasks))
     for start in range(0, len(rows), 1 << 20):

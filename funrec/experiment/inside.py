@@ -36,17 +36,9 @@ class _Pass(NamedTuple):
 def look_inside(
     model: MultiTaskModel, valid: Rows, train: Rows, seed: int, offsets: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """Measure a trained model's parts; nothing about it changes.
+    """Return the record's `inside`, see `funrec.runs.inside`; nothing about the model changes.
 
-    Args:
-        model: The model.
-        valid: Rows to look at, with their labels: 32,768 at most.
-        train: Rows to take gradients on.
-        seed: Of the batches of `train`.
-        offsets: `log r` of every task whose negatives were downsampled at rate r.
-
-    Returns:
-        The record's `inside`, see `funrec.runs.inside`.
+    At most 32,768 rows of `valid` are looked at, and gradients are taken on batches of `train`, drawn by `seed`.
     """
     batch_size = min(BATCH_SIZE, len(valid))
     batches = min(BATCHES, len(valid) // batch_size)

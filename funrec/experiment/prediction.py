@@ -207,11 +207,7 @@ def _encode_ahead(rows: pl.LazyFrame, inputs: ModelInputs) -> Iterator[tuple[pl.
 
 
 def _check_target(text: str, source: Source, target: Path) -> None:
-    """Refuse an output that is one of the files read, or would be the next time.
-
-    Raises:
-        InputError: If it is.
-    """
+    """Refuse an output that is one of the files read, or would be the next time."""
     given = Path(text).expanduser().absolute()
     is_inside = given.is_dir() and target.absolute().parent.resolve() == given.resolve()
     is_matched = "*" in text and target.absolute().match(str(given))

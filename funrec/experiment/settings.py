@@ -49,10 +49,6 @@ def check_settings(config: Mapping[str, Any]) -> None:
 def check_protocol(protocol: Mapping[str, Any] | None, rows: Mapping[str, int]) -> None:
     """Check that the splits have the rows that a public protocol says, since its figures are comparable only then.
 
-    Args:
-        protocol: `name`, `rows` by split, and `published` figures; None for a run under no protocol.
-        rows: The prepared data's rows by split.
-
     Raises:
         InputError: If a split has other rows, or a key is unknown.
     """

@@ -108,11 +108,7 @@ def run_id(folder: Path) -> str:
 
 
 class Trackers:
-    """All trackers of a run. What goes wrong in one is a warning, after which the run goes on without it.
-
-    Args:
-        run: The run.
-    """
+    """All trackers of a run. What goes wrong in one is a warning, after which the run goes on without it."""
 
     def __init__(self, run: TrackedRun) -> None:
         self._run = run

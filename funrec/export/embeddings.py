@@ -19,9 +19,7 @@ def export_embeddings(run: str | Path, output: str | Path | None = None) -> list
     Where the model has several embeddings of a value, one per tower or group, they stand side by side. Features
     whose values are hashed have no keys and no file; neither has a feature that shares another's embeddings.
 
-    Args:
-        run: The run's folder.
-        output: The folder to make; `export/embeddings` in the run's folder if None.
+    They go to the folder `output`; to `export/embeddings` in the run's folder if None.
 
     Raises:
         InputError: If there is no finished run, or the folder exists.

@@ -54,12 +54,7 @@ HANDLERS: dict[str, tuple[Any, list[Any]]] = {"Log1p": (_in_double, []), "Expm1"
 
 
 class Features:
-    """The graph from raw values to the arrays that a model reads.
-
-    Args:
-        model: The model.
-        inputs: How its features are read.
-    """
+    """The graph from raw values to the arrays that a model reads."""
 
     def __init__(self, model: MultiTaskModel, inputs: ModelInputs) -> None:
         self._layout, self._inputs = model.layout, inputs

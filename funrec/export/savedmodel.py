@@ -45,13 +45,7 @@ def named_scores(model: MultiTaskModel, batch: Mapping[str, Any], lines: Lines) 
 
 
 class RawModel:
-    """A model that reads raw values.
-
-    Args:
-        model: An initialised model.
-        inputs: How its features are read.
-        lines: Its calibration, if any.
-    """
+    """A model that reads raw values; `lines` calibrate it, if it is calibrated."""
 
     def __init__(self, model: MultiTaskModel, inputs: ModelInputs, lines: Lines) -> None:
         self._model, self._inputs, self._lines = model, inputs, lines

@@ -21,12 +21,11 @@ from funrec.metrics.evaluate import (
     evaluate,
     standard_metrics,
 )
-from funrec.metrics.gauc import GroupAUC, group_auc, per_group_auc
+from funrec.metrics.gauc import group_auc
 from funrec.metrics.sorting import UndefinedMetric
 
 __all__ = [
     "Evaluation",
-    "GroupAUC",
     "Metric",
     "TaskRows",
     "UndefinedMetric",
@@ -41,7 +40,6 @@ __all__ = [
     "is_count",
     "is_higher_better",
     "is_table_metric",
-    "per_group_auc",
     "sigmoid",
     "split_column",
     "standard_metrics",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -93,7 +93,7 @@ def evaluate(
     metrics: Sequence[Metric] | None = None,
     masks: Array | None = None,
     groups: Array | None = None,
-    conditional: Mapping[str, tuple[Array, str, str]] | None = None,
+    conditional: Mapping[str, Array] | None = None,
     uncalibrated: Collection[str] = (),
     suffix: str = "",
     strict: bool = True,
@@ -103,16 +103,16 @@ def evaluate(
     """Measure every task of a split by its scores.
 
     A macro is the unweighted mean over binary tasks, absent if any of them is. With `level="full"`, metrics that ask
-    for it are also measured for every binary task after a binary parent, and for every conditional head: on rows where
-    the parent's label is 1 and both are in their sample space.
+    for it are also measured for every binary task after a binary parent: on rows where the parent's label is 1 and both
+    are in their sample space.
 
     Args:
         labels: `float32 (rows, tasks)`.
         scores: Logits of binary tasks and values of regression tasks, `float32 (rows, tasks)`.
         masks: Whether a row is in a task's sample space, `bool (rows, tasks)`; None if every row is in each.
         groups: The user of every row, `(rows,)`; None where the data has no group column.
-        conditional: Scores of conditional heads, by the head's name: `(scores (rows,), parent's name, task's name)`.
-            A pair without such a head is scored by the task's own scores.
+        conditional: Scores by head, `(rows,)`, for heads such as `is_like_given_is_click`; without one a task's own
+            scores count there too.
         uncalibrated: Tasks whose scores rank but are no log odds.
         suffix: Ends every name: `@random` for another evaluation split.
         strict: Whether an undefined AUC or RMSE of a task is an error, as it should be on a whole training or
@@ -123,7 +123,7 @@ def evaluate(
         InputError: If strict and a task's labels leave its AUC or RMSE undefined.
         ValueError: If shapes do not fit, a score is NaN, or a binary label is not 0/1.
     """
-    _check_shapes(tasks, labels, scores, masks, groups, conditional or {})
+    _check_shapes(tasks, labels, scores, masks, groups)
     if strict:
         check_labels(tasks, labels, masks, split)
     chosen = [metric for metric in metrics or standard_metrics() if level == "full" or metric.each_epoch]
@@ -141,7 +141,7 @@ def evaluate(
         if metric.has_macro:
             _add_macro(result, metric.name, binary)
     if level == "full":
-        for name, (given, target, pair_scores) in _pairs(tasks, scores, conditional or {}).items():
+        for name, given, target, pair_scores in _pairs(tasks, scores, conditional or {}):
             inside = labels[:, given] == 1
             if masks is not None:
                 inside &= masks[:, given] & masks[:, target]
@@ -210,17 +210,14 @@ def _add_macro(result: Evaluation, metric: str, binary: Sequence[str]) -> None:
 
 
 def _pairs(
-    tasks: Sequence[Task], scores: Array, conditional: Mapping[str, tuple[Array, str, str]]
-) -> dict[str, tuple[int, int, Array]]:
-    """Return by `<task>_given_<parent>` the columns of parent and task, and the scores of the pair."""
+    tasks: Sequence[Task], scores: Array, conditional: Mapping[str, Array]
+) -> Iterator[tuple[str, int, int, Array]]:
+    """Yield of every binary task after a binary parent `<task>_given_<parent>`, the columns of both, and its scores."""
     columns = {task.name: column for column, task in enumerate(tasks) if task.kind == "binary"}
-    pairs = {
-        (task.after, task.name): scores[:, columns[task.name]]
-        for task in tasks
-        if task.name in columns and task.after in columns
-    }
-    pairs |= {(parent, task): head for head, parent, task in conditional.values()}
-    return {f"{task}_given_{parent}": (columns[parent], columns[task], its) for (parent, task), its in pairs.items()}
+    for task in tasks:
+        if task.name in columns and task.after in columns:
+            name, column = f"{task.name}_given_{task.after}", columns[task.name]
+            yield name, columns[task.after], column, conditional.get(name, scores[:, column])
 
 
 def _check_shapes(
@@ -229,7 +226,6 @@ def _check_shapes(
     scores: Array,
     masks: Array | None,
     groups: Array | None,
-    conditional: Mapping[str, tuple[Array, str, str]],
 ) -> None:
     shape = (len(labels), len(tasks))
     for name, matrix in (("labels", labels), ("scores", scores), ("masks", masks)):
@@ -237,6 +233,3 @@ def _check_shapes(
             raise ValueError(f"{name} should be of shape (rows, tasks) = {shape}. Received: {matrix.shape}.")
     if groups is not None and groups.shape != shape[:1]:
         raise ValueError(f"groups should be of shape (rows,) = {shape[:1]}. Received: {groups.shape}.")
-    for name, (head, *_) in conditional.items():
-        if head.shape != shape[:1]:
-            raise ValueError(f"conditional head {name} should be of shape {shape[:1]}. Received: {head.shape}.")

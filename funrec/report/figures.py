@@ -163,9 +163,7 @@ def trade_offs(comparison: Comparison) -> dict[str, list[Figure]]:
 def pareto_front(points: Sequence[tuple[float, float]], signs: tuple[int, int] = (1, 1)) -> list[int]:
     """Return the places of the points that no other is at least as good as in both and better in one, left to right.
 
-    Args:
-        points: Two metrics per point.
-        signs: 1 where more is better, -1 where less is.
+    `signs` are 1 where more of a metric is better, -1 where less is.
     """
     values = np.asarray(points, np.float64) * signs
     front = [

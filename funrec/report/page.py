@@ -32,16 +32,7 @@ from funrec.utils.files import replacing
 def write_report(
     paths: Sequence[Any], output: str | Path, baseline: str | Path | None = None, columns: Sequence[str] | None = None
 ) -> Comparison:
-    """Write a report on finished runs; nothing is trained.
-
-    Args:
-        paths: Run folders, sweep folders or globs of either.
-        output: The file to write.
-        baseline: What to compare with; see `compare`.
-        columns: Metrics of the comparison table; see `compare`.
-
-    Returns:
-        What `compare` would show.
+    """Write a report on finished runs to the file `output`, and return what `compare` would show; nothing is trained.
 
     Raises:
         InputError: If there is no finished run, or the file cannot be written.

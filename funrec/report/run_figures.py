@@ -46,20 +46,8 @@ def figures_of_run(comparison: Comparison, shown: Shown) -> list[Figure]:
         matrix_map(run.record.get("diagnosis") or {}),
         reliability(run.record.get("reliability") or {}, split),
         ratios_by_slice(run.record.get("calibration") or {}, split),
-        by_epoch(
-            "Task weights",
-            _weights(run.tasks),
-            "weight in the loss",
-            shown.history,
-            go.layout.YAxis(rangemode="tozero"),
-        ),
-        by_epoch(
-            "Gradient cosines",
-            _cosines(run.tasks),
-            "gradient cosine",
-            shown.history,
-            go.layout.YAxis(range=[-1.05, 1.05]),
-        ),
+        by_epoch("Task weights", _weights(run.tasks), "weight in the loss", shown.history, {"rangemode": "tozero"}),
+        by_epoch("Gradient cosines", _cosines(run.tasks), "gradient cosine", shown.history, {"range": [-1.05, 1.05]}),
         gate_map(run.record.get("gates") or []),
         slice_dots(comparison, shown, split),
     )
@@ -92,7 +80,7 @@ def _cosines(tasks: Sequence[str]) -> dict[str, str]:
 
 
 def by_epoch(
-    title: str, columns: Mapping[str, str], axis: str, history: Sequence[Mapping[str, Any]], yaxis: Any
+    title: str, columns: Mapping[str, str], axis: str, history: Sequence[Mapping[str, Any]], yaxis: Mapping[str, Any]
 ) -> Figure | None:
     """Draw columns of a history, a line each under the name given; None if no line has two values that differ."""
     rows = thin(history)
@@ -107,7 +95,7 @@ def by_epoch(
     ]
     last = {name: [value for value in values if value is not None][-1] for name, values in lines.items()}
     ends = ", ".join(f"{name} {value:.4f}" for name, value in last.items())
-    layout = go.Layout(xaxis=epochs(numbers[-1]), yaxis=yaxis.update(title=axis))
+    layout = go.Layout(xaxis=epochs(numbers[-1]), yaxis=dict(title=axis, **yaxis))
     return Figure(title, f"{axis} by epoch; at the end {ends}.", traces, layout)
 
 

@@ -105,8 +105,7 @@ def test_masked_rows_have_no_say(rows):
 def test_conditional_head_replaces_the_tasks_own_scores_on_clicked_rows(rows):
     labels, scores, _ = rows
     head = np.random.default_rng(2).standard_normal(500).astype(np.float32)
-    conditional = {"is_like_given_is_click": (head, "is_click", "is_like")}
-    result = evaluate(TASKS, labels, scores, conditional=conditional)
+    result = evaluate(TASKS, labels, scores, conditional={"is_like_given_is_click": head})
     clicked = labels[:, 0] == 1
     assert result.metrics["auc_is_like_given_is_click"] == auc(labels[clicked, 1], head[clicked])
     assert result.metrics["auc_is_like"] == auc(labels[:, 1], scores[:, 1])
@@ -235,7 +234,6 @@ def test_table_columns_are_the_printed_ones_by_name(rows):
         ({"scores": np.zeros((500, 2), np.float32)}, r"scores should be of shape \(rows, tasks\) = \(500, 3\)"),
         ({"masks": np.ones((500, 2), bool)}, "masks should be of shape"),
         ({"groups": np.zeros(5, np.int32)}, "groups should be of shape"),
-        ({"conditional": {"head": (np.zeros(5), "is_click", "is_like")}}, "head should be of shape"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(rows, changes, message):
