@@ -89,18 +89,14 @@ class ClusteredAUC:
         self._positives = int(np.count_nonzero(positive))
         self._negatives = positive.size - self._positives
         self.undefined = undefined_reason(self._positives, self._negatives)
+        self.is_defined = self.undefined is None
         rows_of_user = np.bincount(users, minlength=units)
         self.count = int(np.count_nonzero(rows_of_user))
-        if self.undefined is None:
+        if self.is_defined:
             positives_of_user = np.bincount(users[positive], minlength=units)
             # What is taken off each user's sum of placements, per unit of AUC.
             self._expected: Array = positives_of_user / self._positives
             self._expected += (rows_of_user - positives_of_user) / self._negatives
-
-    @property
-    def is_defined(self) -> bool:
-        """Whether both labels occur."""
-        return self.undefined is None
 
     def measure(self, scores: Array, resamples: Resamples | None = None) -> tuple[float, Array]:
         scores = self._sample.scored(scores).scores

@@ -70,10 +70,7 @@ class MeanStatistic:
         units = metric.entries(sample.unscored()).units
         counted = np.bincount(sample.units if units is None else units, minlength=sample.num_units)
         self.count = int(np.count_nonzero(counted))
-
-    @property
-    def is_defined(self) -> bool:
-        return self.count > 0
+        self.is_defined = self.count > 0
 
     def measure(self, scores: Array, resamples: Resamples | None = None) -> tuple[float, Array]:
         sample = self._sample
