@@ -184,19 +184,20 @@ def run_with_baselines(
     live: bool = False,
     resume: bool = False,
     force: bool = False,
+    on_epoch: EpochHook | None = None,
 ) -> list[Run]:
     """Run what `config` describes, and with `baselines: true` its baselines, each in a folder beside its own.
 
     Args and errors are those of `run`, except that `resume` takes a run that is finished as it is. The run itself
-    comes first.
+    comes first; `on_epoch` is called for that one only.
     """
 
-    def start(config: Mapping[str, Any], place: Path, overrides: Sequence[str]) -> Run:
+    def start(config: Mapping[str, Any], place: Path, overrides: Sequence[str], hook: EpochHook | None = None) -> Run:
         if resume and run_folder.is_finished(place):
             return load_run(place)
-        return run(config, place, overrides, live, resume=resume, force=force)
+        return run(config, place, overrides, live, resume=resume, force=force, on_epoch=hook)
 
-    runs = [start(config, folder, overrides)]
+    runs = [start(config, folder, overrides, on_epoch)]
     try:
         siblings = list(baseline_configs(config, overrides)) if config["baselines"] else []
     except InputError as error:  # a user's experiment, whose folder is not known here
