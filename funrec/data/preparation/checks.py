@@ -97,30 +97,23 @@ def check_nesting(dataset: Dataset, data: PreparedData, funnel: str) -> None:
         if task.after is None:
             continue
         parent = tasks[task.after]
-        _check_space(dataset, task, parent, funnel)
+        key = f"dataset.tasks.{task.name}"
+        read = () if task.where is None else dataset.parse(f"{key}.where", task.where).columns
+        if set(read) & set(dataset.label(parent).columns):
+            raise InputError(
+                f"{key}.where should leave rows without {parent.name} in: the funnel {funnel} learns on all exposures. "
+                f"Received: {task.where}. Set {key}.where=null."
+            )
         for name in data.splits:
             counts = data.statistics["splits"][name]["nesting"][task.name]
             if counts["violations"]:
                 label = f"{_condition(parent)} AND {_condition(task)}".replace('"', '\\"')
-                override = shlex.quote(f'dataset.tasks.{task.name}.label="{label}"')
+                override = shlex.quote(f'{key}.label="{label}"')
                 raise InputError(
-                    f"dataset.tasks.{task.name}.label should be 0 wherever {parent.name} is 0, for the funnel "
-                    f"{funnel}. "
+                    f"{key}.label should be 0 wherever {parent.name} is 0, for the funnel {funnel}. "
                     f"Received: {counts['violations']:,} of {counts['positives']:,} positives without {parent.name} "
                     f"in the {name} split. Nest the label: {override}"
                 )
-
-
-def _check_space(dataset: Dataset, task: Task, parent: Task, funnel: str) -> None:
-    if task.where is None:
-        return
-    key = f"dataset.tasks.{task.name}"
-    read = set(dataset.parse(f"{key}.where", task.where).columns)
-    if read & set(dataset.label(parent).columns):
-        raise InputError(
-            f"{key}.where should leave rows without {parent.name} in: the funnel {funnel} learns on all exposures. "
-            f"Received: {task.where}. Set {key}.where=null."
-        )
 
 
 def _condition(task: Task) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tables import kuairand, log_table, prepare_table, tabular, write_kuairand
 
+from funrec.data.datasets.synthetic import Synthetic
 from funrec.data.preparation import prepare as prepare_module
 from funrec.data.preparation.cache import entries, fingerprint, obtain, verify
 from funrec.data.preparation.prepare import prepare
@@ -79,6 +80,16 @@ def test_what_concerns_the_model_alone_prepares_nothing_anew(
 def test_whatever_changes_the_arrays_changes_the_fingerprint(tmp_path: Path, changes: dict[str, Any]) -> None:
     first = fingerprint(tabular(tmp_path, log_table()))
     assert fingerprint(tabular(tmp_path, **changes)) != first == fingerprint(tabular(tmp_path))
+
+
+def test_a_fingerprint_outlives_keys_that_come_later() -> None:
+    """Whoever moves it makes all users prepare anew: leave a new key out where it is null, or raise DATA_FORMAT."""
+    dataset = Synthetic(
+        features={"user_id": {}, "seen": {"kind": "history", "by": ["user_id"], "count": True}},
+        tasks={"is_click": {}, "is_like": {}},
+        split={"by": "time", "column": "date"},
+    )
+    assert fingerprint(dataset) == "b4acf2cfbccc81ab8849d456fdcdebba"
 
 
 def test_a_raw_file_that_changed_is_prepared_anew(tmp_path: Path, builds: list[Path]) -> None:
