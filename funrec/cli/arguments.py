@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,13 @@ def config_folders(arguments: Sequence[str]) -> list[Path]:
     values = [value for flag, value in pairwise(arguments) if flag in FOLDER_FLAGS]
     values += [value for flag, _, value in (argument.partition("=") for argument in arguments) if flag in FOLDER_FLAGS]
     return [Path(value) for value in values if value]
+
+
+def add_folder_option(parser: ArgumentParser) -> None:
+    """Let a command take `--config-dir`, several times; `bring_folders` wants the values."""
+    parser.add_argument(
+        *("--config-dir", "-cd"), action="append", default=[], type=Path, help="a folder of your own configurations"
+    )
 
 
 def bring_folders(folders: Sequence[Path]) -> None:

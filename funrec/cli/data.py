@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from funrec.cli.arguments import bring_folders, take_allowed
+from funrec.cli.arguments import add_folder_option, bring_folders, take_allowed
 from funrec.utils.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ def _describe(arguments: Sequence[str]) -> int:
 
 def _parser(action: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"funrec data {action}", description=description)
-    parser.add_argument(
-        *("--config-dir", "-cd"), action="append", default=[], type=Path, help="a folder of your own configurations"
-    )
+    add_folder_option(parser)
     return parser
 
 

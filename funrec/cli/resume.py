@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from funrec.cli.arguments import bring_folders, overrides_in, take_allowed
+from funrec.cli.arguments import add_folder_option, bring_folders, overrides_in, take_allowed
 from funrec.cli.console import is_live
 from funrec.utils.errors import InputError
 
@@ -26,9 +26,7 @@ def main(arguments: Sequence[str]) -> int:
         action="store_true",
         help="resume although the configuration, the data or the code has changed; finished runs stay",
     )
-    parser.add_argument(
-        *("--config-dir", "-cd"), action="append", default=[], type=Path, help="where a run's own experiment is"
-    )
+    add_folder_option(parser)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="where to run, such as hydra/launcher=process")
     options = parser.parse_intermixed_args(arguments)
     path: Path = options.path

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from funrec.cli.arguments import bring_folders, take_allowed
+from funrec.cli.arguments import add_folder_option, bring_folders, take_allowed
 from funrec.cli.console import is_live
 from funrec.utils.errors import InputError
 from funrec.utils.signals import EXIT_CODE
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         epilog="Where and how: conf/tune.yaml, conf/search/*.yaml. Overrides: funrec tune model=mmoe search.trials=50",
     )
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of a run, and search=NAME, search.trials=50")
-    parser.add_argument("--config-dir", "-cd", action="append", default=[], type=Path, help="your own configurations")
+    add_folder_option(parser)
     parser.add_argument("--join", type=Path, metavar="STUDY", help="work on a study that was begun here or elsewhere")
     parser.add_argument("--force", action="store_true", help="resume although code or configuration files have changed")
     options = parser.parse_intermixed_args(take_allowed(arguments))

@@ -26,12 +26,12 @@ from yaml import MarkedYAMLError, YAMLError
 
 from funrec.config.build import allowed_packages
 from funrec.config.catalogue import own_folders
-from funrec.config.defaults import SECTIONS, expand, flatten
+from funrec.config.defaults import SECTIONS, expand
 from funrec.config.former import moved, translate
 from funrec.config.overrides import choices, is_nested_key, reach
 from funrec.config.overrides import parse as overrides_of
 from funrec.utils.errors import InputError, did_you_mean
-from funrec.utils.files import one_line, replacing
+from funrec.utils.files import flatten, one_line, replacing
 
 CONFIG_MODULE = "funrec.conf"
 

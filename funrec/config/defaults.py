@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from funrec.config.build import resolve
@@ -71,13 +71,3 @@ def _merge(defaults: Mapping[str, Any], values: Any) -> Any:
     if not isinstance(values, Mapping):
         return values
     return {**values, **{key: default for key, default in defaults.items() if key not in values}}
-
-
-def flatten(node: Mapping[str, Any], inner: bool = False, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of a configuration by dotted key; an empty mapping is a value, `inner` ones if asked for."""
-    for name, child in node.items():
-        is_inner = isinstance(child, Mapping) and bool(child)
-        if inner or not is_inner:
-            yield f"{prefix}{name}", child
-        if is_inner:
-            yield from flatten(child, inner, f"{prefix}{name}.")

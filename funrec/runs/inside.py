@@ -94,9 +94,14 @@ def render_inside(record: Mapping[str, Any]) -> list[str]:
         return []
     blocks = []
     for title, (headers, rows) in inside_tables(inside, record.get("gates") or []).items():
-        align = ["left", *["right"] * (len(headers) - 1)]
-        blocks += [title, tabulate(rows, headers, tablefmt="grid", disable_numparse=True, colalign=align)]
+        blocks += [title, grid(headers, rows)]
     return blocks
+
+
+def grid(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table whose columns of figures, all but the first, are aligned to the right."""
+    align = ["left", *["right"] * (len(headers) - 1)]
+    return tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True, colalign=align)
 
 
 def inside_tables(

@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from funrec.config.defaults import flatten
 from funrec.runs.folder import checkpoint_notes
 from funrec.utils.errors import InputError
+from funrec.utils.files import flatten
 from funrec.utils.installation import VERSION
 
 log = logging.getLogger("funrec")

@@ -12,7 +12,7 @@ from typing import Any
 from tabulate import tabulate
 
 from funrec.metrics import is_count, is_table_metric, split_column, table_columns
-from funrec.runs.inside import render_inside
+from funrec.runs.inside import grid, render_inside
 from funrec.utils.errors import InputError, did_you_mean
 
 FORMATS = ("grid", "github", "latex", "csv")
@@ -237,7 +237,7 @@ def render_diagnosis(record: Mapping[str, Any]) -> str:
         [task, *("" if value is None else f"{value:.4f}" for value in values)]
         for task, values in zip(tasks, diagnosis["auc"], strict=True)
     ]
-    parts = ["AUC of every head (row) on every task's labels (column)", _grid(["head", *tasks], rows)] if tasks else []
+    parts = ["AUC of every head (row) on every task's labels (column)", grid(["head", *tasks], rows)] if tasks else []
     findings = diagnosis["findings"]
     parts += [f"Warning: {finding['message']}" for finding in findings] or ["No warnings."]
     return "\n".join([*parts, *render_inside(record), *_exposures(record["metrics"])])
@@ -287,9 +287,4 @@ def _exposures(metrics: Mapping[str, float]) -> list[str]:
     ]
     if not rows:
         return []
-    return ["Standard exposure and random exposure", _grid(["metric", "standard", "random", "difference"], rows)]
-
-
-def _grid(headers: list[str], rows: list[list[str]]) -> str:
-    align = ["left", *["right"] * (len(headers) - 1)]
-    return tabulate(rows, headers=headers, tablefmt="grid", disable_numparse=True, colalign=align)
+    return ["Standard exposure and random exposure", grid(["metric", "standard", "random", "difference"], rows)]

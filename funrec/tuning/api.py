@@ -27,6 +27,7 @@ from funrec.utils.logging import load_tensorflow
 if TYPE_CHECKING:
     import pandas as pd
 
+    from funrec.tuning.results import Outcome
     from funrec.tuning.study import StudyFolder
 
 
@@ -45,11 +46,10 @@ class Study:
     @property
     def best(self) -> Run:
         """The best trial's run; with several objectives the one of the Pareto set with the best mean rank."""
-        from funrec.tuning.results import outcomes, ranked
-        from funrec.tuning.study import StudyFolder
+        from funrec.tuning.results import ranked
 
-        study = StudyFolder(self.path)
-        return load_run(study.folder(ranked(study, outcomes(study))[0].number))
+        study, found = self._outcomes()
+        return load_run(study.folder(ranked(study, found)[0].number))
 
     @property
     def start(self) -> Run:
@@ -60,10 +60,7 @@ class Study:
         """Return a row per trial: number, state, objectives, the values of the space, epochs, seconds, reason."""
         import pandas as pd
 
-        from funrec.tuning.results import outcomes
-        from funrec.tuning.study import StudyFolder
-
-        study = StudyFolder(self.path)
+        study, found = self._outcomes()
         names = list(study.plan.settings.objectives)
         return pd.DataFrame(
             {
@@ -75,8 +72,15 @@ class Study:
                 "seconds": outcome.seconds,
                 "reason": outcome.reason,
             }
-            for outcome in outcomes(study)
+            for outcome in found
         )
+
+    def _outcomes(self) -> tuple[StudyFolder, list[Outcome]]:
+        from funrec.tuning.results import outcomes
+        from funrec.tuning.study import StudyFolder
+
+        study = StudyFolder(self.path)
+        return study, outcomes(study)
 
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r})\n{self.summary}"

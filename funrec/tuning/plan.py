@@ -18,14 +18,13 @@ import numpy as np
 from funrec.config.build import ALLOW_VARIABLE, build
 from funrec.config.catalogue import own_folders
 from funrec.config.compose import compose, compose_with_choices, parse_override
-from funrec.config.defaults import flatten
 from funrec.data.datasets.base import Dataset
 from funrec.experiment.evaluation import validation_metrics
 from funrec.metrics import Metric, build_metrics, evaluate, has_direction, is_higher_better
 from funrec.schema import Task
 from funrec.tuning.space import RANGE_KEYS, Choices, Space, grid_size, read_space, to_override, write_space
 from funrec.utils.errors import InputError, did_you_mean
-from funrec.utils.files import read_json, write_json
+from funrec.utils.files import flatten, read_json, write_json
 from funrec.utils.specs import PositiveInt, WholeNumber, check, worded
 
 STUDY = "study.json"

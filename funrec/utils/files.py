@@ -244,6 +244,16 @@ def to_plain(value: Any) -> Any:
     return to_plain(tolist())
 
 
+def flatten(node: Mapping[str, Any], inner: bool = False, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of a configuration by dotted key; an empty mapping is a value, `inner` ones if asked for."""
+    for name, child in node.items():
+        is_inner = isinstance(child, Mapping) and bool(child)
+        if inner or not is_inner:
+            yield f"{prefix}{name}", child
+        if is_inner:
+            yield from flatten(child, inner, f"{prefix}{name}.")
+
+
 def one_line(error: object) -> str:
     """Return the first line of a message, without a full stop."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
