@@ -17,7 +17,7 @@ from funrec.utils.installation import VERSION, check_installation
 
 COMMANDS = (
     *("run", "tune", "resume", "status", "clean", "list", "data"),
-    *("predict", "fuse", "compare", "report", "export", "explain", "completion"),
+    *("predict", "fuse", "policy", "compare", "report", "export", "explain", "completion"),
 )
 
 HELP = """\
@@ -34,6 +34,7 @@ usage: funrec COMMAND ...
   funrec report PATH... -o report.html   the same as one HTML page, with curves and diagnosis
   funrec fuse RUN --objective "..."      search one score from many heads, applied by funrec predict
   funrec predict RUN FILE -o SCORES      score raw rows with a finished run
+  funrec policy RUN                      what a policy of the scores would earn, from logged propensities
   funrec export RUN --format onnx        write a model for other programs, compared with the run's scores
   funrec explain RUN                     how much AUC is lost where a feature's values are shuffled
   funrec data describe [OVERRIDE ...]    print a dataset's rows, rates and vocabularies

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class Dataset(ABC):
     future_aggregates: Collection[str] = ()
     #: Columns of true probabilities by task name, where a dataset knows them.
     oracle: Mapping[str, str] = {}
+    #: Column of the chance with which the logging policy chose the row's item, where that is known.
+    propensity: str | None = None
 
     def __init__(
         self,
@@ -110,6 +112,10 @@ class Dataset(ABC):
         Raises:
             InputError: If a file or a column is missing, with the nearest name.
         """
+
+    def offers(self, rows: pl.DataFrame) -> Iterator[tuple[Any, pl.DataFrame]]:
+        """Yield every item that could have been chosen, and the raw rows as if it had been; needs a `propensity`."""
+        raise NotImplementedError
 
     def available_columns(self) -> list[str] | None:
         """Return every raw column's name where that is known without reading rows, else none.
