@@ -25,7 +25,7 @@ def ratios_by_slice(calibration: Mapping[str, Any], split: str) -> Figure | None
         return None
     places = list(dict.fromkeys((part["slice"], part["value"]) for part in parts))
     tasks = list(dict.fromkeys(part["task"] for part in parts))
-    traces = [line("", [1, 1], [-0.6, len(places) - 0.4], GREY, "", mode="lines", hoverinfo="skip")]
+    traces = [line("", [1, 1], [-0.6, len(places) - 0.4], GREY, "", mode="lines", hoverinfo="skip", showlegend=False)]
     ends = [1.0]
     for number, task in enumerate(tasks):
         mine = [part for part in parts if part["task"] == task]

@@ -32,7 +32,8 @@ def _differences(fusion: Mapping[str, Any]) -> Figure:
     """Draw the fused score's metrics less those of each head alone, with intervals."""
     known = [one for one in fusion["differences"] if None not in one["difference"]]
     names = list(dict.fromkeys(one["metric"] for one in known))
-    traces = [line("", [0, 0], [-0.6, len(names) - 0.4], GREY, "", mode="lines", hoverinfo="skip")]
+    zero = dict(mode="lines", hoverinfo="skip", showlegend=False)
+    traces = [line("", [0, 0], [-0.6, len(names) - 0.4], GREY, "", **zero)]
     ends = [0.0]
     for place, head in enumerate(fusion["heads"]):
         mine = [one for one in known if one["head"] == head]
@@ -59,20 +60,20 @@ def _front(fusion: Mapping[str, Any], across: str, up: str) -> Figure:
     words = [plain(point["formula"]) for point in points]
     hover = f"{plain(across)} %{{x:.4f}}<br>{plain(up)} %{{y:.4f}}"
     x, y = ([point["report"][metric] for point in points] for metric in (across, up))
-    traces = [line("Pareto front of the search", x, y, colour_of(0), hover, text=words)]
+    traces = [line("Pareto front of the search", x, y, GREY, hover, text=words)]
     ends: tuple[list[float], list[float]] = (list(x), list(y))
     chosen = fusion["formula"]
-    for place, name in enumerate([chosen, *fusion["heads"]]):
+    for place, name in enumerate([*fusion["heads"], chosen]):
         bars: dict[str, Any] = {}
         values = [fusion["scores"][name][metric] for metric in (across, up)]
         for axis, (value, low, high) in enumerate(values):
             ends[axis].append(value)
             if low is not None and name == chosen:
                 ends[axis].extend([low, high])
-                bars[f"error_{'xy'[axis]}"] = error_bars([value], [(low, high)], colour_of(1))
+                bars[f"error_{'xy'[axis]}"] = error_bars([value], [(low, high)], colour_of(place))
         label = f"chosen: {name}" if name == chosen else f"{name} alone"
-        colour, size = (colour_of(1), dict(size=12)) if name == chosen else (colour_of(place + 1), {})
-        traces.append(dots(label, [values[0][0]], [values[1][0]], colour, hover, marker=size, **bars))
+        size = dict(size=12) if name == chosen else {}
+        traces.append(dots(label, [values[0][0]], [values[1][0]], colour_of(place), hover, marker=size, **bars))
     layout = go.Layout(
         height=440,
         xaxis=dict(title=plain(across), range=axis_range(ends[0])),
