@@ -26,7 +26,7 @@ def blocks(file: Path, language: str) -> list[str]:
 
 def commands_in(*files: Path) -> list[str]:
     """Return the commands of some pages, one by one, without their comments."""
-    lines = [line for file in files for block in blocks(file, "") for line in block.splitlines()]
+    lines = [line for file in files for text in blocks(file, "") for line in text.replace("\\\n", " ").splitlines()]
     return [line.partition("  #")[0].strip() for line in lines if line]
 
 

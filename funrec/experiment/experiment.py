@@ -58,9 +58,10 @@ def run_experiment(model: str | None = None, *overrides: str, data: Any = None, 
     Raises:
         InputError: If the configuration or the data is not what it should be.
 
-    >>> run = run_experiment("logistic", "dataset.rows=3000", "trainer=smoke")
-    >>> run.metrics["auc_is_click"] > 0.5
-    True
+    Examples:
+        >>> run = run_experiment("logistic", "dataset.rows=3000", "trainer=smoke")
+        >>> run.metrics["auc_is_click"] > 0.5
+        True
     """
     from funrec.config.compose import compose  # Hydra takes a tenth of a second that load_run need not wait
 
