@@ -76,3 +76,17 @@ def test_a_file_of_new_rows_gets_them_too(
 def test_a_run_frozen_at_the_end_of_training_takes_no_newer_log(run: Run, folder: Path) -> None:
     with pytest.raises(InputError, match=r"a run with dataset\.history\.until=row"):
         run.predictor.move_on(str(folder / "log.csv"))
+
+
+@pytest.mark.slow
+def test_where_users_drift_history_gets_at_least_half_of_the_way_to_the_true_probabilities(workdir: Path) -> None:
+    setting = [
+        *("model=shared_bottom", "dataset.drift=0.05", "dataset.taste_strength=0", "dataset.drop=[long_view,is_like]"),
+        *("dataset.rows=90000", "dataset.users=15", "dataset.videos=50", "dataset.days=60"),
+        *("trainer.epochs=3", "trainer.monitor=null"),
+    ]
+    rate = "{{kind: history, by: [user_id], rate: is_click, smoothing: 5, window: {}}}"
+    lately = [f"+dataset.features.{name}={rate.format(name[1:])}" for name in ("d1d", "d3d")]
+    ids, history = run_experiment(*setting), run_experiment(*setting, *lately)
+    oracle = ids.record["oracle"]["auc_is_click"]
+    assert history.metrics["auc_is_click"] - ids.metrics["auc_is_click"] > 0.5 * (oracle - ids.metrics["auc_is_click"])

@@ -7,7 +7,7 @@ match of two tastes, which is uncorrelated with every effect too. Hence the scor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -61,6 +61,21 @@ class Side:
     exposure: NDArray[np.float64]
     effect: NDArray[np.float32]
     taste: NDArray[np.float32]
+
+    def over_days(self, days: int, drift: float, random: np.random.Generator) -> Side:
+        """Return the side with effects and tastes of every day: those of day `d` begin at row `d * size`.
+
+        From one day to the next they keep a correlation of `1 - drift`, and their means and variances.
+        """
+        weights = np.diff(self.exposure, prepend=0.0)
+        keep, change = np.float32(1 - drift), np.float32(np.sqrt(1 - (1 - drift) ** 2))
+        effects, tastes = [self.effect], [self.taste]
+        for _ in range(1, days):
+            taste = random.standard_normal((len(self.effect), self.taste[0].size))
+            effect, taste = _finish(random.standard_normal(self.effect.shape), taste, weights)
+            effects.append(keep * effects[-1] + change * effect)
+            tastes.append(keep * tastes[-1] + change * taste)
+        return replace(self, effect=np.concatenate(effects), taste=np.concatenate(tastes))
 
     def draw(self, uniforms: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return who is exposed, by inverting the cumulative share; uniforms in [0, 1)."""

@@ -83,10 +83,10 @@ class Synthetic(Generated):
         P(is_follow | click, l) = sigmoid(a + s * loyalty + follow_after_like * l)     l = 1 after a like, else 0
 
     Without a click the other three are 0. Nothing else is random, and every score is a function of user_id, video_id
-    and tab, so no model can rank better than the columns of true probability: `p_is_click`, `p_long_view`,
-    `p_is_like`, `p_is_follow` over exposures, and on every exposure, clicked or not, `p_long_view_given_is_click`,
-    `p_is_like_given_is_click`, `p_is_follow_given_is_click`, `p_is_follow_given_is_like` and
-    `p_is_follow_given_no_like`.
+    and tab, and with `drift` of the day. So no model can rank better than the columns of true probability:
+    `p_is_click`, `p_long_view`, `p_is_like`, `p_is_follow` over exposures, and on every exposure, clicked or not,
+    `p_long_view_given_is_click`, `p_is_like_given_is_click`, `p_is_follow_given_is_click`,
+    `p_is_follow_given_is_like` and `p_is_follow_given_no_like`.
 
     Args:
         rows: Number of exposures.
@@ -104,6 +104,8 @@ class Synthetic(Generated):
         taste_strength: Share of a score's variance that comes from the match of tastes, in [0, 1]: what no sum
             of effects of user and video can express.
         taste_dim: Length of the taste vectors, per score.
+        drift: How much users change: their effects and tastes keep a correlation of `1 - drift` from one day to the
+            next, so that what a user did lately says more than the user's id. In [0, 1].
         zipf_exponent: The video of popularity rank r is shown in proportion to `r ** -zipf_exponent`.
         seed: Everything is a function of it. Row i is the same whatever `rows` is.
 
@@ -134,6 +136,7 @@ class Synthetic(Generated):
         signal_strength: Annotated[float, between(0, 10)] = 1.3,
         taste_strength: Annotated[float, between(0, 1)] = 0.25,
         taste_dim: Count = 1,
+        drift: Annotated[float, between(0, 1)] = 0.0,
         zipf_exponent: Annotated[float, between(0, 10)] = 0.7,
         seed: WholeNumber = 0,
         **dataset: Inherited,
@@ -149,7 +152,7 @@ class Synthetic(Generated):
         self.rates = dict(zip(LABELS, (click_rate, *nested.values()), strict=True))
         self.follow_after_like, self.selection_bias = follow_after_like, selection_bias
         self.signal_strength, self.taste_strength, self.taste_dim = signal_strength, taste_strength, taste_dim
-        self.zipf_exponent, self.seed = zipf_exponent, seed
+        self.drift, self.zipf_exponent, self.seed = drift, zipf_exponent, seed
         self.dates = np.array(
             [int(f"{FIRST_DAY + datetime.timedelta(days=day):%Y%m%d}") for day in range(days)], dtype=np.int32
         )
@@ -168,7 +171,8 @@ class Synthetic(Generated):
         numbers = np.arange(start, start + rows, dtype=np.uint64)
         draw = {site: uniform(numbers, self.seed, site) for site in ("user", "video", "tab", "day", *LABELS)}
         index = tuple(side.draw(draw[site]) for site, side in zip(draw, self._sides, strict=False))
-        truth = self._probabilities(population.scores(self._sides, index, self.taste_strength))
+        day = (draw["day"] * self.days).astype(np.intp)
+        truth = self._probabilities(self._scores(index, day))
         is_click = draw["is_click"] < truth["p_is_click"]
         is_like = is_click & (draw["is_like"] < truth["p_is_like_given_is_click"])
         follow = np.where(is_like, truth["p_is_follow_given_is_like"], truth["p_is_follow_given_no_like"])
@@ -178,7 +182,7 @@ class Synthetic(Generated):
             "is_like": is_like,
             "is_follow": is_click & (draw["is_follow"] < follow),
         }
-        columns: dict[str, Any] = {"date": self.dates[(draw["day"] * self.days).astype(np.intp)]}
+        columns: dict[str, Any] = {"date": self.dates[day]}
         for side, rows_of_side in zip(self._sides, index, strict=True):
             columns |= {name: values.gather(rows_of_side) for name, values in side.columns.items()}
         columns |= {name: values.astype(np.int8) for name, values in labels.items()}
@@ -192,6 +196,17 @@ class Synthetic(Generated):
             population.draw_videos(videos, self.videos, self.taste_dim, self.zipf_exponent),
             population.draw_tabs(tabs),
         )
+
+    @cached_property
+    def _users_by_day(self) -> population.Side:
+        return self._sides[0].over_days(self.days, self.drift, np.random.default_rng([self.seed, 2]))
+
+    def _scores(self, index: tuple[NDArray[np.intp], ...], day: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return the four scores of exposures, `(rows, scores)`, by the places of user, video and tab, and the day."""
+        users, videos, tabs = self._sides
+        if self.drift:
+            users, index = self._users_by_day, (index[0] + day * self.users, *index[1:])
+        return population.scores((users, videos, tabs), index, self.taste_strength)
 
     def _logits(self, scores: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         interest, patience, fondness, loyalty = scores.T * np.float32(self.signal_strength)
@@ -210,7 +225,7 @@ class Synthetic(Generated):
         count = np.arange(np.clip(self.users + self.videos, *ROWS_FOR_CALIBRATION))
         lattice = [(count + 0.5) / len(count), count * 0.7548776662466927 % 1, count * 0.5698402909980532 % 1]
         index = tuple(side.draw(points) for side, points in zip(self._sides, lattice, strict=True))
-        logits = self._logits(population.scores(self._sides, index, self.taste_strength))
+        logits = self._logits(self._scores(index, np.arange(len(count)) % self.days))
         found = {"is_click": _solve(lambda a: sigmoid(logits["is_click"] + a), self.rates["is_click"])}
         click = sigmoid(logits["is_click"] + found["is_click"])
         found["long_view"] = _solve(lambda a: click * sigmoid(logits["long_view"] + a), self.rates["long_view"])

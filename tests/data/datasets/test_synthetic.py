@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,20 @@ def test_no_column_ranks_a_label_better_than_its_true_probability(log: pl.DataFr
         for column in log.select(pl.selectors.numeric()).columns:
             if column not in (label, f"p_{label}") and column not in LABELS:
                 assert roc_auc_score(labels, log[column]) < best, (label, column)
+
+
+def test_users_that_drift_keep_their_rates_and_change_a_little_every_day() -> None:
+    made = make(drift=0.2, days=5, users=3_000)
+    log = made.generate(0, ROWS)
+    for label in ("is_click", "is_like"):
+        check_calibrated(log[label].to_numpy(), log[f"p_{label}"].to_numpy())
+    assert log["is_click"].mean() == pytest.approx(0.4, abs=0.01)
+    users = made._users_by_day
+    shares = np.diff(users.exposure, prepend=0.0)
+    by_day = users.effect.reshape(5, -1, 4)
+    for today, tomorrow in itertools.pairwise(by_day):
+        assert np.allclose(shares @ (today * tomorrow), 0.8, atol=0.07)
+        assert np.allclose(shares @ np.square(tomorrow), 1.0, atol=0.07)
 
 
 def test_the_oracle_auc_is_the_bayes_auc(log: pl.DataFrame) -> None:
