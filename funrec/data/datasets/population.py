@@ -69,10 +69,11 @@ class Side:
         """
         weights = np.diff(self.exposure, prepend=0.0)
         keep, change = np.float32(1 - drift), np.float32(np.sqrt(1 - (1 - drift) ** 2))
-        effects, tastes = [self.effect], [self.taste]
+        effects: list[NDArray[np.float32]] = [self.effect]
+        tastes: list[NDArray[np.float32]] = [self.taste]
         for _ in range(1, days):
-            taste = random.standard_normal((len(self.effect), self.taste[0].size))
-            effect, taste = _finish(random.standard_normal(self.effect.shape), taste, weights)
+            shape = len(self.effect), self.taste[0].size
+            effect, taste = _finish(random.standard_normal(self.effect.shape), random.standard_normal(shape), weights)
             effects.append(keep * effects[-1] + change * effect)
             tastes.append(keep * tastes[-1] + change * taste)
         return replace(self, effect=np.concatenate(effects), taste=np.concatenate(tastes))
