@@ -61,10 +61,9 @@ def _text(found: Fused) -> str:
         return f"{value:{sign}.4f} [{low:{sign}.4f}, {high:{sign}.4f}]"
 
     metrics = list(next(iter(found.table.values())))
-    heads = list(dict.fromkeys(one.head for one in found.differences))
     scores = [
         [
-            f"{name} alone" if name in heads else name,
+            f"{name} alone" if name in found.heads else name,
             *(cell(one.value, one.low, one.high) for one in by_metric.values()),
         ]
         for name, by_metric in found.table.items()
@@ -78,7 +77,7 @@ def _text(found: Fused) -> str:
                 if one.head == head
             ),
         ]
-        for head in heads
+        for head in found.heads
     ]
     step = -(-len(found.front) // MOST_PRINTED) or 1
     front = [
@@ -90,7 +89,7 @@ def _text(found: Fused) -> str:
         tabulate(scores, ["score", *metrics], "grid", disable_numparse=True),
         "The first score less each head alone:",
         tabulate(differences, ["head", *metrics], "grid", disable_numparse=True),
-        *found.verdicts(),
+        *found.verdicts,
     ]
     if front:
         names = list(found.front[0]["report"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from funrec.comparison.significance import Estimate, Measured, estimate, mark
+from funrec.comparison.significance import Estimate, Measured, estimate, holm, mark
 from funrec.fusion.objective import Gauge, Objective, named
 from funrec.fusion.rows import Part, RunRows
 from funrec.fusion.search import KINDS, Trial, pareto_front, search
@@ -24,30 +24,31 @@ OBJECTIVE = "objective"
 
 @dataclass(frozen=True)
 class Difference:
-    """How the fused score differs from a head alone in a metric, on the rows of the report."""
+    """How the fused score differs from a head alone in a metric, on the rows of the report.
+
+    Attributes:
+        mark: `better`, `worse` or `cannot tell`, by Holm over all differences.
+    """
 
     head: str
     metric: str
     estimate: Estimate
-
-    @property
-    def mark(self) -> str:
-        """`better`, `worse` or `cannot tell`, at 95%."""
-        return mark(self.estimate.value, self.estimate.p_value, higher_is_better=True)
+    mark: str
 
 
 @dataclass(frozen=True)
 class Fused:
-    """A fused score and how it does.
+    """A fused score and how it does: what `fusion.json` holds.
 
     Attributes:
         objective: What was asked for.
         formula: The formula chosen on the rows of the search.
         searched, reported: What the rows were, in words, with their numbers.
         trials: Number of formulas tried.
+        heads: The heads that were weighed.
         table: By score (formulas, then heads alone), its metrics on the rows of the report with their intervals.
         differences: From each head alone.
-        best_heads: By metric, the head that is best at it on the rows of the search.
+        verdicts: A sentence per metric: whether the fused score beats the head that the search found best at it.
         front: The Pareto front of the search: formula, shares, metrics there and on the rows of the report.
     """
 
@@ -56,23 +57,11 @@ class Fused:
     searched: str
     reported: str
     trials: int
+    heads: list[str]
     table: dict[str, dict[str, Estimate]]
     differences: list[Difference]
-    best_heads: dict[str, str]
+    verdicts: list[str]
     front: list[dict[str, Any]]
-
-    def verdicts(self) -> list[str]:
-        """Return a sentence per metric: whether the fused score beats the head that is best at it."""
-        lines = []
-        for metric, head in self.best_heads.items():
-            one = next(each for each in self.differences if (each.head, each.metric) == (head, metric))
-            found = one.estimate
-            words = {"better": "beats", "worse": "loses to", "cannot tell": "cannot be told from"}[one.mark]
-            lines.append(
-                f"{metric}: the fused score {words} {head} alone, the best head for it "
-                f"({found.value:+.4f}, 95% {found.low:+.4f} to {found.high:+.4f})."
-            )
-        return lines
 
 
 def fuse(
@@ -112,39 +101,61 @@ def fuse(
     own = None if formula is None else parse_formula(formula, rows.columns, "--formula")
     searched, reported = rows.parts
     found = [] if own is not None else search(aim, searched, asked, kinds, trials, seed)
-    best = {
-        kind: max((t for t in found if t.kind == kind), key=lambda t: float(t.values @ aim.weights))
-        for kind in dict.fromkeys(t.kind for t in found)
+    ranked = sorted(found, key=lambda trial: float(trial.values @ aim.weights), reverse=True)
+    of_kinds = dict.fromkeys(trial.kind for trial in ranked)  # the kind of the best formula first
+    formulas = [next(trial.formula for trial in ranked if trial.kind == kind) for kind in of_kinds]
+    chosen = own.text if own is not None else formulas[0]
+    columns = {head: columns_of(head, kind)[0] for head, kind in asked.items()}
+    gauge = Gauge(aim, reported)
+    measured = {
+        name: gauge.measure(parse_formula(text, rows.columns).value(reported.columns))
+        for name, text in {chosen: chosen, **dict(zip(formulas, formulas, strict=True)), **columns}.items()
     }
-    chosen = own.text if own else max(best.values(), key=lambda trial: float(trial.values @ aim.weights)).formula
-
-    gauge, column_of = Gauge(aim, reported), {head: columns_of(head, kind)[0] for head, kind in asked.items()}
-    scores = {text: parse_formula(text, rows.columns) for text in [chosen, *(trial.formula for trial in best.values())]}
-    alone = {head: parse_formula(column, rows.columns) for head, column in column_of.items()}
-    measured = {name: gauge.measure(each.value(reported.columns)) for name, each in {**scores, **alone}.items()}
-    on_search = Gauge(aim, searched)
-    heads_there = {head: on_search.values(searched.columns[column]) for head, column in column_of.items()}
-    best_heads = {
-        metric: max(heads_there, key=lambda head: float(heads_there[head][place]))
-        for place, metric in enumerate(aim.coefficients)
-    }
+    differences = _differences(aim, measured, chosen, list(asked))
     result = Fused(
         objective=aim.text,
         formula=chosen,
         searched=_described(searched),
         reported=_described(reported),
         trials=len(found),
+        heads=list(asked),
         table={name: _estimates(aim, each) for name, each in measured.items()},
-        differences=[
-            Difference(head, metric, estimate(measured[chosen], weights, measured[head]))
-            for head in alone
-            for metric, weights in _sums(aim).items()
-        ],
-        best_heads=best_heads,
+        differences=differences,
+        verdicts=_verdicts(
+            aim, Gauge(aim, searched), {h: searched.columns[c] for h, c in columns.items()}, differences
+        ),
         front=_front(aim, found, gauge, rows, reported) if len(aim.coefficients) > 1 and found else [],
     )
-    write_json(folder / FUSION, to_plain(_plain(result, list(alone))))
+    write_json(folder / FUSION, to_plain(asdict(result)))
     return result
+
+
+def _differences(
+    aim: Objective, measured: Mapping[str, Measured], chosen: str, heads: Sequence[str]
+) -> list[Difference]:
+    pairs = [(head, metric) for head in heads for metric in _sums(aim)]
+    found = [estimate(measured[chosen], _sums(aim)[metric], measured[head]) for head, metric in pairs]
+    adjusted = holm([one.p_value for one in found])
+    return [
+        Difference(head, metric, one, mark(one.value, p, higher_is_better=aim.coefficients.get(metric, 1.0) > 0))
+        for (head, metric), one, p in zip(pairs, found, adjusted, strict=True)
+    ]
+
+
+def _verdicts(aim: Objective, gauge: Gauge, heads: Mapping[str, Array], differences: Sequence[Difference]) -> list[str]:
+    """Return a sentence per metric; `gauge` and `heads` are of the rows of the search, which say who is best at it."""
+    values = {head: gauge.values(scores) for head, scores in heads.items()}
+    lines = []
+    for place, (metric, coefficient) in enumerate(aim.coefficients.items()):
+        by_head = {name: float(np.sign(coefficient) * of_head[place]) for name, of_head in values.items()}
+        head = max(by_head, key=by_head.__getitem__)
+        one = next(each for each in differences if (each.head, each.metric) == (head, metric))
+        words = {"better": "beats", "worse": "loses to", "cannot tell": "cannot be told from"}[one.mark]
+        lines.append(
+            f"{metric}: the fused score {words} {head} alone, the best head for it "
+            f"({one.estimate.value:+.4f}, 95% {one.estimate.low:+.4f} to {one.estimate.high:+.4f})."
+        )
+    return lines
 
 
 def _check_heads(rows: RunRows, heads: Sequence[str] | None) -> Sequence[str]:
@@ -174,7 +185,7 @@ def _estimates(aim: Objective, measured: Measured) -> dict[str, Estimate]:
 
 def _front(aim: Objective, found: Sequence[Trial], gauge: Gauge, rows: RunRows, reported: Part) -> list[dict[str, Any]]:
     points = []
-    for trial in pareto_front(found):
+    for trial in pareto_front(found, np.sign(aim.weights)):
         formula: Formula = parse_formula(trial.formula, rows.columns)
         there = gauge.values(formula.value(reported.columns))
         points.append(
@@ -187,28 +198,3 @@ def _front(aim: Objective, found: Sequence[Trial], gauge: Gauge, rows: RunRows, 
             }
         )
     return points
-
-
-def _plain(result: Fused, heads: Sequence[str]) -> dict[str, Any]:
-    """Return `fusion.json`: the formula, how it was found, and its metrics."""
-
-    def triple(found: Estimate) -> list[float]:
-        return [found.value, found.low, found.high]
-
-    return {
-        "formula": result.formula,
-        "objective": result.objective,
-        "searched": result.searched,
-        "reported": result.reported,
-        "trials": result.trials,
-        "heads": heads,
-        "scores": {
-            name: {metric: triple(found) for metric, found in metrics.items()} for name, metrics in result.table.items()
-        },
-        "differences": [
-            {"head": one.head, "metric": one.metric, "difference": triple(one.estimate), "mark": one.mark}
-            for one in result.differences
-        ],
-        "verdicts": result.verdicts(),
-        "front": result.front,
-    }

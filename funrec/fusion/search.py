@@ -73,13 +73,18 @@ def search(
     return [trial for of_kind in found for trial in of_kind]
 
 
-def pareto_front(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the trials that no other is at least as good as in all metrics and better in one, by the first metric."""
-    values = np.stack([trial.values for trial in trials])
+def pareto_front(trials: Sequence[Trial], signs: Array) -> list[Trial]:
+    """Return the trials that no other is at least as good as in all metrics and better in one, by the first metric.
+
+    Args:
+        trials: Formulas that were tried.
+        signs: By metric, 1 where more is better and -1 where less is, `(metrics,)`.
+    """
+    values = np.stack([trial.values * signs for trial in trials])
     front = [
         trial
-        for trial in trials
-        if not np.any((values >= trial.values).all(axis=1) & (values > trial.values).any(axis=1))
+        for trial, own in zip(trials, values, strict=True)
+        if not np.any((values >= own).all(axis=1) & (values > own).any(axis=1))
     ]
     unique = list({trial.values.tobytes(): trial for trial in front}.values())
     unique.sort(key=lambda trial: float(trial.values[0]))

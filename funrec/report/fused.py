@@ -30,15 +30,15 @@ def fused_scores(shown: Sequence[Shown]) -> dict[str, list[Figure]]:
 
 def _differences(fusion: Mapping[str, Any]) -> Figure:
     """Draw the fused score's metrics less those of each head alone, with intervals."""
-    known = [one for one in fusion["differences"] if None not in one["difference"]]
+    known = [one for one in fusion["differences"] if one["estimate"]["low"] is not None]
     names = list(dict.fromkeys(one["metric"] for one in known))
     zero = dict(mode="lines", hoverinfo="skip", showlegend=False)
     traces = [line("", [0, 0], [-0.6, len(names) - 0.4], GREY, "", **zero)]
     ends = [0.0]
     for place, head in enumerate(fusion["heads"]):
         mine = [one for one in known if one["head"] == head]
-        values = [one["difference"][0] for one in mine]
-        intervals = [(one["difference"][1], one["difference"][2]) for one in mine]
+        values = [one["estimate"]["value"] for one in mine]
+        intervals = [(one["estimate"]["low"], one["estimate"]["high"]) for one in mine]
         ends += [end for pair in intervals for end in pair]
         rows = [names.index(one["metric"]) + 0.2 * (place - (len(fusion["heads"]) - 1) / 2) for one in mine]
         words = [f"{plain(one['metric'])} less {plain(head)} alone: {one['mark']}" for one in mine]
@@ -65,15 +65,16 @@ def _front(fusion: Mapping[str, Any], across: str, up: str) -> Figure:
     chosen = fusion["formula"]
     for place, name in enumerate([*fusion["heads"], chosen]):
         bars: dict[str, Any] = {}
-        values = [fusion["scores"][name][metric] for metric in (across, up)]
-        for axis, (value, low, high) in enumerate(values):
+        found = [fusion["table"][name][metric] for metric in (across, up)]
+        values = [one["value"] for one in found]
+        for axis, (value, low, high) in enumerate((one["value"], one["low"], one["high"]) for one in found):
             ends[axis].append(value)
             if low is not None and name == chosen:
                 ends[axis].extend([low, high])
                 bars[f"error_{'xy'[axis]}"] = error_bars([value], [(low, high)], colour_of(place))
         label = f"chosen: {name}" if name == chosen else f"{name} alone"
         size = dict(size=12) if name == chosen else {}
-        traces.append(dots(label, [values[0][0]], [values[1][0]], colour_of(place), hover, marker=size, **bars))
+        traces.append(dots(label, values[:1], values[1:], colour_of(place), hover, marker=size, **bars))
     layout = go.Layout(
         height=440,
         xaxis=dict(title=plain(across), range=axis_range(ends[0])),

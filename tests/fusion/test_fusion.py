@@ -72,7 +72,9 @@ def test_a_head_that_the_objective_avoids_counts_against_the_score() -> None:
 def test_the_pareto_front_keeps_what_nothing_beats() -> None:
     values = [(0.6, 0.6), (0.7, 0.5), (0.65, 0.55), (0.6, 0.55), (0.7, 0.5)]
     trials = [Trial("additive", np.zeros(2), str(place), np.array(pair)) for place, pair in enumerate(values)]
-    assert [tuple(trial.values) for trial in pareto_front(trials)] == [(0.6, 0.6), (0.65, 0.55), (0.7, 0.5)]
+    assert [tuple(trial.values) for trial in pareto_front(trials, np.ones(2))] == [(0.6, 0.6), (0.65, 0.55), (0.7, 0.5)]
+    avoided = [tuple(trial.values) for trial in pareto_front(trials, np.array([1, -1]))]
+    assert avoided == [(0.7, 0.5)]
 
 
 def with_a_known_utility(users: int) -> tuple[dict[str, Any], np.ndarray]:
@@ -101,7 +103,17 @@ def test_the_search_comes_within_a_percent_of_a_known_best(tmp_path: Path) -> No
     assert utility_of(fused) > 0.99 * utility_of(best)
     assert utility_of(best) > 1.05 * utility_of(reported.columns["logit_a"])  # there was something to find
     assert found.table[found.formula]["gauc_satisfied"].value == pytest.approx(utility_of(fused) + 0.5)
-    assert found.verdicts()[0].startswith("gauc_satisfied: the fused score beats a alone")
+    assert found.verdicts[0].startswith("gauc_satisfied: the fused score beats a alone")
+
+
+def test_what_the_objective_avoids_is_better_where_it_is_less(tmp_path: Path) -> None:
+    rows, scores = with_a_known_utility(users=300)
+    rows = {"group": rows["group"], "labels": rows["labels"][:, :2]}
+    run = write_run(tmp_path / "run", rows, scores[:, :2], tasks=(Task("a", "a"), Task("b", "b")))
+    found = fuse(run, "gauc_a - gauc_b", trials=30)
+    assert "- " in found.formula or "^-" in found.formula
+    by_pair = {(one.head, one.metric): one for one in found.differences}
+    assert by_pair["a", "gauc_b"].estimate.value < 0 and by_pair["a", "gauc_b"].mark == "better"
 
 
 def test_formulas_are_reported_on_users_that_the_search_has_not_seen(tmp_path: Path) -> None:
