@@ -30,10 +30,15 @@ def commands_in(*files: Path) -> list[str]:
     return [line.partition("  #")[0].strip() for line in lines if line]
 
 
-def run_commands() -> list[str]:
-    """Return the `funrec run` commands of all pages that need no file of their own."""
+def documented(start: str) -> list[str]:
+    """Return the commands of README, start page, how-tos and concepts that begin like this."""
     pages = (*READMES, ROOT / "docs" / "index.md", *sorted((ROOT / "docs").glob("[hc]o*/*.md")))
-    commands = dict.fromkeys(command for command in commands_in(*pages) if command.startswith("funrec run "))
+    return list(dict.fromkeys(command for command in commands_in(*pages) if command.startswith(start)))
+
+
+def run_commands() -> list[str]:
+    """Return those of `funrec run` that need no file of their own."""
+    commands = documented("funrec run ")
     return [command for command in commands if "--config-dir" not in command]
 
 
@@ -104,6 +109,17 @@ def test_what_a_command_asks_for_is_there(command: str, funrec: Command, workdir
         arguments += ["--cfg", "job"]
     done = funrec(*arguments)
     assert done.code == 0, done.err
+
+
+def test_every_command_and_flag_in_the_documentation_exists(funrec: Command) -> None:
+    commands = [shlex.split(command)[1:] for command in documented("funrec ")]
+    assert {"compare", "export", "fuse", "predict", "resume"} <= {name for name, *_ in commands}
+    for name, *arguments in commands:
+        command = [name, *arguments[:1]] if name == "data" else [name]
+        done = funrec(*command, "--help")
+        assert done.code == 0, f"{command}: {done.err}"
+        flags = {argument for argument in arguments if argument.startswith("--")}
+        assert all(flag in done.out for flag in flags), f"{command} {arguments}"
 
 
 @pytest.mark.slow
