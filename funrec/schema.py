@@ -79,14 +79,31 @@ class SequenceFeature(CategoricalFeature):
     """Ids per row.
 
     Attributes:
-        pooling: How a sequence's embeddings become one: `mean`, `sum` or `max`.
+        pooling: How a sequence's embeddings become one: the name of a file in `conf/pooling`, or a mapping of `name`
+            and options.
         max_length: A sequence keeps its first `max_length` values.
+        target: The row's own feature that `attention` and `transformer` compare the values with; by default the one
+            that `share_with` names.
+        search: Pool only values of events that agree with the row on this feature, which one of the events' columns
+            shares its embedding rows with.
+        search_length: How many of the events found to keep, the last.
+        events: A name that sequences have in common whose lists are of the same events, value by value. They are read
+            together, as the first of them says; a null is a value as well, unknown.
     """
 
     kind: ClassVar[str] = "sequence"
 
-    pooling: Literal["mean", "sum", "max"] = "mean"
+    pooling: str | dict[str, Any] = "mean"
     max_length: PositiveInt = 20
+    target: Name | None = None
+    search: Name | None = None
+    search_length: PositiveInt = 50
+    events: Name | None = None
+
+    @property
+    def counterpart(self) -> str | None:
+        """The row's own feature that its values are compared with; no feature of that name may have one id a row."""
+        return self.target or self.share_with
 
 
 @dataclass(frozen=True)
@@ -220,6 +237,15 @@ class InputLayout:
         return batch
 
 
+def event_columns(features: Sequence[Feature]) -> list[tuple[SequenceFeature, ...]]:
+    """Return the sequences, those of the same events together."""
+    groups: dict[Any, list[SequenceFeature]] = {}
+    for feature in features:
+        if isinstance(feature, SequenceFeature):
+            groups.setdefault(feature.events or (feature.name,), []).append(feature)
+    return [tuple(group) for group in groups.values()]
+
+
 def build_features(config: Mapping[str, Mapping[str, Any] | None]) -> tuple[Feature, ...]:
     """Turn `dataset.features`, a mapping by name, into checked features.
 
@@ -230,6 +256,8 @@ def build_features(config: Mapping[str, Mapping[str, Any] | None]) -> tuple[Feat
     by_name = {feature.name: feature for feature in features}
     for feature in features:
         _check_feature(feature, by_name)
+    for columns in event_columns(features):
+        _check_events(columns, by_name)
     return features
 
 
@@ -342,3 +370,38 @@ def _check_feature(feature: Feature, by_name: Mapping[str, Feature]) -> None:
             f"{where}.embedding_dim should equal that of {owner.name}, whose rows it shares: {owner.embedding_dim}. "
             f"Received: {feature.embedding_dim}."
         )
+
+
+def _check_events(columns: Sequence[SequenceFeature], by_name: Mapping[str, Feature]) -> None:
+    first = columns[0]
+    where = f"dataset.features.{first.name}"
+    for column in columns:
+        target = by_name.get(column.target or column.name)
+        if column.target and (target is None or target.kind == "sequence" or not target.has_embedding):
+            ids = [name for name, other in by_name.items() if other.has_embedding and other.kind != "sequence"]
+            raise InputError(
+                f"dataset.features.{column.name}.target should name a feature with one id a row. "
+                f"Received: {column.target}.{did_you_mean(column.target, ids)}"
+            )
+        if target is not None and target.embedding_dim != column.embedding_dim:
+            raise InputError(
+                f"dataset.features.{column.name}.embedding_dim should equal that of its target {target.name}: "
+                f"{target.embedding_dim}. Received: {column.embedding_dim}."
+            )
+        if column is not first and (column.pooling != "mean" or column.search):
+            raise InputError(
+                f"dataset.features.{column.name}: pooling and search should stand at {first.name}, the first sequence "
+                f"of the events {first.events}. Move them there."
+            )
+        if column.max_length != first.max_length:
+            raise InputError(
+                f"dataset.features.{column.name}.max_length should equal that of {first.name}, whose events it has: "
+                f"{first.max_length}. Received: {column.max_length}."
+            )
+    if first.search and first.search not in [column.share_with for column in columns]:
+        raise InputError(
+            f"{where}.search should name a feature that a column of its events shares rows with (share_with). "
+            f"Received: {first.search}."
+        )
+    if first.search and by_name[first.search].kind == "sequence":
+        raise InputError(f"{where}.search should name a feature with one id a row. Received: {first.search}.")

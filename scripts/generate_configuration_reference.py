@@ -19,6 +19,7 @@ import yaml
 
 from funrec.config.build import resolve
 from funrec.config.defaults import PROGRAM
+from funrec.data.features.history import HistorySettings, HistorySpec
 from funrec.schema import FEATURES, SplitRule, Task
 from funrec.utils.logging import load_tensorflow
 from funrec.utils.specs import spec_of
@@ -34,6 +35,7 @@ GROUPS = {
     "model/backbone": "What the tasks share.",
     "model/funnel": "How the tasks' probabilities depend on each other.",
     "model/wide": "What is added to the logits beside the network.",
+    "pooling": "How a sequence's values become one, by name in `dataset.features.<name>.pooling`.",
     "loss": "The loss of a task, by name in `dataset.tasks.<name>.loss`.",
     "weighting": "How the tasks' losses become one.",
     "optimizer": "Keras' optimizers have the options that Keras documents.",
@@ -98,6 +100,12 @@ def _dataset_parts() -> Iterator[str]:
         yield f"### dataset.features.&lt;name&gt;, kind: {kind.kind}"
         yield _summary(kind)
         yield table(keys(kind, {}, {"name"}))
+    yield "### dataset.features.&lt;name&gt;, kind: history"
+    yield _summary(HistorySpec) + " It takes the keys of the number or sequence that it becomes, too."
+    yield table(keys(HistorySpec, {}, {"name"}))
+    yield "### dataset.history"
+    yield _summary(HistorySettings)
+    yield table(keys(HistorySettings, {}, {"name"}))
     for title, kind in (("dataset.tasks.&lt;name&gt;", Task), ("dataset.split", SplitRule)):
         yield f"### {title}"
         yield _summary(kind)

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from funrec.data.preparation.splitting import build_split
-from funrec.schema import FEATURES, NumericFeature, build_features, build_tasks, feature_defaults, read_feature
+from funrec.schema import (
+    FEATURES,
+    NumericFeature,
+    build_features,
+    build_tasks,
+    event_columns,
+    feature_defaults,
+    read_feature,
+)
 from funrec.utils.errors import InputError
 from funrec.utils.specs import spec_of
 
@@ -25,7 +33,6 @@ from funrec.utils.specs import spec_of
         ),
         ({"kind": "numeric", "quantiles": 1}, "dataset.features.age.quantiles should be a whole number of at"),
         ({"kind": "numeric", "boundaries": [2, 1]}, "dataset.features.age.boundaries should rise strictly."),
-        ({"kind": "sequence", "pooling": "avg"}, "dataset.features.age.pooling should be one of mean, sum, max."),
         ({"share_with": "agee"}, "dataset.features.age.share_with should name another feature. Received: agee."),
     ],
 )
@@ -33,6 +40,44 @@ def test_a_feature_that_does_not_fit_is_one_line(values: dict[str, Any], line: s
     with pytest.raises(InputError) as refused:
         build_features({"age": values, "user": {}})
     assert str(refused.value).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("seen", "also", "line"),
+    [
+        (
+            {"target": "itme"},
+            {},
+            "dataset.features.seen.target should name a feature with one id a row. Received: itme.",
+        ),
+        ({"target": "price"}, {}, "dataset.features.seen.target should name a feature with one id a row."),
+        ({"target": "user"}, {}, "dataset.features.seen.embedding_dim should equal that of its target user: 4."),
+        ({"search": "item"}, {}, "dataset.features.seen.search should name a feature that a column of its events"),
+        (
+            {"share_with": "also", "search": "also"},
+            {},
+            "dataset.features.seen.search should name a feature with one id",
+        ),
+        ({}, {"max_length": 7}, "dataset.features.also.max_length should equal that of seen, whose events it has: 20."),
+        ({}, {"pooling": "max"}, "dataset.features.also: pooling and search should stand at seen, the first sequence"),
+    ],
+)
+def test_a_sequence_that_does_not_fit_its_target_or_events_is_one_line(
+    seen: dict[str, Any], also: dict[str, Any], line: str
+) -> None:
+    features = {"user": {"embedding_dim": 4}, "item": {}, "price": {"kind": "numeric"}}
+    sequences = {name: {"kind": "sequence", "events": "e", **own} for name, own in (("seen", seen), ("also", also))}
+    with pytest.raises(InputError) as refused:
+        build_features({**features, **sequences})
+    assert str(refused.value).startswith(line)
+
+
+def test_sequences_of_the_same_events_stand_together() -> None:
+    features = build_features(
+        {name: {"kind": "sequence", "events": of} for name, of in zip("abcd", "xyxz", strict=True)}
+    )
+    groups = [[column.name for column in columns] for columns in event_columns(features)]
+    assert groups == [["a", "c"], ["b"], ["d"]]
 
 
 def test_a_feature_that_spells_every_key_as_version_0_1_did_is_read() -> None:

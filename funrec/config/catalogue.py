@@ -25,6 +25,7 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
     "weightings": (("weighting", ""),),
     "interactions": (("model/interaction", "model/interaction="),),
     "losses": (("loss", ""),),
+    "poolings": (("pooling", ""),),
     "calibrations": (("calibration", "calibration="),),
     "metrics": (("metrics/extra", "metrics/extra="),),
     "trackers": (("tracking", "tracking="),),

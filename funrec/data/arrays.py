@@ -16,7 +16,7 @@ from funrec.data.domain import check_rows_domains
 from funrec.data.features.encoding import Encoder, read_features
 from funrec.data.features.vocabulary import Vocabulary
 from funrec.data.preparation.histories import HistorySnapshot
-from funrec.schema import Feature, InputLayout, Task, read_feature
+from funrec.schema import Feature, InputLayout, Task, event_columns, read_feature
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json, write_json
 
@@ -157,6 +157,8 @@ class ModelInputs:
         for key in (feature.name for feature in self.layout.sequence_features):
             lengths, values = self.encoders[key].sequence(frame[f"feature/{key}"], self.vocabularies)
             sequences[key] = SequenceArrays(np.concatenate(([0], np.cumsum(lengths))), values)
+        for columns in event_columns(self.layout.features):
+            _check_aligned([column.name for column in columns], sequences)
         labels, rows = np.zeros((frame.height, 0), dtype=np.float32), np.arange(frame.height, dtype=np.int64)
         return SplitArrays(name, ids, numeric, sequences, labels, rows)
 
@@ -191,6 +193,18 @@ class ModelInputs:
             domain=domain,
             history=HistorySnapshot.load(state["history"], folder) if state.get("history") else None,
         )
+
+
+def _check_aligned(names: Sequence[str], sequences: Mapping[str, SequenceArrays]) -> None:
+    """Check that sequences of the same events are equally long in every row."""
+    for name in names[1:]:
+        lengths, others = (np.diff(sequences[one].offsets) for one in (names[0], name))
+        if not np.array_equal(lengths, others):
+            row = int(np.argmax(lengths != others))
+            raise InputError(
+                f"dataset.features.{name} should have as many values in a row as {names[0]}, whose events it has. "
+                f"Received: {others[row]} and {lengths[row]}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from funrec.experiment.prediction import load_model
 from funrec.metrics import UndefinedMetric, auc
 from funrec.models.model import MultiTaskModel
 from funrec.runs import record as records
+from funrec.schema import event_columns
 from funrec.training.batches import take_features
 from funrec.utils.errors import InputError, did_you_mean
 
@@ -111,5 +112,8 @@ def _shuffle(features: Features, names: Sequence[str], model: MultiTaskModel, or
             changed[part] = features[part].copy()
             changed[part][:, places] = features[part][order][:, places]
     sequences = features["sequences"]
+    for events in event_columns(layout.features):  # whose columns must stay aligned
+        if any(column.name in names for column in events):
+            names = [*names, *(column.name for column in events)]
     changed["sequences"] = {name: values[order] if name in names else values for name, values in sequences.items()}
     return changed

@@ -26,6 +26,7 @@ from funrec.models.backbones.base import Backbone
 from funrec.models.fit import check_fit
 from funrec.models.funnels.base import Funnel
 from funrec.models.interactions.base import Interaction
+from funrec.models.layers.pooling import build_pooling
 from funrec.models.losses.base import Loss
 from funrec.models.model import MultiTaskModel
 from funrec.models.structure import Structure, check_groups
@@ -33,7 +34,7 @@ from funrec.models.wide.none import NoWide
 from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.runs.provenance import origin
-from funrec.schema import InputLayout, Task
+from funrec.schema import InputLayout, SequenceFeature, Task, event_columns
 from funrec.training.checkpoints import CheckpointFile
 from funrec.training.gates import GateMeter, gate_columns
 from funrec.training.scoring import Scorer
@@ -130,6 +131,9 @@ def check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:
     trainer.check_monitor(validation_metrics(tasks, dataset.group is not None, metrics))
     parts = _build_parts(config["model"], tasks, trainer.precision)
     known = Structure(tuple(tasks), check_groups(config["model"].get("groups"), tasks), domain=dataset.domain)
+    ids = [f.name for f in dataset.features if f.has_embedding and not isinstance(f, SequenceFeature)]
+    for columns in event_columns(dataset.features):
+        build_pooling(columns[0], ids)
     parts["funnel"].configure(known)
     towers = {"towers": parts["funnel"].towers, "parents": parts["funnel"].tower_parents()}
     parts["backbone"].configure(replace(known, **towers))

@@ -109,6 +109,7 @@ class MultiTaskModel(keras.Model):
             dim,
             linear_units=self.wide.units,
             limit=backbone.embedding_limit,
+            has_weighted_pooling=backbone.has_towers,  # without any, the logits are sums of the embeddings' own
             dtype=self.dtype_policy,
         )
         structure = replace(structure, copies=copies, fields=self.embedding.fields)

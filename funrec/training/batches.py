@@ -183,10 +183,16 @@ def take_features(rows: Rows, layout: InputLayout, index: np.ndarray | slice) ->
     if isinstance(index, slice):
         index = np.arange(*index.indices(len(rows)))
     features["sequences"] = {
-        feature.name: rows.sequences[feature.name].padded(index, feature.max_length)
+        feature.name: _pad(rows.sequences[feature.name], index, feature.max_length)
         for feature in layout.sequence_features
     }
     return features
+
+
+def _pad(sequence: Any, index: np.ndarray, most: int) -> np.ndarray:
+    """Return the rows' lists, as long as the longest of them (and at least 1)."""
+    lengths = np.asarray(sequence.offsets[index + 1]) - np.asarray(sequence.offsets[index])
+    return np.asarray(sequence.padded(index, max(1, min(most, int(lengths.max(initial=0))))))
 
 
 def take_weights(rows: Rows, index: np.ndarray) -> np.ndarray | None:

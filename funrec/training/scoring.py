@@ -64,6 +64,9 @@ def trace(function: Callable[..., Any], features: Mapping[str, Any]) -> Any:
     Traced by hand: called as a tf.function, the fifth model of a sweep would be warned of retracing.
     """
     specs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), dict(features))
+    specs["sequences"] = {  # as long as the longest of the batch
+        name: tf.TensorSpec([len(values), None], values.dtype) for name, values in features["sequences"].items()
+    }
     return tf.function(function, autograph=False).get_concrete_function(specs)
 
 

@@ -48,8 +48,13 @@ class TrainingStep:
 
     def trace(self, block: Mapping[str, Any]) -> None:
         """Build the graph for blocks like `block`, of any number of steps, so that timing starts after it."""
+        specs = tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), dict(block))
+        specs["sequences"] = {  # as long as the longest of the block
+            name: tf.TensorSpec([None, values.shape[1], None], values.dtype)
+            for name, values in block["sequences"].items()
+        }
         self.run = self.run.get_concrete_function(
-            tf.nest.map_structure(lambda x: tf.TensorSpec([None, *x.shape[1:]], x.dtype), dict(block)),
+            specs,
             tf.TensorSpec([], tf.int64),
         )
 

@@ -102,6 +102,7 @@ class SharedGradients:
         }
         self.towers = _values(model.towers.trainable_variables if model.towers is not None else [])
         self.tables = _values(model.embedding.trainable_variables)
+        self.poolings = _values([v for reader in model.embedding.readers for v in reader.trainable_variables])
         known = {id(value) for value in (*self.shared, *self.own, *self.towers, *self.tables)}
         self.others = [value for value in _values(model.trainable_variables) if id(value) not in known]
         is_last_embeddings = source == "last_shared_layer" and not self.last
@@ -197,18 +198,21 @@ class SharedGradients:
         return [gradient * tf.reshape(own, (-1,) + (1,) * (gradient.ndim - 1)) for gradient in pulled.towers]
 
     def _embedding_gramian(self, forward: Forward, at_embeddings: list[tf.Tensor]) -> tf.Tensor:
-        """Return the Gramian over the tables' rows, from every task's gradient at the embedded batch."""
+        """Return the Gramian over the tables' rows and poolings, from every task's gradient at the embedded batch."""
         tasks, linear_units = len(at_embeddings), self.model.embedding.linear_units
         lookups = forward.embedded.lookups
+        sources = [*(lookup.rows for lookup in lookups), *self.poolings]
         by_task = [
-            _gradients(forward.tape, [forward.embedded.x], [lookup.rows for lookup in lookups], [gradient])
+            _gradients(forward.tape, [forward.embedded.x], sources, [gradient])
             for gradient in map(self._keep_shared_copies, at_embeddings)
         ]
         total = tf.zeros((tasks, tasks))
+        if self.poolings:
+            total += self._gramian(self.poolings, [gradients[len(lookups) :] for gradients in by_task])
         for table, lookup in enumerate(lookups):
             width = lookup.rows.shape[-1] - linear_units
-            places = tf.stack([gradients[table][..., :width] for gradients in by_task], axis=2)
-            rows, position = tf.unique(tf.reshape(lookup.ids, [-1]))
+            places = tf.stack([gradients[table][..., :width] for gradients in by_task], axis=1)
+            rows, position = tf.unique(lookup.ids)
             flat = tf.cast(tf.reshape(places, (-1, tasks * width)), tf.float32)
             sums = tf.reshape(tf.math.unsorted_segment_sum(flat, position, tf.size(rows)), (-1, tasks, width))
             total += _products(tf.reshape(tf.transpose(sums, (1, 0, 2)), (tasks, -1)))

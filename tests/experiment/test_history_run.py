@@ -16,7 +16,9 @@ from funrec.runs.record import read_predictions
 
 FEATURES = (
     "user: {}, item: {}, rate: {kind: history, by: [user], rate: click}, n: {kind: history, by: item, count: true}, "
-    "recent: {kind: history, by: user, last: 5, of: item, where: 'click = 1', share_with: item}"
+    "recent: {kind: history, by: user, last: 5, of: [item, price], ago: true, where: 'click = 1', "
+    "share_with: [item, null], pooling: attention, target: item}, "
+    "found: {kind: history, by: user, last: 40, of: item, share_with: item, search: item, pooling: transformer}"
 )
 
 

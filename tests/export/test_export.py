@@ -21,7 +21,10 @@ pytestmark = pytest.mark.slow
 
 FEATURES = (
     "{user: {}, item: {min_count: 2}, x: {kind: numeric}, y: {kind: numeric, fill: 0, quantiles: 8}, "
-    "tags: {kind: sequence, max_length: 3}, bucket: {column: item, hash_buckets: 50}, seen: {}}"
+    "tags: {kind: sequence, max_length: 3, pooling: max}, "
+    "read: {kind: sequence, max_length: 4, share_with: item, pooling: attention}, "
+    "found: {kind: sequence, column: read, max_length: 4, share_with: item, pooling: transformer, search: item, "
+    "search_length: 2}, bucket: {column: item, hash_buckets: 50}, seen: {}}"
 )
 OVERRIDES = (
     *("trainer=smoke", "model/funnel=esmm", "dataset.group=user", f"dataset.features={FEATURES}"),
@@ -41,6 +44,7 @@ def log(rows: int = 3000) -> pl.DataFrame:
             "x": draw.normal(size=rows),
             "y": np.where(draw.random(rows) < 0.2, np.nan, draw.normal(size=rows)),
             "tags": [",".join(map(str, draw.integers(0, 9, draw.integers(0, 5)))) for _ in range(rows)],
+            "read": [",".join(f"ü{i}" for i in draw.integers(0, 90, draw.integers(0, 5))) for _ in range(rows)],
             "seen": [None if one % 7 == 0 else int(one) for one in draw.integers(0, 30, rows)],
             "click": click.astype(int),
             "buy": (click & (draw.random(rows) < 0.5)).astype(int),

@@ -31,7 +31,7 @@ def reading(feature: Feature, schema: Mapping[str, pl.DataType], is_list: bool =
         column, dtype = column.arr.to_list(), pl.List(dtype.inner)
     if isinstance(feature, SequenceFeature):
         if isinstance(dtype, pl.List):
-            values = column.list.drop_nulls()
+            values = column if feature.events else column.list.drop_nulls()
         elif dtype == pl.String:
             values = _split(column, feature.separator)
         else:
@@ -133,7 +133,7 @@ class Encoder:
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Return the lengths, `(rows,)`, and all embedding rows one after another."""
         lengths = values.list.len().fill_null(0).cast(pl.Int64).to_numpy()
-        flat = values.explode().drop_nulls()
+        flat = values.filter(values.list.len() > 0).explode()
         return lengths, vocabularies[self._owner].encode(flat)
 
     @property

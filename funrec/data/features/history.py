@@ -15,6 +15,8 @@ from funrec.utils.specs import Name, Names, NotNegative, Text, check, whole
 
 #: What the names of columns begin with that hold histories.
 HISTORY = "history/"
+#: What the column of a sequence is called that holds how long ago events were.
+AGO = "ago"
 STATISTICS = ("count", "rate", "mean", "sum", "distinct", "since", "last")
 
 #: Such as `7d`, or a number of steps of the time column.
@@ -22,8 +24,10 @@ Duration = NotNegative | Text
 #: The keys of a history that say how its values enter the model.
 _FEATURE_KEYS = (
     *("embedding_dim", "min_count", "max_vocabulary", "hash_buckets", "share_with", "pooling"),
-    *("boundaries", "quantiles"),
+    *("target", "search", "search_length", "boundaries", "quantiles"),
 )
+#: Of a sequence: what stands at the first column of its events.
+_FIRST_KEYS = ("pooling", "target", "search", "search_length")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class HistorySpec:
         since: `last`: the time since the newest row, in days, or in steps of a time column without a unit.
         last: The newest so many rows, the oldest of them first, as a sequence of the columns in `of`.
         of: Columns or expressions that a sequence holds.
+        ago: Let a sequence hold how long ago each event was, too, in buckets that double.
         smoothing: How many rows at the rate over all keys a rate starts from.
         where: Condition that a row must meet to be counted.
         window: How far back from its own time a row looks, such as `7d`; None for all of the log.
@@ -62,6 +67,7 @@ class HistorySpec:
     since: Literal["last"] | None = None
     last: Annotated[int, whole(1, 65_535)] | None = None
     of: Names = ()
+    ago: bool = False
     smoothing: NotNegative = 20.0
     where: Text | None = None
     window: Duration | None = None
@@ -85,6 +91,8 @@ class HistorySpec:
             raise InputError(f"{where} should have exactly one of {', '.join(STATISTICS)}. Received: {received}.")
         if bool(spec.of) != spec.is_sequence:
             raise InputError(f"{where}.of should name what a sequence holds, beside `last` and only there.")
+        if spec.ago and not spec.is_sequence:
+            raise InputError(f"{where}.ago should stand beside `last`, whose events it is about.")
         return spec
 
     @property
@@ -151,12 +159,34 @@ def split_histories(features: Mapping[str, Any]) -> tuple[tuple[HistorySpec, ...
         specs.append(spec)
         rest = {key: value for key, value in given.items() if key in _FEATURE_KEYS}
         if spec.is_sequence:
-            for text in spec.of:
-                one = name if len(spec.of) == 1 else f"{name}/{text}"
-                plain[one] = {**rest, "kind": "sequence", "column": spec.column(text), "max_length": spec.last}
+            plain |= _sequences(spec, rest)
         else:
             plain[name] = {**rest, "kind": "numeric", "column": spec.column()}
     return tuple(specs), plain
+
+
+def _sequences(spec: HistorySpec, rest: dict[str, Any]) -> dict[str, Any]:
+    """Return the features that hold the columns of a sequence's events."""
+    owners = rest.pop("share_with", None)
+    owners = list(owners) if isinstance(owners, list | tuple) else [owners]
+    if len(owners) not in (1, len(spec.of)) or (len(owners) < len(spec.of) and owners[0] is not None):
+        raise InputError(
+            f"dataset.features.{spec.name}.share_with should list a feature for each of {', '.join(spec.of)}. "
+            f"Received: {', '.join(map(str, owners))}."
+        )
+    common = {key: value for key, value in rest.items() if key not in _FIRST_KEYS}
+    common |= {"kind": "sequence", "max_length": spec.last}
+    if len(spec.of) > 1 or spec.ago:
+        common["events"] = spec.name
+    found: dict[str, Any] = {}
+    for text, owner in zip(spec.of, owners * (len(spec.of) if len(owners) == 1 else 1), strict=True):
+        first_keys = {key: rest[key] for key in _FIRST_KEYS if key in rest and not found}
+        name = spec.name if len(spec.of) == 1 else f"{spec.name}/{text}"
+        found[name] = {**common, **first_keys, "column": spec.column(text), "share_with": owner}
+    if spec.ago:
+        widths = {key: common[key] for key in ("kind", "max_length", "events", "embedding_dim") if key in common}
+        found[f"{spec.name}/{AGO}"] = {**widths, "column": f"{HISTORY}{spec.name}/{AGO}"}
+    return found
 
 
 @dataclass(frozen=True)

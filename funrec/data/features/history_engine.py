@@ -31,11 +31,13 @@ class HistorySequence:
     Attributes:
         starts: Where each row's events begin; int64 `(rows,)`.
         lengths: How many there are; uint16 `(rows,)`.
+        times: The rows' own times, in the log's unit; int64 `(rows,)`.
         events: One row per event, the oldest of a key first: the columns of `of`, and `time` in the log's unit.
     """
 
     starts: NDArray[np.int64]
     lengths: NDArray[np.uint16]
+    times: NDArray[np.int64]
     events: pl.LazyFrame
 
 
@@ -86,7 +88,7 @@ def compute_histories(
         _write(scan, clock, plans, writers)
         for spec in same_clock:
             if spec.is_sequence:
-                found.sequences[spec.name] = writers[spec.name].sequence()
+                found.sequences[spec.name] = writers[spec.name].sequence(clock)
             else:
                 found.numbers[spec.name] = writers[spec.name].numbers
             found.lags[spec.name] = plans[spec.name].lag
@@ -286,5 +288,5 @@ class _Writer:
         self._files.append(self._folder / f"events_{len(self._files)}.arrow")
         events.write_ipc(self._files[-1], compression="uncompressed")
 
-    def sequence(self) -> HistorySequence:
-        return HistorySequence(self._starts, self._lengths, pl.scan_ipc(self._files))
+    def sequence(self, clock: Clock) -> HistorySequence:
+        return HistorySequence(self._starts, self._lengths, clock.instants[clock.ranks], pl.scan_ipc(self._files))

@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 DATA_FORMAT = 1
 MANIFEST, VERIFIED = "manifest.json", "verified.json"
 #: What leaves the arrays as they are.
-_FEATURE_KEYS_OF_THE_MODEL = {"embedding_dim", "pooling", "known_before"}
+_FEATURE_KEYS_OF_THE_MODEL = {"embedding_dim", "pooling", "known_before", "target", "search", "search_length"}
 _TASK_KEYS_OF_THE_MODEL = {"weight", "loss"}
-#: Keys of tasks, splits and histories that came later: where they are null, fingerprints are as they were.
-_LATER_KEYS = {"length", "most_lengths", "time", "until", "calibrate", "calibrate_from"}
+#: Keys of tasks, splits and histories that came later: where they are null or empty, fingerprints are as they were.
+_LATER_KEYS = {"length", "most_lengths", "time", "until", "calibrate", "calibrate_from", "events", "ago", "logs"}
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -64,12 +64,12 @@ def fingerprint(dataset: Dataset) -> str:
         state["domain"] = dataset.domain
     if dataset.histories:
         specs = [_without(asdict(spec)) for spec in dataset.histories]
-        state["histories"] = {"specs": specs, **asdict(dataset.history)}
+        state["histories"] = {"specs": specs, **_without(asdict(dataset.history))}
     return hashlib.sha256(json.dumps(state, default=str).encode()).hexdigest()[:32]
 
 
 def _without(part: Mapping[str, Any], keys: Collection[str] = ()) -> dict[str, Any]:
-    return {k: value for k, value in part.items() if k not in keys and not (value is None and k in _LATER_KEYS)}
+    return {k: value for k, value in part.items() if k not in keys and not (not value and k in _LATER_KEYS)}
 
 
 def cache_folder() -> Path:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from funrec.data.datasets.base import Dataset
 from funrec.data.expressions import parse_expression
 from funrec.data.features.history import (
+    AGO,
     HISTORY,
     HistorySettings,
     HistorySpec,
@@ -230,6 +231,9 @@ def with_columns(
             sequence = found.sequences[spec.name]
             events = sequence.events.collect()
             columns += [_list(start, sequence, events[text]).alias(spec.column(text)) for text in spec.of]
+            if spec.ago:
+                ago = _list(start, sequence, events["time"], is_time=True)
+                columns.append(ago.alias(f"{HISTORY}{spec.name}/{AGO}"))
         else:
             columns.append(_lookup(start, found.numbers[spec.name], spec.scale).alias(spec.column()))
     if warm is not None:
@@ -246,13 +250,17 @@ def _lookup(start: int, values: NDArray[Any], scale: str = "linear") -> pl.Expr:
     return pl.col(ROW).map_batches(take, return_dtype=dtype, is_elementwise=True)
 
 
-def _list(start: int, sequence: HistorySequence, events: pl.Series) -> pl.Expr:
+def _list(start: int, sequence: HistorySequence, events: pl.Series, is_time: bool = False) -> pl.Expr:
+    """Return the values of each row's events; of their times, how long before the row they were, in buckets."""
+
     def take(rows: pl.Series) -> pl.Series:
         places = start + rows.to_numpy().astype(np.int64)
         begins, lengths = sequence.starts[places], sequence.lengths[places].astype(np.int64)
         ends = np.cumsum(lengths)
         inside = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
         flat = events[np.repeat(begins, lengths) + inside]
+        if is_time:  # the whole logarithm: 1, 2 to 3, 4 to 7, ... units of time
+            flat = pl.Series(np.frexp(np.repeat(sequence.times[places], lengths) - flat.to_numpy())[1] - 1)
         owner = np.repeat(np.arange(len(rows)), lengths)
         lists = pl.DataFrame({"row": owner, "value": flat}).group_by("row", maintain_order=True).agg("value")
         everything = pl.DataFrame({"row": np.arange(len(rows))}).join(
@@ -260,4 +268,5 @@ def _list(start: int, sequence: HistorySequence, events: pl.Series) -> pl.Expr:
         )
         return everything["value"].fill_null([])
 
-    return pl.col(ROW).map_batches(take, return_dtype=pl.List(events.dtype), is_elementwise=True)
+    dtype = pl.List(pl.Int32 if is_time else events.dtype)
+    return pl.col(ROW).map_batches(take, return_dtype=dtype, is_elementwise=True)

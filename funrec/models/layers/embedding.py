@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from funrec.models.layers.randomness import uniform_initializer
+from funrec.models.layers.sequences import EventReader
 from funrec.models.structure import Field
-from funrec.schema import Feature, SequenceFeature
+from funrec.schema import Feature, SequenceFeature, event_columns
 
 #: A penalty's weight, and what makes the weights that are kept those that it is on.
 Penalty = tuple[float, Callable[[tf.Tensor], tf.Tensor] | None]
@@ -22,14 +23,12 @@ class Lookup(NamedTuple):
     """What a batch read from one table.
 
     Attributes:
-        ids: Rows of the table, int32 `(batch, places)`.
-        rows: Their weights, `(batch, places, width)`.
-        present: 1 where a place is filled, 0 where a sequence has ended, `(batch, places)`; None if all are.
+        ids: Rows of the table, int32 `(places,)`: of the features with one id a row, then of events.
+        rows: Their weights, `(places, width)`.
     """
 
     ids: tf.Tensor
     rows: tf.Tensor
-    present: tf.Tensor | None
 
 
 class Embedded(NamedTuple):
@@ -76,9 +75,10 @@ class FusedEmbedding(keras.layers.Layer):
         dim: Width of one copy; the features' own `embedding_dim` where None.
         linear_units: Linear weights per row, one per tower; 0 for no linear term.
         limit: Embeddings start uniform on (-limit, limit), linear weights at zero.
+        has_weighted_pooling: Whether sequences may be pooled by weights of their own; if not, the mean stands in.
 
     Input: `{"ids": int32 (batch, id_features), "sequences": {name: int32 (batch, length)}}`, -1 where a
-    sequence has ended.
+    sequence has ended. Only events that are there are looked up and pooled.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class FusedEmbedding(keras.layers.Layer):
         dim: int | None = None,
         linear_units: int = 0,
         limit: float = 0.05,
+        has_weighted_pooling: bool = True,
         **layer: Any,
     ) -> None:
         super().__init__(**layer)
@@ -104,6 +105,11 @@ class FusedEmbedding(keras.layers.Layer):
             _plan_table(members, list(id_features), cardinalities, table_dim, copies * table_dim + linear_units)
             for table_dim, members in by_dim.items()
         ]
+        dims = {feature.name: dim or feature.embedding_dim for feature in features}
+        self.readers = [
+            EventReader(columns, dims, copies, id_features, has_weighted_pooling, dtype=self.dtype_policy)
+            for columns in event_columns(features)
+        ]
 
     def build(self, input_shape: Any = None) -> None:
         self.weights_by_table = []
@@ -111,6 +117,8 @@ class FusedEmbedding(keras.layers.Layer):
             start = _row_initializer(table, self.copies * table.dim, self.limit)
             shape = (table.rows, table.width)
             self.weights_by_table.append(self.add_weight(shape=shape, initializer=start, name=f"table_{table.width}"))
+        for reader in self.readers:
+            reader.build()
         self.built = True
 
     @property
@@ -124,15 +132,31 @@ class FusedEmbedding(keras.layers.Layer):
         return tuple(Field(name, table.dim) for table in self.tables for name in table.names)
 
     def call(self, inputs: Mapping[str, Any]) -> Embedded:
-        blocks, linear, lookups = [], [], []
+        events = [reader.select(inputs) for reader in self.readers]
+        ids = {name: flat for found in events for name, flat in found.ids.items()}
+        lookups, pooled = [], []
+        rows: dict[str, tf.Tensor] = {}
         for table, weight in zip(self.tables, self.weights_by_table, strict=True):
-            lookup = self._look_up(table, weight, inputs)
-            pooled = self._pool(table, lookup)  # (batch, features, width), the linear weights last
-            if self.linear_units:
-                linear.append(tf.reduce_sum(pooled[:, :, -self.linear_units :], axis=1))
-                pooled = pooled[:, :, : -self.linear_units]
-            blocks.append(self._lay_out(table, pooled))
+            lookup, of_ids, of_events = self._look_up(table, weight, inputs["ids"], ids)
             lookups.append(lookup)
+            pooled.append(of_ids)
+            rows |= of_events
+        by_id = {
+            name: of_ids[:, place]
+            for table, of_ids in zip(self.tables, pooled, strict=True)
+            for place, name in enumerate(table.names[: len(table.id_columns)])
+        }
+        for reader, found in zip(self.readers, events, strict=True):
+            rows |= reader(found, rows, by_id)
+        blocks, linear = [], []
+        for table, of_ids in zip(self.tables, pooled, strict=True):
+            if table.sequences:
+                of_sequences = tf.stack([rows[feature.name] for feature, _ in table.sequences], axis=1)
+                of_ids = tf.concat([of_ids, of_sequences], axis=1)
+            if self.linear_units:  # which stand last
+                linear.append(tf.reduce_sum(of_ids[:, :, -self.linear_units :], axis=1))
+                of_ids = of_ids[:, :, : -self.linear_units]
+            blocks.append(self._lay_out(table, of_ids))
         if not blocks:  # numbers only
             blocks.append(tf.zeros((*([self.copies] if self.copies > 1 else []), tf.shape(inputs["ids"])[0], 0)))
         x = blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=-1)
@@ -168,43 +192,30 @@ class FusedEmbedding(keras.layers.Layer):
             width = table.width - self.linear_units
             rows = tf.cast(lookup.rows, tf.float32)
             shares = tf.gather(inverse, lookup.ids)
-            if lookup.present is not None:
-                shares *= lookup.present
             for place, ((weight, effective), part) in enumerate(
                 ((embeddings, rows[..., :width]), (linear, rows[..., width:]))
             ):
                 if weight and effective is not None:
-                    by_column = tf.tensordot(shares, tf.square(effective(part)), 2)
+                    by_column = tf.tensordot(shares, tf.square(effective(part)), 1)
                     owners = totals[place].shape[0]
                     totals[place] += weight * tf.reduce_sum(tf.reshape(by_column, (owners, -1)), axis=1)
         return totals[0], totals[1]
 
-    def _look_up(self, table: _Table, weight: Any, inputs: Mapping[str, Any]) -> Lookup:
-        ids = inputs["ids"]
+    def _look_up(
+        self, table: _Table, weight: Any, ids: tf.Tensor, events: Mapping[str, tf.Tensor]
+    ) -> tuple[Lookup, tf.Tensor, dict[str, tf.Tensor]]:
+        """Return what was read, that of ids as `(batch, features, width)`, and that of events by sequence."""
         if list(table.id_columns) != list(range(ids.shape[1])):
             ids = tf.gather(ids, table.id_columns, axis=1)
-        flat = [ids + table.id_offsets]
-        present = [tf.ones_like(ids, tf.float32)]
-        for feature, offset in table.sequences:
-            values = inputs["sequences"][feature.name]
-            present.append(tf.cast(values >= 0, tf.float32))
-            flat.append(tf.where(values >= 0, values + offset, 0))
-        places = flat[0] if len(flat) == 1 else tf.concat(flat, axis=1)
+        places = tf.reshape(ids + table.id_offsets, [-1])
+        flat = [events[feature.name] + offset for feature, offset in table.sequences]
+        everything = tf.concat([places, *flat], axis=0) if flat else places
         # One gather for all of them, from the variable itself: reading it first would copy the whole table.
-        rows = tf.cast(tf.gather(weight.value, places), self.compute_dtype)
-        return Lookup(places, rows, tf.concat(present, axis=1) if table.sequences else None)
-
-    def _pool(self, table: _Table, lookup: Lookup) -> tf.Tensor:
-        """Return `(batch, features, width)`: every sequence's rows made one."""
-        if lookup.present is None:
-            return lookup.rows
-        sizes = [len(table.id_columns), *(feature.max_length for feature, _ in table.sequences)]
-        first, *parts = tf.split(lookup.rows, sizes, axis=1)
-        _, *masks = tf.split(tf.cast(lookup.present, first.dtype), sizes, axis=1)
-        pooled = [first]
-        for (feature, _), part, mask in zip(table.sequences, parts, masks, strict=True):
-            pooled.append(_pool(part, mask[:, :, None], feature.pooling))
-        return tf.concat(pooled, axis=1)
+        rows = tf.cast(tf.gather(weight.value, everything), self.compute_dtype)
+        of_ids, *of_events = tf.split(rows, [tf.size(part) for part in (places, *flat)]) if flat else [rows]
+        names = [feature.name for feature, _ in table.sequences]
+        by_row = tf.reshape(of_ids, (tf.shape(ids)[0], len(table.id_columns), table.width))
+        return Lookup(everything, rows), by_row, dict(zip(names, of_events, strict=True))
 
     def _lay_out(self, table: _Table, pooled: tf.Tensor) -> tf.Tensor:
         features = pooled.shape[1]
@@ -247,15 +258,3 @@ def _row_initializer(table: _Table, embedding_width: int, limit: float) -> Any:
         return tf.pad(embeddings * known, ((0, 0), (0, table.width - embedding_width)))
 
     return initialize
-
-
-def _pool(rows: tf.Tensor, present: tf.Tensor, pooling: str) -> tf.Tensor:
-    """Pool `(batch, length, width)` to `(batch, 1, width)`; an empty sequence gives zeros."""
-    if pooling == "max":
-        lowest = tf.where(present > 0, rows, rows.dtype.min)
-        some = tf.reduce_max(present, axis=1, keepdims=True) > 0
-        return tf.where(some, tf.reduce_max(lowest, axis=1, keepdims=True), 0.0)
-    total = tf.reduce_sum(rows * present, axis=1, keepdims=True)
-    if pooling == "sum":
-        return total
-    return total / tf.maximum(tf.reduce_sum(present, axis=1, keepdims=True), 1.0)

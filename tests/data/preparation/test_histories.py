@@ -124,9 +124,7 @@ def test_evaluation_labels_move_nothing_that_training_decides(tmp_path: Path) ->
         for name in ("click", "buy")
     )
     before, after = prepared(tmp_path / "before", table), prepared(tmp_path / "after", changed)
-    assert {name: e.to_json() for name, e in before.encoders.items()} == {
-        n: e.to_json() for n, e in after.encoders.items()
-    }
+    assert before.encoders == after.encoders
     assert all(before.vocabularies[name].keys.equals(after.vocabularies[name].keys) for name in before.vocabularies)
     assert np.array_equal(before.splits["train"].numeric, after.splits["train"].numeric)
     assert not np.array_equal(before.splits["valid"].numeric, after.splits["valid"].numeric)
@@ -230,6 +228,13 @@ def test_new_rows_need_the_columns_of_their_key_and_a_time(tmp_path: Path) -> No
             r"h.last should be a whole number from 1 to 65535.* Received: 0",
         ),
         ({"by": "user", "last": 3, "of": "item", "share_with": "x"}, {}, r"^dataset.features.h.share_with should name"),
+        (
+            {"by": "user", "last": 3, "of": ["item", "tags"], "share_with": "user"},
+            {},
+            r"^dataset.features.h.share_with should list a feature for each of item, tags. Received: user",
+        ),
+        ({"by": "user", "last": 3, "of": "item", "target": "itm"}, {}, r"h.target should name a feature with one id"),
+        ({"by": "user", "count": True, "ago": True}, {}, r"^dataset.features.h.ago should stand beside `last`"),
         ({"by": "user", "count": True, "where": "buy = 7"}, {}, None),
         ({"by": "user", "mean": "rating", "where": "buy = 7"}, {}, r"h should have a value in some training row"),
     ],
@@ -244,6 +249,41 @@ def test_a_history_that_cannot_be_is_refused_in_one_line(
     with pytest.raises(InputError, match=message) as error:
         prepared(tmp_path, features=features, **changes)
     assert "\n" not in str(error.value)
+
+
+def test_columns_of_events_stay_aligned_and_say_how_long_ago_events_were(tmp_path: Path) -> None:
+    table = log_table().with_columns(shop=pl.when(pl.col("price") > 10).then(pl.col("tags").str.len_chars()))
+    spec = {
+        "kind": "history",
+        "by": "user",
+        "last": 4,
+        "of": ["item", "shop"],
+        "ago": True,
+        "share_with": ["item", None],
+    }
+    data = prepared(tmp_path, table, features={"user": {}, "item": {}, "seen": spec})
+    assert [column.name for column in data.layout.sequence_features] == ["seen/item", "seen/shop", "seen/ago"]
+    vocabulary = data.vocabularies["seen/shop"].keys.to_list()
+    buckets = {1: 0, 2: 1, 3: 1, 4: 2, 5: 2, 6: 2, 7: 2, 8: 3, 9: 3}
+    for place, row in enumerate(data.splits["valid"].rows):
+        row = table.row(row, named=True)
+        seen = earlier(table, row, "user").tail(4)
+        for name, values in (
+            ("seen/item", seen["item"].to_list()),
+            ("seen/shop", [shop if shop in vocabulary else None for shop in seen["shop"]]),
+            ("seen/ago", [buckets[row["day"] - day] for day in seen["day"]]),
+        ):
+            found = texts(data, "valid", name)[place]
+            assert len(found) == len(values)
+            assert all(one == value for one, value in zip(found, values, strict=True) if one is not None), name
+            assert [one is None for one in found] == [value is None for value in values] or name == "seen/ago"
+
+
+def test_lists_of_the_same_events_that_are_not_equally_long_are_refused(tmp_path: Path) -> None:
+    table = log_table().with_columns(more=pl.lit("1,2"))
+    features = {"user": {}, **{name: {"kind": "sequence", "events": "e"} for name in ("tags", "more")}}
+    with pytest.raises(InputError, match=r"^dataset.features.more should have as many values in a row as tags"):
+        prepared(tmp_path, table, features=features)
 
 
 def test_outcomes_are_allowed_in_a_history_and_there_alone(tmp_path: Path) -> None:
