@@ -49,6 +49,12 @@ PAGES = {
         "dataset.tasks.TASK.loss={}",
         "The loss of one task. Which fits which kind of task is in [objectives](../objectives.md).",
     ),
+    "pooling": (
+        "Poolings of sequences",
+        "dataset.features.FEATURE.pooling={}",
+        "How a sequence's values, such as what a user watched last, become one vector. Where sequences come from is in "
+        "[features of what happened before](../history.md).",
+    ),
 }
 
 

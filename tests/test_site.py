@@ -77,9 +77,9 @@ def test_a_dead_link_or_anchor_is_found(site: Path, tmp_path: Path) -> None:
     assert dead_links(copy.resolve()) == ["zh/index.html: ../nowhere/", "zh/index.html: ../tutorial/#nowhere"]
 
 
-@pytest.mark.parametrize("group", ["backbone", "funnel", "interaction", "weighting", "loss"])
+@pytest.mark.parametrize("group", ["backbone", "funnel", "interaction", "weighting", "loss", "pooling"])
 def test_every_part_has_a_card_that_says_when_it_helps(site: Path, group: str) -> None:
-    folder = ROOT / "conf" / (group if group in ("weighting", "loss") else f"model/{group}")
+    folder = ROOT / "conf" / (group if group in ("weighting", "loss", "pooling") else f"model/{group}")
     names = {file.stem for file in folder.glob("[!_]*.yaml")}
     text = (site / "cards" / group / "index.html").read_text("utf-8")
     assert names <= Page(text).anchors
