@@ -117,6 +117,22 @@ class Dataset(ABC):
         """Yield every item that could have been chosen, and the raw rows as if it had been; needs a `propensity`."""
         raise NotImplementedError
 
+    def scan_earlier(self, columns: Sequence[str]) -> list[pl.LazyFrame]:
+        """Return the raw rows of `dataset.history.logs`, lazily; their files are among `sources`.
+
+        Args:
+            columns: Raw columns that histories read.
+
+        Raises:
+            InputError: If there are none, or the dataset cannot have any.
+        """
+        if self.history.logs:
+            raise InputError(
+                f"dataset.history.logs is for tables and KuaiRand. Received: {', '.join(self.history.logs)}, for a "
+                f"{type(self).__name__} dataset."
+            )
+        return []
+
     def available_columns(self) -> list[str] | None:
         """Return every raw column's name where that is known without reading rows, else none.
 

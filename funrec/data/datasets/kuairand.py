@@ -90,7 +90,8 @@ class KuaiRand(Dataset):
     Args:
         root: The folder of the published archive.
         variant: `pure`, `1k` or `27k`.
-        logs: Which standard logs to use, of `4_08_to_4_21` and `4_22_to_5_08`; null for all that exist.
+        logs: Which standard logs to use, of `4_08_to_4_21` and `4_22_to_5_08`; null for all that exist, but for those
+            in `history.logs`.
         random_exposure: Add the split `random`: the randomly exposed rows from `split.valid_from` on.
         allow_leaky: Allow features that are known only after the labels are.
 
@@ -120,6 +121,12 @@ class KuaiRand(Dataset):
         self.future_aggregates = list(_STATISTICS)
         self._root = Path(root).expanduser()
         self._logs = logs
+        for name in self.history.logs:
+            if name not in LOGS or name in (logs or ()):
+                trained = ", that dataset.logs does not have" if name in LOGS else ""
+                raise InputError(
+                    f"dataset.history.logs should name standard logs, of {', '.join(LOGS)}{trained}. Received: {name}."
+                )
         if random_exposure and self.split.by == "time" and self.split.valid_from is None:
             raise InputError("dataset.split.valid_from should say where validation begins. Received: none.")
 
@@ -160,7 +167,8 @@ class KuaiRand(Dataset):
     def _find_logs(self) -> list[Path]:
         names: Sequence[str] | None = self._logs
         if names is None:
-            names = [name for name in LOGS if any(self._folder.glob(f"log_standard_{name}_{self.variant}*.csv"))]
+            left = [name for name in LOGS if name not in self.history.logs]
+            names = [name for name in left if any(self._folder.glob(f"log_standard_{name}_{self.variant}*.csv"))]
         why = "it is the log to learn from (dataset.logs)"
         wanted = [name for name in LOGS if name in (names or LOGS[1:])]
         found = [path for name in wanted for path in self._find(f"log_standard_{name}", why)]
@@ -171,6 +179,9 @@ class KuaiRand(Dataset):
     def _files(self) -> dict[str, list[Path]]:
         """The files that are needed: `log`, `random`, and tables by what their names begin with."""
         files = {"log": self._find_logs()}
+        if self.history.logs:
+            why = "histories read it (dataset.history.logs)"
+            files["earlier"] = [p for name in self.history.logs for p in self._find(f"log_standard_{name}", why)]
         if self.random_exposure:
             files["random"] = self._find(f"log_random_{RANDOM_LOG}", "dataset.random_exposure=true evaluates on it")
         for stem, (_, available) in _TABLES.items():
@@ -187,6 +198,9 @@ class KuaiRand(Dataset):
 
     def available_columns(self) -> list[str]:
         return [*_LOG_COLUMNS, HOUR, *_USER_COLUMNS, *_VIDEO_COLUMNS, *_STATISTICS]
+
+    def scan_earlier(self, columns: Sequence[str]) -> list[pl.LazyFrame]:
+        return [self._join(self._scan_log(self._files["earlier"]), columns)] if self.history.logs else []
 
     def scan(self, columns: Sequence[str], workdir: Path) -> dict[str, pl.LazyFrame]:
         rows = {"all": self._scan_log(self._files["log"])}

@@ -92,22 +92,22 @@ class Tabular(Dataset):
     def _sources(self) -> dict[str, Source]:
         if self._source is not None:
             return {"all": build(self._source, Source, "dataset.source")}
+        return {
+            name: self._open("dataset.path" if name == "all" else f"dataset.{name}", path)
+            for name, path in self._paths.items()
+        }
+
+    @cached_property
+    def _earlier(self) -> list[Source]:
+        return [self._open("dataset.history.logs", path) for path in self.history.logs]
+
+    def _open(self, key: str, path: str) -> Source:
         reading = {
             "separator": self.separator,
             "dtypes": {column: DTYPES[dtype] for column, dtype in self.dtypes.items()},
             "null_values": self.null_values,
         }
-        return {
-            name: open_source(
-                "dataset.path" if name == "all" else f"dataset.{name}",
-                path,
-                self._root,
-                self._hint,
-                self._storage_options,
-                **reading,
-            )
-            for name, path in self._paths.items()
-        }
+        return open_source(key, path, self._root, self._hint, self._storage_options, **reading)
 
     @cached_property
     def _frames(self) -> dict[str, pl.LazyFrame]:
@@ -120,7 +120,10 @@ class Tabular(Dataset):
             return frame.collect_schema().names()
 
     def sources(self) -> list[Source]:
-        return list(self._sources.values())
+        return [*self._sources.values(), *self._earlier]
+
+    def scan_earlier(self, columns: Sequence[str]) -> list[pl.LazyFrame]:
+        return [source.scan() for source in self._earlier]
 
     def settings(self) -> dict[str, Any]:
         files = {

@@ -128,12 +128,14 @@ class HistorySettings:
             take time to be known, so a finer one needs a lag.
         where: Condition that a row must meet to be seen by any other.
         warmup: Training rows of the log's first so many days, such as `2d`, are seen but not trained on.
+        logs: Earlier logs, which histories see and nothing is trained on: a table's files; `4_08_to_4_21` for KuaiRand.
     """
 
     until: Literal["row", "train_end"] = "row"
     lag: Duration | None = None
     where: Text | None = None
     warmup: Duration | None = None
+    logs: Names = ()
 
 
 def split_histories(features: Mapping[str, Any]) -> tuple[tuple[HistorySpec, ...], dict[str, Any]]:

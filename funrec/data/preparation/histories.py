@@ -54,13 +54,14 @@ def add_histories(
         InputError: If the log has no times, or does not allow a history.
     """
     settings, time = dataset.history, dataset.history_time()
-    counts = stage_log(_parts(dataset, frames, used), dataset.histories, time, folder / LOG)
-    values = folder / "histories"
-    values.mkdir()
-    found = compute_histories(folder / LOG, dataset.histories, values, settings.lag, settings.until)
     columns = {time: None, **needed_columns(dataset.histories, dataset.available_columns())}
     if settings.where is not None:
         columns |= dict.fromkeys(dataset.parse("dataset.history.where", settings.where).columns)
+    earlier = [LogPart(frame, _feeds(dataset)) for frame in dataset.scan_earlier(list(columns))]
+    counts = stage_log([*_parts(dataset, frames, used), *earlier], dataset.histories, time, folder / LOG)
+    values = folder / "histories"
+    values.mkdir()
+    found = compute_histories(folder / LOG, dataset.histories, values, settings.lag, settings.until)
     schema = next(iter(frames.values())).select(*columns).collect_schema()
     pl.DataFrame(schema=schema).write_parquet(folder / SNAPSHOT_SCHEMA)
     warm = None if settings.warmup is None else _warm(folder / LOG, settings.warmup)
@@ -71,8 +72,13 @@ def add_histories(
     }
 
 
+def _feeds(dataset: Dataset) -> pl.Expr:
+    """Return which rows may be seen, of those that may feed at all."""
+    where = dataset.history.where
+    return pl.lit(True) if where is None else dataset.parse("dataset.history.where", where).expr.cast(pl.Boolean)
+
+
 def _parts(dataset: Dataset, frames: Mapping[str, pl.LazyFrame], used: Mapping[str, pl.LazyFrame]) -> list[LogPart]:
-    settings = dataset.history
     parts = []
     for name, frame in frames.items():
         trains = pl.lit(name == "train")
@@ -82,8 +88,7 @@ def _parts(dataset: Dataset, frames: Mapping[str, pl.LazyFrame], used: Mapping[s
         feeds: pl.Expr | None = None
         if name in ("all", "train"):
             feeds = pl.lit(True) if name == "all" and dataset.split.by == "time" else trains
-            if settings.where is not None:
-                feeds &= dataset.parse("dataset.history.where", settings.where).expr.cast(pl.Boolean)
+            feeds &= _feeds(dataset)
         parts.append(LogPart(frame, feeds, trains))
     return parts
 

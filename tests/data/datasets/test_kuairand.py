@@ -216,3 +216,32 @@ def test_the_hour_of_an_exposure_is_a_column(tmp_path: Path) -> None:
     mean, scale = data.encoders["hour"].mean, data.encoders["hour"].scale
     hours = data.splits["valid"].numeric[:, 0] * scale + mean
     assert np.ptp(hours) > 0 and set(np.round(hours).astype(int)) <= set((log["hourmin"] // 100).to_list())
+
+
+def test_the_log_of_the_weeks_before_may_feed_histories_alone(tmp_path: Path) -> None:
+    root = write_kuairand(tmp_path)
+    features = {"user_id": {}, "seen": {"kind": "history", "by": ["author_id"], "count": True}}
+    data = prepare(kuairand(root, features=features, history={"logs": ["4_08_to_4_21"]}), tmp_path / "cache")
+    authors = pl.read_csv(root / "data" / "video_features_basic_pure.csv").select("video_id", "author_id")
+    early, late = (
+        pl.read_csv(root / "data" / f"log_standard_{name}_pure.csv").join(authors, on="video_id", maintain_order="left")
+        for name in ("4_08_to_4_21", "4_22_to_5_08")
+    )
+    assert len(data.splits["train"]) + len(data.splits["valid"]) == late.height
+    both, mean, scale = pl.concat([early, late]), data.encoders["seen"].mean, data.encoders["seen"].scale
+    for place, row in enumerate(data.splits["valid"].rows[:50]):
+        day, author = late.select("date", "author_id").row(row)
+        expected = both.filter((pl.col("date") < day) & (pl.col("author_id") == author)).height
+        assert np.expm1(data.splits["valid"].numeric[place, 0] * scale + mean) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"history": {"logs": ["4_08"]}}, r"^dataset\.history\.logs should name standard logs, of 4_08_to_4_21, 4_22"),
+        ({"history": {"logs": ["4_08_to_4_21"]}, "logs": ["4_08_to_4_21"]}, r"that dataset\.logs does not have"),
+    ],
+)
+def test_an_earlier_log_that_is_none_is_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        kuairand(write_kuairand(tmp_path), **changes)

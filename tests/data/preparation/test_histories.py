@@ -299,3 +299,26 @@ def test_only_histories_enter_the_fingerprint_with_their_settings(tmp_path: Path
     tabular(tmp_path, log_table())
     assert len({fingerprint(tabular(tmp_path, history=history)) for history in settings}) == 1
     assert len({fingerprint(tabular(tmp_path, features=FEATURES, time="day", history=h)) for h in settings}) == 3
+
+
+def test_earlier_logs_feed_histories_and_are_not_trained_on(tmp_path: Path) -> None:
+    whole = log_table()
+    early, late = (whole.filter(condition) for condition in (pl.col("day") < 20220505, pl.col("day") >= 20220505))
+    early.write_csv(tmp_path / "early.csv")
+    features = {"user": {}, "item": {}, "exposures": HISTORIES["exposures"], "recent": HISTORIES["recent"]}
+    data = prepared(tmp_path, late, features=features, history={"logs": str(tmp_path / "early.csv")})
+    assert sum(len(split) for split in data.splits.values()) == late.height
+    for split in ("train", "valid"):
+        seen = [earlier(whole, late.row(row, named=True), "user") for row in data.splits[split].rows]
+        assert np.allclose(np.expm1(raw_numbers(data, split, "exposures")), [part.height for part in seen], atol=1e-3)
+        clicked = [part.filter(pl.col("click") == 1)["item"].tail(4).to_list() for part in seen]
+        assert texts(data, split, "recent") == clicked
+    assert data.encode(late.tail(1).drop("click", "buy")).numeric[0] == data.splits["valid"].numeric[-1]
+    plain = tabular(tmp_path, features=features, time="day")
+    assert fingerprint(plain) != data.fingerprint
+
+
+def test_an_earlier_log_without_a_column_is_named(tmp_path: Path) -> None:
+    log_table().drop("user").write_csv(tmp_path / "early.csv")
+    with pytest.raises(InputError, match=r"^dataset.features.exposures.by: no such column user"):
+        prepared(tmp_path, history={"logs": [str(tmp_path / "early.csv")]})
