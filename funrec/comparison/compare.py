@@ -28,7 +28,7 @@ log = logging.getLogger("funrec")
 #: Of a sweep that was killed, or tuned with pruning, hundreds may be unfinished.
 MOST_NAMED = 10
 
-SINGLE_TASK, POPULARITY = "single_task", "popularity"
+SINGLE_TASK, POPULARITY, GBDT = "single_task", "popularity", "gbdt"
 
 
 @dataclass
@@ -273,8 +273,8 @@ def _measure(
     single, logistic = named(SINGLE_TASK), named(LOGISTIC)
     is_single = bool(baselines) and all(variant in single for variant in baselines)
     asked = Family(baselines, tested, gains if is_single else [])
-    transfer = Family([] if is_single else single, per_task, gains, without=(SINGLE_TASK, LOGISTIC, POPULARITY))
-    plain = Family(logistic, per_task, without=(LOGISTIC, POPULARITY))
+    transfer = Family([] if is_single else single, per_task, gains, without=(SINGLE_TASK, LOGISTIC, POPULARITY, GBDT))
+    plain = Family(logistic, per_task, without=(LOGISTIC, POPULARITY, GBDT))
     # Without a baseline the first family tests nothing, and its metrics get their intervals.
     comparison.measured = measure_all(comparison.variants, meter, [asked, transfer, plain])
     comparison.variants = [variant for variant in comparison.variants if variant.runs]

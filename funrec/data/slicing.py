@@ -43,8 +43,10 @@ class Slice:
     rows: NDArray[np.bool_]
 
 
-def read_columns(dataset: Dataset, data: PreparedData, names: Sequence[str]) -> dict[str, dict[str, pl.Series]]:
-    """Read raw columns of the evaluation splits' rows; a feature's name stands for its column.
+def read_columns(
+    dataset: Dataset, data: PreparedData, names: Sequence[str], with_train: bool = False
+) -> dict[str, dict[str, pl.Series]]:
+    """Read raw columns of the evaluation splits' rows, or of all; a feature's name stands for its column.
 
     Returns:
         By name and split, a value per row.
@@ -63,7 +65,7 @@ def read_columns(dataset: Dataset, data: PreparedData, names: Sequence[str]) -> 
     with TemporaryDirectory() as folder, reading_errors(dataset.source_name):
         for key, frame in dataset.scan(list(keys), Path(folder)).items():
             splits = [name for name in (SPLIT_NAMES if key == "all" else (key,)) if name in data.splits]
-            splits = [name for name in splits if name != "train"]
+            splits = [name for name in splits if with_train or name != "train"]
             if not splits:
                 continue
             schema = frame.collect_schema()

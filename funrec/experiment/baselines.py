@@ -1,4 +1,4 @@
-"""What a multi-task model has to beat: logistic regression, an item's popularity, and a model per task."""
+"""What a multi-task model has to beat: logistic regression, an item's popularity, a model per task, boosted trees."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 
 from funrec.config.compose import compose
 from funrec.data.arrays import PreparedData, SplitArrays
+from funrec.data.datasets.base import Dataset
 from funrec.experiment.run import Attempt, Trained
 from funrec.runs.folder import is_run, new_run_folder
 
-BASELINES = ("logistic", "popularity", "single_task")
+BASELINES = ("logistic", "popularity", "single_task", "gbdt")
 POPULARITY = "popularity"
 
 #: Impressions at the mean rate that every item's own are mixed with.
@@ -47,6 +48,20 @@ def baseline_folder(folder: Path, name: str, is_resumed: bool) -> Path:
     """
     place = folder.parent / f"{folder.name}_{name}"
     return place if is_resumed and is_run(place) else new_run_folder(place.parent, place.name)
+
+
+def has_network(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration's model is a network, rather than counts or trees."""
+    return not str(config["model"].get("_target_")).startswith("funrec.experiment.")
+
+
+def train_baseline(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attempt: Attempt) -> Trained:
+    """Train a model that is no network."""
+    if is_popularity(config):
+        return train_popularity(config, data, attempt)
+    from funrec.experiment.gbdt import train_gbdt
+
+    return train_gbdt(config, dataset, data, attempt)
 
 
 def is_popularity(config: Mapping[str, Any]) -> bool:

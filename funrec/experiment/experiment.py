@@ -15,7 +15,7 @@ from funrec.data.datasets.sources import handed_over
 from funrec.data.preparation.cache import cache_folder
 from funrec.data.preparation.prepare import prepare
 from funrec.data.slicing import read_columns
-from funrec.experiment.baselines import baseline_configs, baseline_folder, is_popularity, train_popularity
+from funrec.experiment.baselines import baseline_configs, baseline_folder, has_network, is_popularity, train_baseline
 from funrec.experiment.calibration import CALIBRATE, build_calibration, calibrate, measure_calibration
 from funrec.experiment.diagnosis import diagnose, measure_reliability, measure_slices
 from funrec.experiment.evaluation import (
@@ -231,7 +231,7 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     if calibration is not None:
         calibration.check(dataset.tasks)
     dataset.sources()  # a missing file is reported before anything else
-    if not is_popularity(config):
+    if has_network(config):
         load_tensorflow()
         from funrec.experiment import fitting
 
@@ -245,10 +245,10 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     slices = read_columns(dataset, data, list(dict.fromkeys(map(str, asked))))
     clock.lap("prepare")
 
-    if is_popularity(config):
-        trained = train_popularity(config, data, attempt)
-    else:
+    if has_network(config):
         trained = fitting.train(config, dataset, data, attempt)
+    else:
+        trained = train_baseline(config, dataset, data, attempt)
 
     uncalibrated = trained.fields.get("uncalibrated", ())
     every = [

@@ -56,7 +56,9 @@ def composed(group: str, name: str) -> dict[str, Any]:
 
 
 CHOICES = [(group, name) for group in (*ROOMS, "optimizer", "metrics", "experiment") for name in names(group)]
-PARTS = [(group, name) for group, name in CHOICES if group in ROOMS]
+#: What is no network, and has keys of its own.
+TREES = ("model", "gbdt")
+PARTS = [(group, name) for group, name in CHOICES if group in ROOMS and (group, name) != TREES]
 DATASETS = names("dataset")
 
 

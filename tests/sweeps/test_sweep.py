@@ -128,7 +128,12 @@ def test_the_first_job_with_the_same_data_makes_the_baselines(workdir: Path, fun
     sweep = ("model=logistic", "weighting=fixed,uncertainty", "dataset.item=null", "hydra.sweep.dir=sweep")
     done = funrec("run", "-m", *sweep, "baselines=true", *SMALL)
     assert done.code == 0, done.err
-    assert sorted(record.parent.name for record in Path("sweep").rglob("record.json")) == ["0", "0_single_task", "1"]
+    assert sorted(record.parent.name for record in Path("sweep").rglob("record.json")) == [
+        "0",
+        "0_gbdt",
+        "0_single_task",
+        "1",
+    ]
     assert last_table(done.out).count("| single_task ") == 1
 
 
