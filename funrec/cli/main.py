@@ -17,7 +17,7 @@ from funrec.utils.installation import VERSION, check_installation
 
 COMMANDS = (
     *("run", "tune", "resume", "status", "clean", "list", "data"),
-    *("predict", "fuse", "policy", "compare", "report", "export", "explain", "completion"),
+    *("predict", "fuse", "policy", "compare", "report", "export", "explain", "ablate", "completion"),
 )
 
 HELP = """\
@@ -37,6 +37,7 @@ usage: funrec COMMAND ...
   funrec policy RUN                      what a policy of the scores would earn, from logged propensities
   funrec export RUN --format onnx        write a model for other programs, compared with the run's scores
   funrec explain RUN                     how much AUC is lost where a feature's values are shuffled
+  funrec ablate groups=G,... [OVERRIDE]  what each group of features adds to those before it
   funrec data describe [OVERRIDE ...]    print a dataset's rows, rates and vocabularies
   funrec data verify [ENTRY ...]         check prepared data against its checksums
   funrec completion bash|zsh             complete commands, choices and keys in the shell
