@@ -14,6 +14,7 @@ from funrec.data.preparation.cache import cache_folder
 from funrec.data.preparation.prepare import prepare
 from funrec.experiment.fitting import build_parts, check_parts
 from funrec.experiment.settings import check_protocol, check_settings
+from funrec.experiment.start import find_start
 
 PARTS = ("embedding", "wide", "interaction", "backbone", "towers")
 
@@ -27,7 +28,10 @@ def describe_run(config: Mapping[str, Any]) -> str:
     check_settings(config)
     dataset = build(config["dataset"], Dataset, "dataset")
     check_parts(config, dataset)
-    data = prepare(dataset, cache_folder())
+    start = find_start(config, dataset)
+    data = prepare(dataset, cache_folder(), None if start is None else start.known)
+    if start is not None:
+        start.check_unseen(dataset, data)
     sizes = {name: len(split) for name, split in data.splits.items()}
     check_protocol(config.get("protocol"), sizes)
     parts = build_parts(config, data.tasks, data.layout)

@@ -18,15 +18,10 @@ from funrec.data.slicing import read_columns
 from funrec.experiment.baselines import baseline_configs, baseline_folder, has_network, is_popularity, train_baseline
 from funrec.experiment.calibration import CALIBRATE, build_calibration, calibrate, measure_calibration
 from funrec.experiment.diagnosis import diagnose, measure_reliability, measure_slices
-from funrec.experiment.evaluation import (
-    Scored,
-    describe_group_means,
-    evaluate_oracle,
-    evaluate_scored,
-    write_scored,
-)
+from funrec.experiment.evaluation import Scored, describe_group_means, evaluate_oracle, evaluate_scored, write_scored
 from funrec.experiment.run import Attempt, EpochHook, Run
 from funrec.experiment.settings import check_protocol, check_settings
+from funrec.experiment.start import describe_seen, find_start
 from funrec.experiment.tracking import TrackedRun, Trackers
 from funrec.metrics import build_metrics
 from funrec.runs import folder as run_folder
@@ -231,12 +226,13 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     if calibration is not None:
         calibration.check(dataset.tasks)
     dataset.sources()  # a missing file is reported before anything else
+    start = find_start(config, dataset)
     if has_network(config):
         load_tensorflow()
         from funrec.experiment import fitting
 
         fitting.check_parts(config, dataset)
-    data = prepare(dataset, cache_folder())
+    data = prepare(dataset, cache_folder(), None if start is None else start.known)
     check_protocol(config.get("protocol"), {name: len(split) for name, split in data.splits.items()})
     asked = [*config["metrics"]["slices"], *([] if dataset.domain is None else [dataset.domain])]
     if calibration is not None:
@@ -246,7 +242,7 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     clock.lap("prepare")
 
     if has_network(config):
-        trained = fitting.train(config, dataset, data, attempt)
+        trained = fitting.train(config, dataset, data, attempt, start)
     else:
         trained = train_baseline(config, dataset, data, attempt)
 
@@ -288,6 +284,8 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
         "finished": datetime.now(UTC),
         **running_code(),
         "versions": versions(),
+        "seen": describe_seen(dataset, data, {trained.fields["selected_on"], config.get("tuned_on")}),
+        "lineage": [] if start is None else start.lineage,
         "data_fingerprint": data.fingerprint,
         "row_fingerprint": {name: data.row_fingerprints[name] for name in data.splits if name != "train"},
         "seconds": clock.seconds,

@@ -13,6 +13,7 @@ from scipy import stats
 from funrec.config.build import build
 from funrec.data.datasets.base import Dataset
 from funrec.data.preparation.cache import cache_folder
+from funrec.data.preparation.extending import Known
 from funrec.data.preparation.prepare import prepare
 from funrec.experiment.prediction import load_model
 from funrec.metrics import UndefinedMetric, auc
@@ -53,7 +54,8 @@ def explain(
         InputError: If there is no finished run, or a group names an unknown feature.
     """
     config = records.read(run)["config"]
-    data = prepare(build(config["dataset"], Dataset, "dataset"), cache_folder())
+    known = Known.read(Path(run)) if config["trainer"].get("start_from") else None
+    data = prepare(build(config["dataset"], Dataset, "dataset"), cache_folder(), known)
     names = [feature.name for feature in data.layout.features]
     chosen = {name: [name] for name in names} | {name: list(members) for name, members in (groups or {}).items()}
     for members in chosen.values():

@@ -6,6 +6,7 @@ import gc
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
@@ -15,12 +16,13 @@ from tensorflow.python.eager import context
 
 from funrec.config.build import build
 from funrec.config.catalogue import read_choice
-from funrec.data.arrays import PreparedData, save_inputs
+from funrec.data.arrays import ModelInputs, PreparedData, save_inputs
 from funrec.data.datasets.base import Dataset
 from funrec.data.preparation.checks import check_nesting
 from funrec.experiment.evaluation import measure_validation, validation_metrics
 from funrec.experiment.inside import look_inside
 from funrec.experiment.run import Attempt, Trained
+from funrec.experiment.start import Start, describe_start
 from funrec.metrics import build_metrics, is_higher_better
 from funrec.models.backbones.base import Backbone
 from funrec.models.fit import check_fit
@@ -30,12 +32,13 @@ from funrec.models.layers.pooling import build_pooling
 from funrec.models.losses.base import Loss
 from funrec.models.model import MultiTaskModel
 from funrec.models.structure import Structure, check_groups
+from funrec.models.transfer import transfer
 from funrec.models.wide.none import NoWide
 from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.runs.provenance import origin
 from funrec.schema import InputLayout, SequenceFeature, Task, event_columns
-from funrec.training.checkpoints import CheckpointFile
+from funrec.training.checkpoints import CheckpointFile, load_weights
 from funrec.training.gates import GateMeter, gate_columns
 from funrec.training.scoring import Scorer
 from funrec.training.trainer import Trainer, check_group
@@ -61,8 +64,10 @@ class Parts:
     trainer: Trainer
 
 
-def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attempt: Attempt) -> Trained:
-    """Build and train what `config` names, from its checkpoint if there is one; write weights and history.
+def train(
+    config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attempt: Attempt, start: Start | None = None
+) -> Trained:
+    """Build and train what `config` names, from its checkpoint or `start` if there is one; write weights and history.
 
     Raises:
         InputError: If a part is not what it should be, or training diverges.
@@ -80,6 +85,10 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
         count_lookups(rows, parts.model.layout) if parts.model.has_penalty else None,
     )
     parts.model.fit_losses(sample_labels(rows, data.tasks))
+    fields: dict[str, Any] = {}
+    if start is not None:
+        taken = transfer(load_model(start.record["config"], start.known.inputs, start.run), parts.model)
+        fields["started_from"] = describe_start(start, dataset, data, taken)
     metrics, uncalibrated = build_metrics(config["metrics"]), parts.model.uncalibrated
     scorer = Scorer(parts.model, parts.trainer.eval_batch_size)
     gates = GateMeter(parts.model)
@@ -106,7 +115,7 @@ def train(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attem
     record.write_history(folder, result.history)
     save_inputs(data, folder / "model")
     attempt.clock.lap("train")
-    fields = {
+    fields |= {
         "rows_per_second": result.rows_per_second,
         "best_epoch": result.best_epoch,
         "weighting_fallbacks": result.weighting_fallbacks,
@@ -182,6 +191,18 @@ def build_model(
     rest = {key: value for key, value in config.items() if key not in parts}
     model = build(rest, MultiTaskModel, "model", layout=layout, tasks=tasks, precision=precision, **parts)
     _models.add(model)
+    return model
+
+
+def load_model(config: Mapping[str, Any], inputs: ModelInputs, run: Path) -> MultiTaskModel:
+    """Build the model of a finished run's `config` and `inputs`, with the weights of its best epoch.
+
+    Raises:
+        InputError: If its weights are missing or damaged.
+    """
+    model = build_model(config["model"], inputs.tasks, inputs.layout, config["trainer"]["precision"])
+    model.initialise(config["seed"])
+    load_weights(model, run / "model")
     return model
 
 

@@ -17,12 +17,11 @@ from funrec.data.arrays import ModelInputs, SplitArrays, load_inputs
 from funrec.data.datasets.files import PARQUET, file_kind, reading_errors
 from funrec.data.datasets.sources import Source, open_source
 from funrec.data.features.encoding import check_columns
-from funrec.experiment.fitting import build_model
+from funrec.experiment import fitting
 from funrec.metrics.base import sigmoid
 from funrec.models.model import MultiTaskModel
 from funrec.runs import record as records
 from funrec.runs.formula import columns_of, parse_formula, read_fusion
-from funrec.training.checkpoints import load_weights
 from funrec.training.scoring import Scorer
 from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.files import replacing
@@ -38,14 +37,7 @@ def load_model(run: Path) -> MultiTaskModel:
     Raises:
         InputError: If there is no finished run, or its model is missing.
     """
-    return _load_model(records.read(run)["config"], run, load_inputs(run / MODEL))
-
-
-def _load_model(config: dict[str, Any], run: Path, inputs: ModelInputs) -> MultiTaskModel:
-    model = build_model(config["model"], inputs.tasks, inputs.layout, config["trainer"]["precision"])
-    model.initialise(config["seed"])
-    load_weights(model, run / MODEL)
-    return model
+    return fitting.load_model(records.read(run)["config"], load_inputs(run / MODEL), run)
 
 
 class Predictor:
@@ -64,7 +56,7 @@ class Predictor:
     def __init__(self, run: Path) -> None:
         config = records.read(run)["config"]
         self.inputs = load_inputs(run / MODEL)
-        self.model = _load_model(config, run, self.inputs)
+        self.model = fitting.load_model(config, self.inputs, run)
         self._scorer = Scorer(self.model, config["trainer"]["eval_batch_size"])
         values = {task.name: "value" for task in self.inputs.tasks if not task.is_binary}
         self.calibration = Fitted.load(run / MODEL)

@@ -37,13 +37,45 @@ class Sharing(NamedTuple):
     last: list[keras.Variable]
 
 
+class Reach(NamedTuple):
+    """Which towers read what.
+
+    Attributes:
+        variables: Trainable variables of interaction and backbone, in the model's order.
+        slices: By variable: whether a tower reads a slice of its first axis, bool `(towers, slices)`.
+        copies: Whether it reads a copy of the embeddings, bool `(towers, copies)`.
+    """
+
+    variables: list[keras.Variable]
+    slices: list[NDArray[np.bool_]]
+    copies: NDArray[np.bool_]
+
+
 def find_sharing(interaction: Interaction, backbone: Backbone, width: int) -> Sharing:
-    """Probe a built model: a slice is shared if the gradients of two towers are non-zero there.
+    """Return what is shared in a built model: what two towers reach. (With one tower, what it reaches.)
+
+    `width` is that of what the interaction reads.
+    """
+    reach = find_reach(interaction, backbone, width)
+    enough = min(2, backbone.num_towers)
+    slices = [found.sum(axis=0) >= enough for found in reach.slices]
+    shared = [(variable, which) for variable, which in zip(reach.variables, slices, strict=True) if which.any()]
+    known = {id(variable) for variable, _ in shared}
+    return Sharing(
+        [variable for variable, _ in shared],
+        [which for _, which in shared],
+        [variable for variable in reach.variables if id(variable) not in known],
+        reach.copies.sum(axis=0) >= enough,
+        _last_layer(backbone, [variable for variable, _ in shared]),
+    )
+
+
+def find_reach(interaction: Interaction, backbone: Backbone, width: int) -> Reach:
+    """Probe a built model: a tower reads a slice if its gradient there is not zero.
 
     The probes have positive weights of about 1 / inputs and small positive rows, so that no rectifier is shut, no
-    softmax or step saturated and no two terms cancel: gradients are zero only where nothing connects. (With one tower,
-    what it reads counts as shared.) The model's own weights stay as they are. `width` is that of what the interaction
-    reads.
+    softmax or step saturated and no two terms cancel: gradients are zero only where nothing connects. The model's own
+    weights stay as they are.
     """
     variables = [*interaction.trainable_variables, *backbone.trainable_variables]
     copies = interaction.structure.copies
@@ -66,17 +98,7 @@ def find_sharing(interaction: Interaction, backbone: Backbone, width: int) -> Sh
             read_copies[tower] |= _is_reached(at_x, copies)
             for found, gradient in zip(reached, gradients, strict=True):
                 found[tower] |= _is_reached(gradient, found.shape[1])
-    enough = min(2, backbone.num_towers)
-    slices = [found.sum(axis=0) >= enough for found in reached]
-    shared = [(variable, which) for variable, which in zip(variables, slices, strict=True) if which.any()]
-    known = {id(variable) for variable, _ in shared}
-    return Sharing(
-        [variable for variable, _ in shared],
-        [which for _, which in shared],
-        [variable for variable in variables if id(variable) not in known],
-        read_copies.sum(axis=0) >= enough,
-        _last_layer(backbone, [variable for variable, _ in shared]),
-    )
+    return Reach(variables, reached, read_copies)
 
 
 def _positive(draw: np.random.Generator, shape: Any, inputs: float) -> tf.Tensor:

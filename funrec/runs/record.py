@@ -26,6 +26,8 @@ with its process, and files appear whole or not at all.
     git_commit, source_hash        the code that ran; see `funrec.runs.provenance`
     versions                       of Python and the libraries
     data_fingerprint               raw files and data configuration
+    seen                           the splits that it was trained or selected on, of which log, and until what time
+    started_from, lineage          the run whose weights it began with, and what became of them; every ancestor's `seen`
     row_fingerprint                by evaluation split: which rows were scored
     seconds, rows_per_second       seconds by phase; training speed
     resumed_at                     steps at which the training was resumed from a checkpoint

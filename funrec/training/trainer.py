@@ -54,6 +54,8 @@ class Trainer:
         checkpoint_minutes: Minutes between checkpoints within an epoch; null writes them only at the end of epochs.
         keep: What stays of a finished run's weights: `best` (the best epoch's), `all` (the last checkpoint too) or
             `none`, which leaves nothing to score rows with.
+        start_from: The folder of a finished run whose weights are the start: embeddings of the ids that it knows, heads
+            of the same names, and the rest where names and shapes agree.
         callbacks: Keras callbacks by a name of your own, each `_target_` and arguments. They are called at the start,
             after every epoch with its row of the history, and at the end, and see neither batches nor the optimizer.
     """
@@ -73,6 +75,7 @@ class Trainer:
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     checkpoint_minutes: PositiveNumber | None = 5.0
     keep: Literal["best", "all", "none"] = "best"
+    start_from: str | None = None
     callbacks: dict[str, dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:

@@ -44,6 +44,22 @@ class Vocabulary:
         """Number of embedding rows, row 0 included."""
         return 1 + (len(self.keys) if self.hash_buckets is None else self.hash_buckets)
 
+    def extended(self, newer: Vocabulary, most: int | None = None) -> Vocabulary:
+        """Return it with the values that only `newer` has after its own, which keep their rows; counts add up.
+
+        New values are taken in, the most frequent first, until there are `most`.
+        """
+        if self.hash_buckets is not None:
+            return self
+        rows = self.encode(newer.keys)
+        counts = self.counts.to_numpy().copy()
+        counts[rows[rows > 0] - 1] += newer.counts.to_numpy()[rows > 0]
+        new = rows == 0
+        keys = pl.concat([self.keys, newer.keys.filter(pl.Series(new))])
+        both = pl.concat([pl.Series("count", counts), newer.counts.filter(pl.Series(new))])
+        kept = len(keys) if most is None else max(most, len(self.keys))
+        return Vocabulary(keys.head(kept), both.head(kept), self.key)
+
     def encode(self, values: pl.Series) -> NDArray[np.int32]:
         """Return the embedding row of every value, `(rows,)`; 0 for one that is not in the vocabulary."""
         if isinstance(values.dtype, pl.Categorical | pl.Enum):

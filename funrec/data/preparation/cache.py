@@ -68,6 +68,21 @@ def fingerprint(dataset: Dataset) -> str:
     return hashlib.sha256(json.dumps(state, default=str).encode()).hexdigest()[:32]
 
 
+def log_fingerprint(dataset: Dataset) -> str:
+    """Hash all that decides which rows are in which split: two datasets of one hash have the same rows in each.
+
+    Sampling of training rows stays out: it only leaves some of them out.
+    """
+    state = {
+        "class": type(dataset).__qualname__,
+        "settings": dataset.settings(),
+        "split": asdict(dataset.split),
+        **{key: getattr(dataset, key) for key in ("group", "time", "where", "max_rows")},
+        "sources": [part for source in dataset.sources() for part in source.identity()],
+    }
+    return hashlib.sha256(json.dumps(state, default=str).encode()).hexdigest()[:32]
+
+
 def _without(part: Mapping[str, Any], keys: Collection[str] = ()) -> dict[str, Any]:
     return {k: value for k, value in part.items() if k not in keys and not (not value and k in _LATER_KEYS)}
 

@@ -25,6 +25,7 @@ from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
 from funrec.data.hashing import common_key_dtype, key_dtype, stable_hash
 from funrec.data.preparation.cache import fingerprint, obtain
 from funrec.data.preparation.checks import check_agreement, measure_agreement
+from funrec.data.preparation.extending import Known
 from funrec.data.preparation.histories import snapshot_of
 from funrec.data.preparation.labels import add_labels
 from funrec.data.preparation.splitting import split_column
@@ -36,12 +37,15 @@ from funrec.utils.errors import InputError
 log = logging.getLogger(__name__)
 
 PREPARED = "prepared.json"
+#: Between the fingerprint and the hash of a `Known`, in an entry's name.
+_KNOWN_BY = "+"
 
 
-def prepare(dataset: Dataset, cache: Path) -> PreparedData:
+def prepare(dataset: Dataset, cache: Path, known: Known | None = None) -> PreparedData:
     """Return a dataset's arrays: from the cache where its fingerprint is known, else prepared now.
 
-    Rows are streamed: the memory taken grows with the vocabularies, not with the rows.
+    Rows are streamed: the memory taken grows with the vocabularies, not with the rows. With `known`, rows are read in
+    the terms of an earlier run, see `Known`.
 
     Raises:
         InputError: If the raw files, their columns or the configuration are not what they should be, or the cache
@@ -52,10 +56,10 @@ def prepare(dataset: Dataset, cache: Path) -> PreparedData:
 
     def build(folder: Path) -> None:
         started = time.perf_counter()
-        if (known := dataset.available_columns()) is not None:
-            check_columns(dataset, dataset.needed_columns(), known)
+        if (columns := dataset.available_columns()) is not None:
+            check_columns(dataset, dataset.needed_columns(), columns)
         try:
-            rows = _build(dataset, folder)
+            rows = _build(dataset, folder, known)
         except InputError as error:  # what a broken file breaks may be far from the file
             problems = [found for source in dataset.sources() if (found := source.diagnose()) is not None]
             if not problems:
@@ -66,7 +70,8 @@ def prepare(dataset: Dataset, cache: Path) -> PreparedData:
         seconds = time.perf_counter() - started
         log.info("prepared %s rows in %.1f s (%s rows/s)", f"{rows:,}", seconds, f"{rows / seconds:,.0f}")
 
-    data = open_prepared(dataset, obtain(Path(cache), name, build))
+    entry = name if known is None else f"{name}{_KNOWN_BY}{known.digest}"
+    data = open_prepared(dataset, obtain(Path(cache), entry, build))
     check_agreement(dataset, data.statistics.get("agreement", {}))
     _warn_of_cold_groups(dataset, data)
     return data
@@ -106,13 +111,13 @@ def open_prepared(dataset: Dataset, entry: Path) -> PreparedData:
     return PreparedData(
         **{field.name: getattr(inputs, field.name) for field in fields(ModelInputs)},
         path=entry,
-        fingerprint=entry.name,
+        fingerprint=entry.name.partition(_KNOWN_BY)[0],
         splits={name: open_split(entry / name, sequences) for name in state["statistics"]["splits"]},
         **{key: state[key] for key in ("statistics", "row_fingerprints", "logit_offsets")},
     )
 
 
-def _build(dataset: Dataset, folder: Path) -> int:
+def _build(dataset: Dataset, folder: Path, known: Known | None) -> int:
     """Fill an empty folder with a dataset's arrays and return the number of rows."""
     work = folder / "work"
     work.mkdir()
@@ -122,6 +127,8 @@ def _build(dataset: Dataset, folder: Path) -> int:
     agreement = measure_agreement(dataset, train.rows_of("train"))
     check_agreement(dataset, agreement)
     encoders, vocabularies = fit_encoders(dataset.features, train.rows_of("train"), train.schema, train.lists)
+    if known is not None:
+        encoders, vocabularies = known.extend(encoders, vocabularies)
     if dataset.domain is not None:
         check_domains(dataset.domain, vocabularies[dataset.domain])
     inputs = ModelInputs(tasks=dataset.tasks, encoders=encoders, vocabularies=vocabularies, domain=dataset.domain)
