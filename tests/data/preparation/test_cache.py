@@ -27,9 +27,9 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     built: list[Path] = []
     original = prepare_module._build
 
-    def counted(dataset: Any, folder: Path) -> int:
+    def counted(dataset: Any, folder: Path, *known: Any) -> int:
         built.append(folder)
-        return original(dataset, folder)
+        return original(dataset, folder, *known)
 
     monkeypatch.setattr(prepare_module, "_build", counted)
     return built
