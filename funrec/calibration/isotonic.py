@@ -22,8 +22,11 @@ class Isotonic(Calibration):
         scores, labels = scores[order], labels[order]
         steps = IsotonicRegression().fit_transform(scores, labels)
         starts = np.flatnonzero(np.concatenate(([True], steps[1:] > steps[:-1])))
+        # Rounding may split a step in two of one rate, between which the curve would not rise.
+        rates = np.add.reduceat(labels, starts, dtype=np.float64) / np.diff(starts, append=scores.size)
+        starts = starts[np.concatenate(([True], rates[1:] > rates[:-1]))]
         rows = np.diff(starts, append=scores.size)
-        rates = np.add.reduceat(labels.astype(np.float64), starts) / rows
+        rates = np.add.reduceat(labels, starts, dtype=np.float64) / rows
         if rates[0] == 0:
             rates[0] = min(0.5 / (rows[0] + 1), rates[1] / 2)
         if rates[-1] == 1:

@@ -16,11 +16,16 @@ PRIOR = 100.0
 
 
 class Platt(Calibration):
-    """One slope and one intercept: `log odds = a * score + b` (Platt, Advances in Large Margin Classifiers, 1999)."""
+    """One slope and one intercept: `log odds = a * score + b` (Platt, Advances in Large Margin Classifiers, 1999).
+
+    Labels are fitted as they are; with `n` rows of a label, Platt puts `(n + 1) / (n + 2)` in place of a 1 and
+    `1 / (n + 2)` in place of a 0, which tells on few rows alone.
+    """
 
     def curve(self, scores: Array, labels: Array) -> Curve:
         centre, scale = float(scores.mean()), float(scores.std()) or 1.0
-        fitted = LogisticRegression(C=PRIOR).fit((scores - centre)[:, None] / scale, labels)
+        regression = LogisticRegression(C=PRIOR, solver="newton-cholesky", tol=1e-8)
+        fitted = regression.fit((scores - centre)[:, None] / scale, labels)
         slope, height = float(fitted.coef_[0, 0]) / scale, float(fitted.intercept_[0])
         if slope < LEAST_SLOPE:
             rate = float(labels.mean())

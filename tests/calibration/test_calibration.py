@@ -67,6 +67,22 @@ def test_curves_rise_everywhere_and_make_no_ties(method: Calibration) -> None:
     assert auc(labels, curve(scores)) == auc(labels, scores)
 
 
+def test_platt_is_the_maximum_of_the_likelihood_of_rare_labels() -> None:
+    draw = np.random.default_rng(0)
+    scores = draw.normal(-5, 0.4, 20_000)
+    labels = (draw.random(scores.size) < sigmoid(2 * scores + 5)).astype(np.float32)
+    residual = labels - sigmoid(Platt().curve(scores, labels)(scores))
+    assert abs(residual.mean()) < 1e-7
+    assert abs((residual * scores).mean()) < 1e-5  # the slope's prior is all that is left
+
+
+@pytest.mark.parametrize("seed", [137, 309, 1089])
+def test_isotonic_joins_steps_of_one_rate_that_rounding_tells_apart(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    labels = (draw.random(400) < np.linspace(0.3, 0.6, 400)).astype(np.float32)
+    assert (np.diff(Isotonic().curve(np.arange(400.0), labels).log_odds) > 0).all()
+
+
 def test_isotonic_calibrates_what_no_line_can() -> None:
     scores, labels, _ = distorted(100_000, seed=2)
     scores = scores.astype(np.float64)
