@@ -103,7 +103,10 @@ class _Basis:
         if kind == "multiplicative":
             if (lowest := basis.min(axis=0)).min() <= 0:
                 column = self.columns[int(lowest.argmin())]
-                raise InputError(f"--kinds multiplicative should have positive scores. {column} is {lowest.min():.4g}.")
+                raise InputError(
+                    f"--kinds multiplicative should have positive scores. {column} is {lowest.min():.4g} in some row. "
+                    "Take --kinds additive,linear, or leave that head out of --heads."
+                )
             basis = np.log(basis)
         signs = np.array([-1.0 if objective.is_avoided(head) else 1.0 for head in heads])
         spread = basis.std(axis=0)

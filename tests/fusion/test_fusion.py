@@ -106,6 +106,16 @@ def test_the_search_comes_within_a_percent_of_a_known_best(tmp_path: Path) -> No
     assert found.verdicts[0].startswith("gauc_satisfied: the fused score beats a alone")
 
 
+def test_a_product_with_a_head_that_is_not_positive_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    rows, scores = with_a_known_utility(users=30)
+    rows = {"group": rows["group"], "labels": rows["labels"][:, :2]}
+    tasks = (Task("a", "a"), Task("b", "b"))
+    run = write_run(tmp_path / "run", rows, np.maximum(scores[:, :2], 0), tasks=tasks, uncalibrated=["b"])
+    with pytest.raises(InputError, match=r"score_b is 0 in some row\. Take --kinds additive,linear, or leave"):
+        fuse(run, "gauc_a")
+    assert fuse(run, "gauc_a", kinds=["additive", "linear"], trials=10).trials == 20
+
+
 def test_what_the_objective_avoids_is_better_where_it_is_less(tmp_path: Path) -> None:
     rows, scores = with_a_known_utility(users=300)
     rows = {"group": rows["group"], "labels": rows["labels"][:, :2]}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from examples import layout, model
 from reference import Array, assert_close, network, of, randomised, relu, sigmoid
 
@@ -33,6 +34,22 @@ def test_gates_of_domain_and_priors_multiply_what_is_read_and_every_layers_input
             h = relu(h @ of(layer.kernels[0], tower) + of(layer.biases[0], tower))
         expected.append(h)
     assert_close(backbone(x), expected)
+
+
+def test_what_gates_read_of_the_features_has_no_gradient() -> None:
+    backbone, x = randomised(PEPNet((6,), 5, priors=["item"], dropout=0.0), 1, domain="user")
+    with tf.GradientTape() as tape:
+        read = tf.constant(x)
+        tape.watch(read)
+        total = tf.reduce_sum(backbone(read))
+    features, embeddings = x[:, :8].astype(np.float64), x[:, 8:].astype(np.float64)
+    outer = gate(backbone.domain_gate, 0, np.concatenate([embeddings[:, :4], features], axis=1))
+    inner = gate(backbone.gates[0], 0, np.concatenate([embeddings[:, 4:], outer * features], axis=1))
+    kernel, bias = (
+        of(part[0], 0) for part in (backbone.layers_of_towers[0].kernels, backbone.layers_of_towers[0].biases)
+    )
+    is_active = (outer * inner * features) @ kernel + bias > 0
+    assert_close(tape.gradient(total, read)[:, :8], is_active @ kernel.T * inner * outer)
 
 
 def test_a_prior_that_is_no_feature_is_refused() -> None:

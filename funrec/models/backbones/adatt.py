@@ -102,8 +102,9 @@ class AdaTT(PLE):
 
         f_t' = softmax(W_t f_t) E + v_t E_t        (Li et al., KDD 2023, section 3: AllExpertGF + NativeExpertLF)
 
-    The native weights `v_t` do not depend on the row, and are 1 for a single expert. The shared experts form a stream
-    of their own, which ends before the last level; without shared experts this is the paper's AdaTT-sp.
+    The native weights `v_t` do not depend on the row, and are 1 for a single expert (the authors' code learns that one
+    as well where another stream has several). The shared experts form a stream of their own, which ends before the last
+    level; without shared experts this is the paper's AdaTT-sp.
 
     Args:
         num_shared: Shared experts, at every level.
