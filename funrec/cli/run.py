@@ -25,9 +25,12 @@ log = logging.getLogger("funrec")
 
 def main(arguments: Sequence[str]) -> int:
     """Run one experiment, or with `-m` every combination; print a table each, and one for a sweep."""
+    from funrec.sweeps.schedule import DAILY
     from funrec.sweeps.sweeper import Request
 
     command = [argument for argument in arguments if argument not in ("--fail-fast", "--dry")]
+    if DAILY in command and MULTIRUN.isdisjoint(command):  # a job a day
+        command.insert(0, "-m")
     kept = take_allowed(command)
     if "--dry" in arguments:
         return _describe(kept)

@@ -10,7 +10,7 @@ from funrec.utils.errors import InputError, did_you_mean
 
 KEYS = (
     *("dataset", "model", "weighting", "optimizer", "trainer", "metrics", "report", "tracking", "protocol"),
-    *("calibration", "seed", "baselines", "tuned_on"),
+    *("calibration", "seed", "baselines", "tuned_on", "schedule"),
 )
 METRIC_KEYS = ("gauc_weight", "extra", "slices")
 PROTOCOL_KEYS = ("name", "rows", "published")
@@ -41,6 +41,8 @@ def check_settings(config: Mapping[str, Any]) -> None:
         raise InputError(f"baselines should be true or false. Received: {config['baselines']}.")
     if (split := config.get("tuned_on")) is not None and not (isinstance(split, str) and split.isidentifier()):
         raise InputError(f"tuned_on should be null or the name of a split, such as valid. Received: {split}.")
+    if (schedule := config.get("schedule")) is not None:
+        raise InputError(f"schedule should be null, or daily in `funrec run schedule=daily`. Received: {schedule}.")
     build_metrics(config["metrics"])
     if not isinstance(slices, list) or not all(isinstance(name, str | int) for name in slices):
         raise InputError(f"metrics.slices should list columns, such as [tab]. Received: {slices}.")

@@ -23,6 +23,7 @@ from typing import Any
 from funrec.runs.folder import is_finished, is_run, status
 from funrec.runs.provenance import check_origin, differences, origin
 from funrec.runs.record import read
+from funrec.sweeps.schedule import DAILY, FOLLOWING
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json, write_json
 from funrec.utils.locks import MOMENT, take_lock
@@ -81,7 +82,8 @@ class Sweep:
         """The keys whose value differs between jobs; the model is the row's label and needs no column."""
         values = [by_key(job.overrides) for job in self.jobs]
         keys = dict.fromkeys(key for job in values for key in job)
-        return [key for key in keys if key != "model" and len({job.get(key) for job in values}) > 1]
+        hidden = ("model", *(FOLLOWING if DAILY in self.command else ()))
+        return [key for key in keys if key not in hidden and len({job.get(key) for job in values}) > 1]
 
     def write(self) -> None:
         """Write the plan into the sweep's folder, whole or not at all.

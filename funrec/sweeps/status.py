@@ -19,6 +19,7 @@ from funrec.runs.folder import FAILURE, RECORD, State, find_runs, is_finished, i
 from funrec.runs.record import read
 from funrec.runs.tables import render, rows_from_records
 from funrec.sweeps.plan import LOCK, PLAN, Job, Sweep, by_key, is_sweep, read_sweep, resume_command
+from funrec.sweeps.schedule import DAILY, mean_rows
 from funrec.utils.errors import InputError
 from funrec.utils.locks import is_locked
 
@@ -69,6 +70,8 @@ def render_sweep(sweep: Sweep, width: int | None = None) -> str:
         for done in (read(folder) for _, folder in _runs(sweep) if is_finished(folder))
     )
     tables = []
+    if DAILY in sweep.command:
+        rows += list(mean_rows(rows, swept))
     if rows:
         metrics = table_columns({name for row in rows for name in row} - {"model", *swept})
         tables.append(render(rows, columns=["model", *swept, *metrics], width=width))

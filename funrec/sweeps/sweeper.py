@@ -41,6 +41,7 @@ from funrec.sweeps.plan import (
     wait_until_stopped,
 )
 from funrec.sweeps.processes import ProcessLauncher
+from funrec.sweeps.schedule import DAILY, daily_jobs
 from funrec.sweeps.status import reporting
 from funrec.utils.errors import InputError
 from funrec.utils.signals import Interrupted
@@ -170,10 +171,13 @@ class Sweeper(HydraSweeper):
     def _plan(self, overrides: Sequence[str]) -> Iterable[_Planned]:
         """Compose every combination; the first job with the same data makes the baselines for all of them."""
         with_baselines: list[dict[str, Any]] = []
-        combinations = _combinations(reaching_overrides(overrides))
-        if len(combinations) >= MANY:
-            sys.stderr.write(f"planning {len(combinations)} jobs\n")
-        for number, combination in enumerate(combinations):
+        jobs = [job for one in _combinations(reaching_overrides(overrides)) for job in self._day_by_day(one)]
+        if len(jobs) >= MANY:
+            sys.stderr.write(f"planning {len(jobs)} jobs\n")
+        place, folder = self._config.hydra.sweep.dir, ""
+        for number, (combination, goes_on) in enumerate(jobs):
+            if goes_on:
+                combination += [f"++trainer.start_from={quoted(os.path.relpath(Path(place, folder)))}"]
             try:
                 with one_line_errors(combination):
                     composed = self._context.config_loader.load_sweep_config(self._config, combination)
@@ -190,6 +194,15 @@ class Sweeper(HydraSweeper):
             if makes_baselines:
                 with_baselines.append(data)
             yield _Planned(Job(number, folder, combination, fingerprint(config), makes_baselines), config, None)
+
+    def _day_by_day(self, combination: list[str]) -> list[tuple[list[str], bool]]:
+        """Return the jobs that a combination makes, one or one a day; and whether each goes on from the one before."""
+        if DAILY not in combination:
+            return [(combination, False)]
+        if not self._request.is_watched:
+            raise InputError(f"hydra/launcher should be basic with {DAILY}, where each day needs the one before.")
+        config = to_plain(self._context.config_loader.load_sweep_config(self._config, combination))
+        return [(job, place > 0) for place, job in enumerate(daily_jobs(config, combination))]
 
     def _launch(self, sweep: Sweep, jobs: Sequence[Job]) -> None:
         """Have the launcher run the jobs that are not done.
