@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 from funrec.utils.errors import InputError
 
@@ -13,6 +14,14 @@ MULTIRUN = frozenset({"-m", "--multirun", "hydra.mode=MULTIRUN"})
 
 FOLDER_FLAGS = ("--config-dir", "-cd", "--config-path", "-cp")
 VALUE_FLAGS = (*FOLDER_FLAGS, "--config-name", "-cn", "--cfg", "-c", "--package", "-p", "--info", "-i")
+
+
+class Parser(ArgumentParser):
+    """Says in one line what is wrong with arguments, as all else that users can mend is said."""
+
+    def error(self, message: str) -> NoReturn:
+        hint = " A value that begins with - needs a =, as in --name=-1." if "expected one argument" in message else ""
+        raise InputError(f"{self.prog}: {message}.{hint} {self.prog} --help shows what there is.")
 
 
 def config_folders(arguments: Sequence[str]) -> list[Path]:

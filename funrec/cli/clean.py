@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
+from funrec.cli.arguments import Parser
+
 
 def main(arguments: Sequence[str]) -> int:
     """List what can be removed, with sizes, and remove it once that is confirmed."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="funrec clean",
         description="List what interrupted and failed runs wrote, and remove it. Finished and running runs stay, and "
         "so does every file that funrec did not write.",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from funrec.cli.arguments import Parser
 from funrec.cli.console import width
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print runs side by side, with the differences from a baseline; 1 if a record or predictions are damaged."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="funrec compare",
         description="Set finished runs side by side: seeds grouped, differences with intervals. Nothing is trained.",
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+
+from funrec.cli.arguments import Parser
 
 SCRIPTS = {
     "bash": """\
@@ -32,9 +33,7 @@ COMPOSED = (("run",), ("tune",), ("data", "describe"))
 
 def main(arguments: Sequence[str]) -> int:
     """Print what a shell evaluates, or the completions of a line."""
-    parser = argparse.ArgumentParser(
-        prog="funrec completion", description='Completion in the shell: eval "$(funrec completion bash)"'
-    )
+    parser = Parser(prog="funrec completion", description='Completion in the shell: eval "$(funrec completion bash)"')
     parser.add_argument("shell", nargs="?", choices=SCRIPTS, help="bash or zsh")
     parser.add_argument("--line", help="print how this command line may go on, a completion per line")
     options = parser.parse_args(arguments)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from funrec.cli.arguments import add_folder_option, bring_folders, take_allowed
+from funrec.cli.arguments import Parser, add_folder_option, bring_folders, take_allowed
 from funrec.utils.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -57,8 +56,8 @@ def _describe(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser(action: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"funrec data {action}", description=description)
+def _parser(action: str, description: str) -> Parser:
+    parser = Parser(prog=f"funrec data {action}", description=description)
     add_folder_option(parser)
     return parser
 

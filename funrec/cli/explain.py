@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
+
+from funrec.cli.arguments import Parser
+from funrec.utils.errors import InputError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the permutation importance of features and groups of features, with intervals."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="funrec explain",
         description="How much AUC a model loses on validation rows where a feature's values are shuffled.",
     )
@@ -25,6 +27,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--repeats", type=int, default=10, help="shuffles of each; by default 10")
     parser.add_argument("-o", "--output", type=Path, help="a CSV file for the same table")
     options = parser.parse_args(arguments)
+    for given in options.group:
+        if "=" not in given:
+            raise InputError(f"--group should be a name and features, as in ids=user_id,tag. Received: {given}.")
     from funrec.utils.logging import load_tensorflow
 
     load_tensorflow()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
+
+from funrec.cli.arguments import Parser
 
 EMBEDDINGS = "embeddings"
 
@@ -13,7 +14,7 @@ def main(arguments: Sequence[str]) -> int:
     """Export a model, and print how far its scores are from the run's."""
     from funrec.export.export import FORMATS, PROOF, export
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="funrec export",
         description="Export a finished run's model, compared with the run's scores, or its embeddings as Parquet.",
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from funrec.cli.arguments import Parser
 from funrec.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MOST_PRINTED = 8
 
 def main(arguments: Sequence[str]) -> int:
     """Search a formula for each run, print how it does beside each head alone, and keep it with the run."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="funrec fuse",
         description="Search one score from a run's heads; funrec predict then writes it as the column score.",
         epilog="Searched on the validation split and reported on test; where there is no test split, searched on half "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
+from funrec.cli.arguments import Parser
 from funrec.config.catalogue import GROUPS, describe
 
 
@@ -12,7 +12,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print what there is to choose from, a line each, with the paper."""
     from funrec.metrics import describe_standard_metrics
 
-    parser = argparse.ArgumentParser(prog="funrec list", description="What there is to choose from.")
+    parser = Parser(prog="funrec list", description="What there is to choose from.")
     parser.add_argument("kind", nargs="?", choices=list(GROUPS), help="all kinds if not given")
     kind = parser.parse_args(arguments).kind
     for name in [kind] if kind else GROUPS:

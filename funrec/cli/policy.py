@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from funrec.cli.arguments import Parser
 
 #: Choices of equal weight below which the intervals of IPS and SNIPS cover too little (docs/objectives.md).
 FEW = 150
@@ -13,7 +14,7 @@ FEW = 150
 
 def main(arguments: Sequence[str]) -> int:
     """Print IPS, SNIPS and DR estimates of a softmax policy over a run's scores, beside what was logged."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="funrec policy",
         description="What a policy that follows a run's scores would earn, from logged choices with propensities.",
     )

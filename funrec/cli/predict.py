@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from funrec.cli.arguments import Parser
+
 
 def main(arguments: Sequence[str]) -> int:
     """Score the rows of a file with a finished run, and say how many there were."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="funrec predict",
         description="Score raw rows: a probability per task and conditional head, in the order of the rows.",
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from funrec.cli.arguments import Parser
+
 
 def main(arguments: Sequence[str]) -> int:
     """Write finished runs into one HTML file that opens offline; 1 if a record or predictions are damaged."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="funrec report",
         description="Draw finished runs in one HTML file that opens offline: comparison, curves, gates, diagnosis.",
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from funrec.cli.arguments import add_folder_option, bring_folders, overrides_in, take_allowed
+from funrec.cli.arguments import Parser, add_folder_option, bring_folders, overrides_in, take_allowed
 from funrec.cli.console import is_live
 from funrec.utils.errors import InputError
 
@@ -16,7 +15,7 @@ LAUNCHER = ("hydra/launcher", "hydra.launcher")
 
 def main(arguments: Sequence[str]) -> int:
     """Resume a run, a sweep or a study of `funrec tune`, and print its table."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="funrec resume",
         description="Resume what was stopped: finished runs stay, interrupted ones continue, failed ones start again.",
     )

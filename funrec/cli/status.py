@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+
+from funrec.cli.arguments import Parser
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the state of every run, derived from locks and records alone, and how to resume what stopped."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="funrec status",
         description="What is finished, running or stopped, and how to resume. Reads only.",
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from funrec.cli.arguments import add_folder_option, bring_folders, take_allowed
+from funrec.cli.arguments import Parser, add_folder_option, bring_folders, take_allowed
 from funrec.cli.console import is_live
 from funrec.utils.errors import InputError
 from funrec.utils.signals import EXIT_CODE
@@ -16,7 +15,7 @@ from funrec.utils.signals import EXIT_CODE
 
 def main(arguments: Sequence[str]) -> int:
     """Search, print the best trials and how they compare with the configuration as it was; 130 if interrupted."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="funrec tune",
         description="Search a space of configurations with Optuna; every trial is an ordinary run.",
         epilog="Where and how: conf/tune.yaml, conf/search/*.yaml. Overrides: funrec tune model=mmoe search.trials=50",

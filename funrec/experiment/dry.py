@@ -15,6 +15,7 @@ from funrec.data.preparation.prepare import prepare
 from funrec.experiment.fitting import build_parts, check_parts
 from funrec.experiment.settings import check_protocol, check_settings
 from funrec.experiment.start import find_start
+from funrec.utils.memory import memory_errors_in_one_line
 
 PARTS = ("embedding", "wide", "interaction", "backbone", "towers")
 
@@ -35,7 +36,8 @@ def describe_run(config: Mapping[str, Any]) -> str:
     sizes = {name: len(split) for name, split in data.splits.items()}
     check_protocol(config.get("protocol"), sizes)
     parts = build_parts(config, data.tasks, data.layout)
-    parts.model.initialise(config["seed"])
+    with memory_errors_in_one_line():
+        parts.model.initialise(config["seed"])
     rows = []
     for name in PARTS:
         layer = getattr(parts.model, name)

@@ -142,7 +142,9 @@ class MultiTaskModel(keras.Model):
         with random_sites(seed, -1):
             self.wide.build(None)
             with warnings.catch_warnings():  # of a layer whose weights do not fit in memory, which raises
-                warnings.filterwarnings("ignore", message=r"`build\(\)` was called on layer")
+                warnings.filterwarnings(
+                    "ignore", message=r"`build\(\)` was called on layer|Layer '.*' looks like it has unbuilt"
+                )
                 self(self.layout.empty_batch(rows=2), training=False)
         if rates is not None:
             start = np.zeros(self._bias.shape, np.float32)

@@ -9,6 +9,7 @@ A formula that `funrec fuse` found is kept in a finished run's `fusion.json`, fr
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,9 +67,11 @@ class Formula:
                     column = np.asarray(values[name], np.float64)
                     product = product * (column if power == 1 else column**power)
                 total = total + product
-        if not np.isfinite(total).all():
+            is_number = np.isfinite(total.astype(np.float32))
+        if not is_number.all():
             raise InputError(
-                f"The formula should give a number for every row: {self.text}. It has powers of numbers <= 0."
+                f"The formula should give a number for every row: {self.text}. It has powers of numbers <= 0, or "
+                "values above 3e38."
             )
         return total
 
@@ -77,9 +80,14 @@ def parse_formula(text: str, known: Collection[str], what: str = "The formula") 
     """Read a formula over the names of `known`; `what` is how messages call it.
 
     Raises:
-        InputError: If it is no formula, or has an unknown name.
+        InputError: If it is no formula, or has an unknown name or no name.
     """
-    return _Parser(text, known, what).parse()
+    formula = _Parser(text, known, what).parse()
+    if not formula.names:
+        raise InputError(
+            f"{what} should be over {', '.join(known)}. Received: {formula.text}, which reads none of them."
+        )
+    return formula
 
 
 class _Parser:
@@ -104,7 +112,7 @@ class _Parser:
         while True:
             kind, value = self._next("a number or a name")
             if kind == "number":
-                coefficient *= float(value)
+                coefficient *= self._number(value)
             elif kind == "name":
                 if value not in self._known:
                     raise InputError(
@@ -126,7 +134,12 @@ class _Parser:
         if kind != "number":
             self._place -= 1
             raise self._mistake("a number")
-        return sign * float(value)
+        return sign * self._number(value)
+
+    def _number(self, text: str) -> float:
+        if math.isinf(float(text)):
+            raise InputError(f"{self._what} should have finite numbers. Received: {text}.")
+        return float(text)
 
     def _take(self, sign: str) -> bool:
         is_next = self._place < len(self._tokens) and self._tokens[self._place] == ("sign", sign)

@@ -172,9 +172,15 @@ def test_list_shows_models_with_their_papers(funrec: Command) -> None:
 
 def test_list_of_an_unknown_kind_says_which_there_are(funrec: Command) -> None:
     done = funrec("list", "modles")
-    assert done.code == 2
-    assert "models" in done.err
-    assert done.out == ""
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("funrec: funrec list: argument kind: invalid choice: 'modles' (choose from 'models', ")
+    assert done.err.count("\n") == 1
+
+
+def test_an_option_whose_value_begins_with_a_minus_shows_how_to_write_it(funrec: Command) -> None:
+    done = funrec("fuse", "run", "--objective", "-gauc_click")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "A value that begins with - needs a =" in done.err
 
 
 def test_data_is_described_and_verified(workdir: Path, funrec: Command, monkeypatch: pytest.MonkeyPatch) -> None:

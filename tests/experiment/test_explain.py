@@ -56,6 +56,14 @@ def test_an_unknown_feature_of_a_group_is_refused(finished: Run, funrec: Command
     assert (done.code, done.err) == (2, "funrec: --group: no such feature usr. Did you mean user?\n")
 
 
+def test_a_group_without_features_is_refused(finished: Run, funrec: Command) -> None:
+    done = funrec("explain", str(finished.path), "--group", "user")
+    assert (done.code, done.err) == (
+        2,
+        "funrec: --group should be a name and features, as in ids=user_id,tag. Received: user.\n",
+    )
+
+
 def test_a_run_gives_its_metrics_as_rows_and_its_curves_as_a_figure(finished: Run) -> None:
     frame = finished.metrics_frame().set_index(["metric", "task", "split"])["value"]
     assert frame["auc", "click", "valid"] == finished.metrics["auc_click"]

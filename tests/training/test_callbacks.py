@@ -45,3 +45,10 @@ def test_a_dry_run_prints_parameters_and_leaves_no_run(funrec: Command, workdir:
     counts = {name: int(lines[name].split()[2].replace(",", "")) for name in ("embedding", "backbone", "towers", "all")}
     assert counts["embedding"] + counts["backbone"] + counts["towers"] == counts["all"]
     assert not (workdir / "outputs" / "runs").exists()
+
+
+def test_a_dry_run_of_a_model_larger_than_memory_is_refused_in_one_line(funrec: Command, workdir: Path) -> None:
+    done = funrec("run", "--dry", "dataset.rows=3000", "model.backbone.num_experts=1000000")
+    assert done.code == 2
+    assert done.err.splitlines()[-1].startswith("funrec: The model should fit in memory")
+    assert "unbuilt" not in done.err

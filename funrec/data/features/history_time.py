@@ -19,6 +19,8 @@ _DATE_FORMATS = ("%Y-%m-%d", "%Y%m%d", "%Y/%m/%d")
 _TIME_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y/%m/%d %H:%M:%S%.f")
 #: Whole numbers in these ranges are read as seconds, milliseconds or microseconds since 1970 (years 2001 to 2100).
 _EPOCH_UNITS = {1: "seconds", 1_000: "milliseconds", 1_000_000: "microseconds"}
+#: What longer durations count as: no log is longer, and times less this much are still 64-bit numbers.
+LONGEST = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class TimeUnit:
         if isinstance(value, int | float) and not isinstance(value, bool):
             if not math.isfinite(value) or value < 0:
                 raise InputError(f"{key} should be a duration of at least 0. Received: {value}.")
-            return math.ceil(value)
+            return min(math.ceil(value), LONGEST)
         text = str(value).strip()
         parts = _DURATION.findall(text)
         if not parts or _DURATION.sub("", text).strip():
@@ -57,7 +59,7 @@ class TimeUnit:
                 f"Received: {value}."
             )
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
-        return math.ceil(seconds * self.per_day / 86_400 - 1e-9)
+        return min(math.ceil(seconds * self.per_day / 86_400 - 1e-9), LONGEST)
 
 
 DAYS = TimeUnit("days", 1)

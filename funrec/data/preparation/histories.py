@@ -214,6 +214,8 @@ class HistorySnapshot:
 def _as_dtype(column: str, known: pl.DataType, dtype: pl.DataType) -> pl.Expr:
     if isinstance(dtype, pl.List) and known == pl.String:
         return pl.col(column).str.split(",").cast(dtype, strict=False)
+    if known == pl.String and isinstance(dtype, pl.Date | pl.Datetime):
+        return pl.col(column).str.strptime(dtype, strict=False)
     return pl.col(column) if known == dtype else pl.col(column).cast(dtype, strict=False)
 
 

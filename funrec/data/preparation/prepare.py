@@ -163,12 +163,31 @@ def _check_splits(dataset: Dataset, frames: Sequence[StagedFrame]) -> None:
     is_asked = {"test": (rule.test_from, rule.test), "calibrate": (rule.calibrate_from, rule.calibrate)}
     counts = {name: rows for frame in frames for name, rows in frame.counts.items()}
     if not counts.get("train"):
-        raise InputError("The training split should have rows. It has none: widen dataset.split or dataset.where.")
+        why = _why_empty(dataset, "valid", frames)
+        raise InputError(
+            f"The training split should have rows. It has none{why}: widen dataset.split or dataset.where."
+        )
     if "valid" not in counts:
         raise InputError(f"The dataset should have a valid split. It has: {', '.join(counts)}.")
     for name, rows in counts.items():
         if not rows and any(asked is not None for asked in is_asked.get(name, (True,))):
-            raise InputError(f"The {name} split should have rows. It has none: widen dataset.split.")
+            why = _why_empty(dataset, name, frames)
+            raise InputError(f"The {name} split should have rows. It has none{why}: widen dataset.split.")
+
+
+def _why_empty(dataset: Dataset, name: str, frames: Sequence[StagedFrame]) -> str:
+    """Return where a split should have begun, beside the times that there are."""
+    rule = dataset.split
+    start, share = (getattr(rule, key, None) for key in (f"{name}_from", name))
+    if rule.by != "time":
+        return f", since {name}_from does not split by {rule.by}" if share is None and start is not None else ""
+    if start is None:
+        return f", since {name}={share} does not split by time, as {name}_from does"
+    if split_column(dataset) != dataset.time:
+        return f", with {name}_from={start}"
+    spans = pl.concat([frame.rows.select(low=pl.min("time"), high=pl.max("time")) for frame in frames])
+    low, high = spans.select(pl.min("low"), pl.max("high")).collect().row(0)
+    return f", with {name}_from={start} where {dataset.time} runs from {low} to {high}"
 
 
 def _number_values(role: str, frames: Sequence[StagedFrame]) -> Vocabulary:

@@ -81,6 +81,13 @@ def test_what_is_no_duration_is_refused(value: Any) -> None:
         DAYS.duration("lag", value)
 
 
+@pytest.mark.parametrize("value", [1e30, "999999999999999d"])
+def test_a_duration_longer_than_any_log_is_still_a_number_of_64_bits(value: Any) -> None:
+    now = read_times("dataset.time", pl.Series([datetime.datetime(2024, 3, 1)]).cast(pl.Datetime("ns")))
+    times, unit = now
+    assert (times - unit.duration("lag", value) < 0).all()
+
+
 def test_a_duration_in_days_needs_a_time_column_with_a_unit() -> None:
     with pytest.raises(InputError, match="a number of the time column's own steps"):
         STEPS.duration("lag", "7d")

@@ -147,6 +147,15 @@ def test_new_rows_get_the_same_bits_from_the_saved_log(tmp_path: Path, as_text: 
             assert np.array_equal(found.sequences[name].values, sequence.values)
 
 
+def test_new_rows_may_write_dates_as_text_where_the_log_had_dates(tmp_path: Path) -> None:
+    table = log_table().with_columns(pl.col("day").cast(pl.String).str.strptime(pl.Date, "%Y%m%d"))
+    data = prepared(tmp_path, table, split={"by": "time", "valid_from": "2022-05-08"})
+    save_inputs(data, tmp_path / "model")
+    split = data.splits["valid"]
+    found = load_inputs(tmp_path / "model").encode(table[split.rows].cast(pl.String))
+    assert np.array_equal(found.numeric, split.numeric)
+
+
 def test_new_rows_get_the_same_bits_of_a_history_with_its_own_time(tmp_path: Path) -> None:
     table = log_table().with_row_index("n").with_columns(seconds=1_651_000_000 + 600 * pl.col("n")).drop("n")
     position = {"kind": "history", "by": "user", "since": "last", "time": "seconds", "lag": 0, "until": "row"}

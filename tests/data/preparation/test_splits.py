@@ -16,6 +16,8 @@ from funrec.data.hashing import uniform
 from funrec.data.preparation.prepare import prepare
 from funrec.utils.errors import InputError
 
+BY_DAY = {"by": "time", "column": "day", "valid_from": 20220508}
+
 
 @pytest.mark.parametrize(
     ("day", "valid_from", "test_from"),
@@ -149,11 +151,23 @@ def test_draws_are_uniform_and_independent_between_sites() -> None:
         ({"split": {"by": "time", "valid_from": 3}}, r"dataset.split.column or dataset.time should name a column"),
         ({"split": {"by": "column"}}, r"dataset.split.column should name a column to split by column"),
         ({"split": {"by": "time", "column": "day", "valid_from": "May"}}, r"should be written as column day is .* May"),
-        ({"split": {"by": "time", "column": "day", "valid_from": 20230101}}, r"The valid split should have rows"),
+        (
+            {"split": {"by": "time", "column": "day", "valid_from": 20230101}},
+            r"valid split .* none, with valid_from=2023",
+        ),
         ({"split": {"by": "time", "column": "day", "valid_from": 20200101}}, r"The training split should have rows"),
         (
             {"split": {"by": "time", "column": "day", "valid_from": 20220508, "test_from": 20230101}},
             r"The test split should have rows",
+        ),
+        (
+            {"split": {"by": "time", "column": "day", "valid_from": 20220508, "calibrate": 0.1}},
+            r"since calibrate=0.1 does not",
+        ),
+        ({"split": {"by": "random", "valid": 0.2, "test_from": 3}}, r"since test_from does not split by random"),
+        (
+            {"split": {"by": "time", "valid_from": 20230101}, "time": "day"},
+            r"where day runs from 2022\d+ to 2022\d+: ",
         ),
         (
             {"split": {"by": "column", "column": "item"}},
