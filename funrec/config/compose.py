@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,10 @@ def reaching_overrides(overrides: Sequence[str], name: str = "config") -> list[s
         if not any(map(is_nested_key, parsed)):
             return list(overrides)
         with _own_hydra():
-            composed = [hydra_compose(name, [*chosen, *_search_path()]) for chosen in choices(parsed)]
+            composed = []
+            for chosen in choices(parsed):
+                with suppress(HydraException, OmegaConfBaseException):  # of a sweep, the job with this choice says it
+                    composed.append(hydra_compose(name, [*chosen, *_search_path()]))
             return reach(parsed, [OmegaConf.to_container(config, resolve=False) for config in composed])  # type: ignore[misc]
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError):
         return list(overrides)

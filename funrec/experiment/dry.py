@@ -12,6 +12,7 @@ from funrec.config.build import build
 from funrec.data.datasets.base import Dataset
 from funrec.data.preparation.cache import cache_folder
 from funrec.data.preparation.prepare import prepare
+from funrec.experiment.calibration import build_calibration
 from funrec.experiment.fitting import build_parts, check_parts
 from funrec.experiment.settings import check_protocol, check_settings
 from funrec.experiment.start import find_start
@@ -33,6 +34,8 @@ def describe_run(config: Mapping[str, Any]) -> str:
     data = prepare(dataset, cache_folder(), None if start is None else start.known)
     if start is not None:
         start.check_unseen(dataset, data)
+    if (calibration := build_calibration(config)) is not None:
+        calibration.check_data(data.layout, list(data.splits))
     sizes = {name: len(split) for name, split in data.splits.items()}
     check_protocol(config.get("protocol"), sizes)
     parts = build_parts(config, data.tasks, data.layout)

@@ -43,7 +43,7 @@ class Scorer:
         size = len(rows)
         batch_size = min(self.batch_size, -(-max(size, 1) // ALIGNMENT) * ALIGNMENT)
         scores: dict[str, np.ndarray] = {}
-        for start in range(0, size, batch_size):
+        for start in range(0, max(size, 1), batch_size):  # no rows: scores by name all the same
             stop = min(size, start + batch_size)
             features = take_features(rows, self.model.layout, slice(start, stop))
             if stop - start < batch_size:  # one shape, hence one graph

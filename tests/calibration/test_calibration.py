@@ -155,6 +155,11 @@ def test_what_cannot_be_calibrated_is_refused_in_one_line(
     assert done.code == 2 and message in done.err
 
 
+def test_a_dry_run_wants_rows_to_calibrate_on_too(workdir: Path, funrec: Command) -> None:
+    done = funrec("run", "--dry", "calibration=platt", "dataset.rows=3000", "model=logistic")
+    assert done.code == 2 and "calibration should have rows of its own" in done.err
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run whose click only ranks, calibrated by tab."""

@@ -154,6 +154,13 @@ def test_a_sweep_goes_on_after_a_job_that_failed_and_shows_why(workdir: Path, fu
     assert "Traceback" not in done.err
 
 
+def test_a_sweep_over_an_unknown_choice_fails_in_that_job_alone(workdir: Path, funrec: Command) -> None:
+    done = funrec("run", "-m", "model=logistic,nope", *SMALL)
+    finished, failed = done.out.split("\n\n")
+    assert (done.code, cells(finished)[0]["model"], cells(failed)[0]["model"]) == (1, "logistic", "nope")
+    assert "model: there is no nope" in failed
+
+
 # Other commands
 
 

@@ -160,6 +160,11 @@ def test_what_cannot_be_scored_is_one_line(run: Run, raw: pl.DataFrame, funrec: 
     assert "nowhere should be a finished run" in done.err
 
 
+def test_a_frame_without_rows_has_scores_without_rows(run: Run, raw: pl.DataFrame) -> None:
+    assert list(run.predict(raw.head(0)).columns) == list(run.predict(raw.head(1)).columns)
+    assert len(run.predict(raw.head(0))) == 0
+
+
 def test_a_frame_without_a_column_is_refused(run: Run, raw: pl.DataFrame) -> None:
     with pytest.raises(InputError, match=r"^Rows should have column tab, which feature tab is read from\."):
         run.predict(raw.drop("tab"))

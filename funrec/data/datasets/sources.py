@@ -172,6 +172,11 @@ def handed_over(data: Any) -> Iterator[list[str]]:
     added, overrides = [], []
     for name, part in parts.items():
         frame = to_polars(part)
+        if objects := [column for column, dtype in frame.schema.items() if dtype == pl.Object]:
+            raise InputError(
+                f"data: column {objects[0]} should hold numbers, text, dates or lists of them. Received: other Python "
+                "objects. Convert it or leave it out."
+            )
         uri = f"{FRAME}{_digest(frame)}"
         if uri not in _frames:
             _frames[uri] = frame
@@ -210,10 +215,10 @@ def _from_pandas(frame: Any) -> pl.DataFrame:
         if str(name) in columns:
             raise InputError(f"data: column {name} stands twice. Rename one of them.")
         values = frame.iloc[:, place]
-        if values.dtype.kind in "iufb":
+        if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iufb":
             columns[str(name)] = pl.Series(values.to_numpy())
         else:
-            plain = [None if np.ndim(value) == 0 and value != value else value for value in values.tolist()]
+            plain = [None if is_na else value for value, is_na in zip(values.tolist(), values.isna(), strict=True)]
             columns[str(name)] = pl.Series(plain, strict=False)
     return pl.DataFrame(columns)
 

@@ -187,6 +187,8 @@ def _why_empty(dataset: Dataset, name: str, frames: Sequence[StagedFrame]) -> st
         return f", with {name}_from={start}"
     spans = pl.concat([frame.rows.select(low=pl.min("time"), high=pl.max("time")) for frame in frames])
     low, high = spans.select(pl.min("low"), pl.max("high")).collect().row(0)
+    if low is None:
+        return ", since no row is left"
     return f", with {name}_from={start} where {dataset.time} runs from {low} to {high}"
 
 

@@ -245,3 +245,16 @@ def test_a_source_of_ones_own_is_one_class(tmp_path: Path, monkeypatch: pytest.M
     assert "dataset.source.tabel: no such key. Did you mean table?" in refusal(
         tmp_path, path=None, source={**source, "tabel": 1}
     )
+
+
+def test_a_missing_value_of_a_pandas_extension_type_is_a_null() -> None:
+    frame = pd.DataFrame({"click": pd.array([True, None], "boolean"), "id": pd.array([None, 3], "Int64")})
+    assert to_polars(frame).to_dict(as_series=False) == {"click": [True, None], "id": [None, 3]}
+
+
+def test_a_column_of_python_objects_is_refused_in_one_line() -> None:
+    with (
+        pytest.raises(InputError, match="column odd should hold numbers, text, dates or lists"),
+        handed_over(pd.DataFrame({"odd": [object()]})),
+    ):
+        pass
