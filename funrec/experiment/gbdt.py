@@ -24,6 +24,11 @@ from funrec.utils.specs import NotNegative, PositiveInt, PositiveNumber, whole
 
 #: Folds of training rows, each of which sees the labels of the others, where there is no time.
 FOLDS = 5
+#: What an experiment may set for networks and trees do without.
+NETWORK_KEYS = (
+    *("backbone", "funnel", "interaction", "wide", "groups", "tower_units", "tower_dropout", "activation"),
+    *("batch_normalization", "embedding_l2"),
+)
 #: Rows at a time.
 BATCH = 1 << 18
 Columns = dict[str, NDArray[Any]]
@@ -81,7 +86,8 @@ class BoostedTrees:
 
 def train_gbdt(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, attempt: Attempt) -> Trained:
     """Fit a booster to every task; the counterpart of `funrec.experiment.fitting.train`."""
-    trees = build(config["model"], BoostedTrees, "model")
+    own = {key: value for key, value in config["model"].items() if key not in NETWORK_KEYS}
+    trees = build(own, BoostedTrees, "model")
     train = data.splits["train"]
     scores: dict[str, dict[str, NDArray[np.float32]]] = {name: {} for name in data.splits}
     with TemporaryDirectory(prefix="funrec-gbdt-") as folder:
