@@ -46,7 +46,7 @@ def fingerprint(dataset: Dataset) -> str:
     state = {
         "format": DATA_FORMAT,
         "class": f"{kind.__module__}.{kind.__qualname__}",
-        "settings": dataset.settings(),
+        "settings": {k: v for k, v in dataset.settings().items() if v or k != "drift"},
         "features": [_without(feature.to_plain(), _FEATURE_KEYS_OF_THE_MODEL) for feature in dataset.features],
         "tasks": [_without(asdict(task), _TASK_KEYS_OF_THE_MODEL) for task in dataset.tasks],
         "split": _without(asdict(dataset.split)),
@@ -75,7 +75,7 @@ def log_fingerprint(dataset: Dataset) -> str:
     """
     state = {
         "class": type(dataset).__qualname__,
-        "settings": dataset.settings(),
+        "settings": {k: v for k, v in dataset.settings().items() if v or k != "drift"},
         "split": asdict(dataset.split),
         **{key: getattr(dataset, key) for key in ("group", "time", "where", "max_rows")},
         "sources": [part for source in dataset.sources() for part in source.identity()],
