@@ -17,7 +17,8 @@ from pathlib import Path
 
 MODELS = ("logistic", "single_task", "shared_bottom", "mmoe", "ple", "adatt", "home", "snr_trans", "dselect_k")
 CHOOSING = ["dataset.split.valid_from=20220501", 'dataset.where="date <= 20220502"']
-REPORTED = ["dataset.split.valid_from=20220503", "dataset.where=null"]
+#: Days on which nothing was chosen, so that the runs say so.
+REPORTED = ["dataset.split.valid_from=20220503", "dataset.where=null", "tuned_on=null"]
 EPOCHS = "search.space.trainer.epochs={low: 2, high: 4}"
 PENALTY = "search.space.model.wide.l2={low: 0.2, high: 10.0, log: true}"
 
@@ -59,7 +60,8 @@ def report(models: list[str], options: argparse.Namespace) -> None:
             funrec("run", "-m", "--config-dir", str(best.resolve()), "experiment=best", seeds, *REPORTED, folder=folder)
             done = sorted((folder / "outputs/sweeps").glob("*"))
         sweeps += [str(sweep.resolve()) for sweep in done]
-    print(funrec("compare", *sweeps, "--baseline", "shared_bottom", folder=options.folder))
+    baseline = "shared_bottom" if options.wide == "none" else f"shared_bottom + {options.wide}"
+    print(funrec("compare", *sweeps, "--baseline", baseline, folder=options.folder))
 
 
 def main() -> None:
