@@ -12,6 +12,7 @@ from funrec.utils.errors import InputError
 
 MULTIRUN = frozenset({"-m", "--multirun", "hydra.mode=MULTIRUN"})
 
+QUESTIONS = ("--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help")
 FOLDER_FLAGS = ("--config-dir", "-cd", "--config-path", "-cp")
 VALUE_FLAGS = (*FOLDER_FLAGS, "--config-name", "-cn", "--cfg", "-c", "--package", "-p", "--info", "-i")
 
@@ -67,6 +68,11 @@ def flags_in(arguments: Sequence[str]) -> list[str]:
 def _told_apart(arguments: Sequence[str]) -> Iterator[tuple[str, bool]]:
     for before, argument in pairwise(["", *arguments]):
         yield argument, not argument.startswith("-") and before not in VALUE_FLAGS
+
+
+def has_question(arguments: Sequence[str]) -> bool:
+    """Whether the arguments ask what there is instead of a run."""
+    return any(argument.partition("=")[0] in QUESTIONS for argument in arguments)
 
 
 def take_allowed(arguments: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from funrec.cli.arguments import (
     bring_folders,
     config_folders,
     flags_in,
+    has_question,
     overrides_in,
     take_allowed,
 )
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     from funrec.sweeps.sweeper import Request
 
     command = [argument for argument in arguments if argument not in ("--fail-fast", "--dry")]
-    if DAILY in command and MULTIRUN.isdisjoint(command):  # a job a day
+    if DAILY in command and MULTIRUN.isdisjoint(command) and not has_question(command):  # a job a day
         command.insert(0, "-m")
     kept = take_allowed(command)
     if "--dry" in arguments:
