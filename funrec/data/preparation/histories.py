@@ -29,6 +29,7 @@ from funrec.data.features.history_engine import Histories, HistorySequence, comp
 from funrec.data.features.history_time import read_times
 from funrec.data.preparation.splitting import split_code
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.files import read_parquet
 
 #: Columns of whether a row lies after the warm-up, and of its place.
 WARM = "history/warm"
@@ -128,13 +129,18 @@ class HistorySnapshot:
 
     @classmethod
     def load(cls, state: Mapping[str, Any], folder: Path) -> HistorySnapshot:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: If a file is missing or damaged.
+        """
+        read_parquet(folder / SNAPSHOT, columns=())  # its footer alone: a damaged log is told before new rows are read
         return cls(
             tuple(HistorySpec.read(spec.pop("name"), spec) for spec in map(dict, state["specs"])),
             HistorySettings(**state["settings"]),
             state["time"],
             pl.scan_parquet(folder / SNAPSHOT),
-            pl.Schema(pl.read_parquet_schema(folder / SNAPSHOT_SCHEMA)),
+            read_parquet(folder / SNAPSHOT_SCHEMA).schema,
         )
 
     @property

@@ -199,6 +199,15 @@ def test_a_log_frozen_at_the_end_of_training_is_not_moved_on(tmp_path: Path) -> 
         history.moved_on(log_table().lazy())
 
 
+@pytest.mark.parametrize("name", ["history.parquet", "history_schema.parquet"])
+def test_a_saved_log_that_was_cut_short_is_named(tmp_path: Path, name: str) -> None:
+    save_inputs(prepared(tmp_path), tmp_path / "model")
+    path = tmp_path / "model" / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=rf"{name} is damaged"):
+        load_inputs(tmp_path / "model")
+
+
 def test_new_rows_need_the_columns_of_their_key_and_a_time(tmp_path: Path) -> None:
     data = prepared(tmp_path)
     save_inputs(data, tmp_path / "model")
