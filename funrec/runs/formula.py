@@ -9,7 +9,6 @@ A formula that `funrec fuse` found is kept in a finished run's `fusion.json`, fr
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,10 +82,9 @@ def parse_formula(text: str, known: Collection[str], what: str = "The formula") 
         InputError: If it is no formula, or has an unknown name or no name.
     """
     formula = _Parser(text, known, what).parse()
-    if not formula.names:
-        raise InputError(
-            f"{what} should be over {', '.join(known)}. Received: {formula.text}, which reads none of them."
-        )
+    numbers = [number for term in formula.terms for number in (term.coefficient, *term.powers.values())]
+    if not formula.names or not np.isfinite(numbers).all():
+        raise InputError(f"{what} should be of finite numbers and {', '.join(known)}. Received: {formula.text}.")
     return formula
 
 
@@ -112,7 +110,7 @@ class _Parser:
         while True:
             kind, value = self._next("a number or a name")
             if kind == "number":
-                coefficient *= self._number(value)
+                coefficient *= float(value)
             elif kind == "name":
                 if value not in self._known:
                     raise InputError(
@@ -134,12 +132,7 @@ class _Parser:
         if kind != "number":
             self._place -= 1
             raise self._mistake("a number")
-        return sign * self._number(value)
-
-    def _number(self, text: str) -> float:
-        if math.isinf(float(text)):
-            raise InputError(f"{self._what} should have finite numbers. Received: {text}.")
-        return float(text)
+        return sign * float(value)
 
     def _take(self, sign: str) -> bool:
         is_next = self._place < len(self._tokens) and self._tokens[self._place] == ("sign", sign)

@@ -50,8 +50,8 @@ def test_written_weights_are_read_back() -> None:
         ("p_click ^ p_like", "should have a number where it has p_like"),
         ("p_click / p_like", "where it has /"),
         ("", "should have a number or a name where it has its end"),
-        ("2", "Received: 2, which reads none of them."),
-        ("1e999 * p_like", "should have finite numbers. Received: 1e999."),
+        ("2", "should be of finite numbers and p_click, p_like. Received: 2."),
+        ("1e999 * p_like", "should be of finite numbers and p_click, p_like. Received: 1e999 * p_like."),
     ],
 )
 def test_what_is_no_formula_is_refused_in_one_line(text: str, message: str) -> None:
