@@ -1,4 +1,4 @@
-"""What a multi-task model has to beat: logistic regression, an item's popularity, and a model per task."""
+"""What a multi-task model has to beat: logistic regression, an item's popularity, a model per task, boosted trees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from funrec.data.datasets.base import Dataset
 from funrec.experiment.run import Attempt, Trained
 from funrec.runs.folder import is_run, new_run_folder
 
-BASELINES = ("logistic", "popularity", "single_task")
+BASELINES = ("logistic", "popularity", "single_task", "gbdt")
 POPULARITY = "popularity"
 
 #: Impressions at the mean rate that every item's own are mixed with.

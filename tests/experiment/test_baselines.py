@@ -81,7 +81,7 @@ def siblings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, package.Run]
 
 
 def test_baselines_run_beside_the_run(siblings: dict[str, package.Run]) -> None:
-    assert set(siblings) == {"mmoe", "logistic", "popularity", "single_task"}
+    assert set(siblings) == {"mmoe", "logistic", "popularity", "single_task", "gbdt"}
     mine = siblings["mmoe"].path
     assert {run.path for run in siblings.values()} == {
         mine,
@@ -120,20 +120,20 @@ def test_the_command_prints_them_in_one_table(workdir: Path, funrec: Command) ->
     done = funrec("run", "model=shared_bottom", *SMALL, "baselines=true")
     assert done.code == 0, done.err
     models = [line.split("|")[1].strip() for line in done.out.splitlines() if line.startswith("| ")]
-    assert models == ["model", "shared_bottom", "logistic", "popularity", "single_task", "oracle"]
+    assert models == ["model", "shared_bottom", "logistic", "popularity", "single_task", "gbdt", "oracle"]
 
 
 def test_a_run_that_is_a_baseline_itself_is_not_run_twice(workdir: Path, funrec: Command) -> None:
     done = funrec("run", "model=logistic", *SMALL, "baselines=true")
     models = [line.split("|")[1].strip() for line in done.out.splitlines() if line.startswith("| ")]
-    assert models == ["model", "logistic", "popularity", "single_task", "oracle"]
+    assert models == ["model", "logistic", "popularity", "single_task", "gbdt", "oracle"]
 
 
 @pytest.mark.slow
 def test_a_sweep_makes_each_baseline_once(workdir: Path, funrec: Command) -> None:
     done = funrec("run", "-m", "model=logistic,shared_bottom", *SMALL, "baselines=true", "dataset.item=null")
     assert done.code == 0, done.err
-    assert len(find_runs(workdir)) == 3
+    assert len(find_runs(workdir)) == 4
     assert "No popularity baseline: the dataset names no item column" in done.err
 
 
@@ -147,7 +147,7 @@ def test_baselines_know_an_experiment_of_ones_own_whichever_side_of_the_flag_it_
     )
     done = funrec("run", "baselines=true", "--config-dir", "mine", "experiment=tiny", "model=shared_bottom")
     models = [line.split("|")[1].strip() for line in done.out.splitlines() if line.startswith("| ")]
-    assert models == ["model", "shared_bottom", "logistic", "popularity", "single_task", "oracle"]
+    assert models == ["model", "shared_bottom", "logistic", "popularity", "single_task", "gbdt", "oracle"]
     shutil.rmtree(next(run for run in find_runs("outputs") if run.name.endswith("_single_task")))
     run = next(run for run in find_runs("outputs") if status(run).state == "finished")
     assert "No baselines: experiment: there is no tiny" in funrec("resume", str(run)).err

@@ -270,7 +270,7 @@ def test_a_run_resumes_its_baselines_and_keeps_what_is_finished(tmp_path: Path) 
     alone = start(folder, "trainer.epochs=1")
     save(config, asked, folder / ".hydra")
     runs = funrec.resume(folder)
-    assert [run.record["label"] for run in runs] == ["mmoe", "logistic", "popularity", "single_task"]
+    assert [run.record["label"] for run in runs] == ["mmoe", "logistic", "popularity", "single_task", "gbdt"]
     assert runs[0].record["finished"] == alone.record["finished"]
     (runs[2].path / "record.json").unlink()
     again = funrec.resume(folder)

@@ -130,6 +130,7 @@ def test_the_first_job_with_the_same_data_makes_the_baselines(workdir: Path, fun
     assert done.code == 0, done.err
     assert sorted(record.parent.name for record in Path("sweep").rglob("record.json")) == [
         "0",
+        "0_gbdt",
         "0_single_task",
         "1",
     ]
