@@ -100,7 +100,7 @@ def _kuairand_log(seed: int, first_day: int, days: int, rows: int = 240) -> pl.D
             "video_id": random.integers(0, VIDEOS, rows),
             "date": np.sort(random.integers(0, days, rows)) + first_day,
             "hourmin": random.integers(0, 2359, rows),
-            "time_ms": random.integers(0, 10**12, rows),
+            "time_ms": random.integers(1_650_000_000_000, 1_652_000_000_000, rows),
             **label,
             "play_time_ms": random.integers(0, 10**5, rows),
             "is_rand": np.zeros(rows, dtype=int),

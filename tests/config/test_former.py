@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from funrec.config.compose import compose
-from funrec.config.former import translate
+from funrec.config.former import full_label, translate
 from funrec.utils.errors import InputError
 
 
@@ -34,3 +34,9 @@ def test_a_configuration_of_today_is_left_alone() -> None:
 def test_a_former_key_is_pointed_to_what_came_in_its_place() -> None:
     with pytest.raises(InputError, match=r"^model\.linear_term: no such key\. It has moved: use model/wide=linear"):
         compose(["model.linear_term=false"])
+
+
+def test_boosted_trees_have_no_linear_part_whatever_an_experiment_sets_for_networks() -> None:
+    wide = {"_target_": "funrec.models.wide.linear.Linear"}
+    assert full_label("mmoe", {"model": {"wide": wide}}) == "mmoe + linear"
+    assert full_label("gbdt", {"model": {"_target_": "funrec.experiment.gbdt.BoostedTrees", "wide": wide}}) == "gbdt"

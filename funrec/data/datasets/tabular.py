@@ -85,7 +85,7 @@ class Tabular(Dataset):
         self.null_values = [null_values] if isinstance(null_values, str) else list(null_values or ())
         self.leaky = {} if allow_leaky else dict(leaky or {})
         if not features or not tasks:  # a missing file is what to hear of first
-            self.sources()
+            _ = self._sources
         super().__init__(features=features, tasks=tasks, **dataset)
 
     @cached_property
