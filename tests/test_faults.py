@@ -97,6 +97,7 @@ def test_a_disk_full_during_a_checkpoint_is_said_in_one_line_and_the_run_goes_on
         check_tidy(run)
 
 
+@pytest.mark.exhaustive  # a drill of half a minute
 def test_a_sweep_whose_job_and_then_parent_are_killed_loses_no_result(
     outside: Funrec, funrec: Command, workdir: Path
 ) -> None:

@@ -160,6 +160,7 @@ for place, (name, number) in enumerate({moments!r}):
 """
 
 
+@pytest.mark.exhaustive  # a drill of half a minute
 def test_a_run_killed_while_it_writes_leaves_nothing_half_and_resumes(workdir: Path, whole: Run) -> None:
     moments = [("weights.npz", 1), ("checkpoint.npz", 2), ("record.json", 1)]
     here = Path(__file__)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
 
 
+@pytest.mark.exhaustive  # a drill of half a minute
 def test_a_worker_that_is_killed_costs_its_own_job_and_the_rest_is_launched_again(
     workdir: Path, funrec: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ os.kill(process, signal.SIGINT)
 """
 
 
+@pytest.mark.exhaustive  # a drill of half a minute
 def test_jobs_stop_with_a_checkpoint_when_the_sweep_is_killed_and_the_rest_can_be_resumed(
     workdir: Path, funrec: Command
 ) -> None:

@@ -211,6 +211,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_study_ends_as_if_undisturbed(funrec: C
     assert {key: ended[key] for key in kept} == {key: undisturbed[key] for key in kept}
 
 
+@pytest.mark.exhaustive  # a drill of half a minute
 def test_a_study_outlives_its_workers_and_their_parent(funrec: Command, workdir: Path) -> None:
     process = start(
         workdir, "tune", *SMALL, "trainer.epochs=30", "trainer.patience=null", "search.trials=2", "search.workers=2"
