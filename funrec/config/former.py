@@ -30,12 +30,9 @@ def moved(key: str) -> str:
 
 
 def full_label(label: str, config: Mapping[str, Any]) -> str:
-    """Return a model's label with the linear part that it had; version 0.1 left that out."""
-    model = config.get("model") or {}
-    wide = str((model.get("wide") or {}).get("_target_", ""))
-    is_network = not str(model.get("_target_")).startswith("funrec.experiment.")
-    is_bare = is_network and " + " not in label and label not in ("logistic", "popularity")
-    return f"{label} + linear" if is_bare and wide == "funrec.models.wide.linear.Linear" else label
+    """Return a model's label with the linear part that version 0.1 left out; `config` as it was written."""
+    has_term = bool((config.get("model") or {}).get("linear_term"))
+    return f"{label} + linear" if has_term and label not in ("logistic", "popularity") else label
 
 
 def translate(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def read(run: str | Path) -> dict[str, Any]:
     with suppress(InputError):
         # This loads their classes, so that tables know their columns; those of a package not allowed are left out.
         build_metrics(config.get("metrics") or {})
-    return {**record, "label": full_label(record["label"], config), "config": config}
+    return {**record, "label": full_label(record["label"], record["config"]), "config": config}
 
 
 def write_history(run: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -36,7 +36,10 @@ def test_a_former_key_is_pointed_to_what_came_in_its_place() -> None:
         compose(["model.linear_term=false"])
 
 
-def test_boosted_trees_have_no_linear_part_whatever_an_experiment_sets_for_networks() -> None:
+def test_a_label_gains_the_linear_part_where_version_0_1_left_it_out_and_nowhere_else() -> None:
+    backbone = {"_target_": "funrec.models.backbones.mmoe.MMoE"}
+    assert full_label("mmoe", former(backbone, linear_term=True)) == "mmoe + linear"
+    assert full_label("mmoe", former(backbone, linear_term=False)) == "mmoe"
+    assert full_label("logistic", former(backbone, linear_term=True)) == "logistic"
     wide = {"_target_": "funrec.models.wide.linear.Linear"}
-    assert full_label("mmoe", {"model": {"wide": wide}}) == "mmoe + linear"
     assert full_label("gbdt", {"model": {"_target_": "funrec.experiment.gbdt.BoostedTrees", "wide": wide}}) == "gbdt"
