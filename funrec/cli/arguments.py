@@ -18,7 +18,7 @@ VALUE_FLAGS = (*FOLDER_FLAGS, "--config-name", "-cn", "--cfg", "-c", "--package"
 
 
 class Parser(ArgumentParser):
-    """Says in one line what is wrong with arguments, as all else that users can mend is said."""
+    """Refuses bad arguments in one line, as all other bad input is refused."""
 
     def error(self, message: str) -> NoReturn:
         hint = " A value that begins with - needs a =, as in --name=-1." if "expected one argument" in message else ""

@@ -1,4 +1,4 @@
-"""Boosted trees, one booster a task: the baseline that embarrasses networks where features are good."""
+"""Boosted trees, one booster a task: the baseline to beat where features are good."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from funrec.utils.specs import NotNegative, PositiveNumber
 class Logistic(Backbone):
     """A logit per task that is the sum of its features' weights, `z_t = b_t + s * sum_f w_t[x_f]`.
 
-    The baseline that embarrasses deep models. Every id has one weight per tower, an embedding of width
+    The baseline that deep models have to beat. Every id has one weight per tower, an embedding of width
     one that starts at zero, and every number a coefficient.
 
     Args:
