@@ -31,6 +31,7 @@ from funrec.models.interactions.base import Interaction
 from funrec.models.layers.pooling import build_pooling
 from funrec.models.losses.base import Loss
 from funrec.models.model import MultiTaskModel
+from funrec.models.penalty import has_penalty
 from funrec.models.structure import Structure, check_groups
 from funrec.models.transfer import transfer
 from funrec.models.wide.none import NoWide
@@ -82,7 +83,7 @@ def train(
     parts.model.initialise(
         config["seed"],
         base_rates(rows, data.tasks, data.logit_offsets),
-        count_lookups(rows, parts.model.layout) if parts.model.has_penalty else None,
+        count_lookups(rows, parts.model.layout) if has_penalty(parts.model) else None,
     )
     parts.model.fit_losses(sample_labels(rows, data.tasks))
     fields: dict[str, Any] = {}

@@ -47,7 +47,7 @@ class MultiTaskModel(keras.Model):
         activation: Activation of the towers.
         batch_normalization: Whether towers normalise before their activation.
         embedding_l2: Ridge penalty on embeddings: `embedding_l2 * sum(||w||^2)` beside the sum of all rows'
-            losses. Applied to the rows a batch looks up, never to the whole table. See `FusedEmbedding.ridge`.
+            losses. Applied to the rows a batch looks up, never to the whole table. See `funrec.models.penalty`.
         precision: `float32`, or `mixed_bfloat16` for matrix products in bfloat16.
 
     Raises:
@@ -225,37 +225,6 @@ class MultiTaskModel(keras.Model):
     def uncalibrated(self) -> list[str]:
         """Tasks whose scores rank and are no log odds."""
         return [task.name for task, loss in zip(self.tasks, self.criteria, strict=True) if not loss.gives_probabilities]
-
-    @property
-    def has_penalty(self) -> bool:
-        """Whether `penalty` needs `embedding.count_lookups`."""
-        return bool(self.embedding_l2 or self.wide.l2)
-
-    def penalty(self, embedded: Embedded, rows: int) -> tf.Tensor | None:
-        """Return the penalties on what a batch of `rows` looked up; None where there are none.
-
-        That is `(towers + 1,)`: on the weights of each tower alone, then on what towers share.
-        """
-        if not self.has_penalty:
-            return None
-        penalties = (self.embedding_l2, self.backbone.effective), (self.wide.l2, self.wide.effective)
-        copies, linear = self.embedding.ridge(embedded.lookups, *penalties)
-        towers = len(self.funnel.towers)
-        own = copies[:towers] if copies.shape[0] >= towers else tf.zeros(towers)
-        shared = tf.reduce_sum(copies) - tf.reduce_sum(own)
-        if self.wide.units:
-            own += linear
-        return tf.concat([own, shared[None]], axis=0) / rows
-
-    def penalty_weights(self, weights: tf.Tensor) -> tf.Tensor:
-        """Return the factors of `penalty`, `(towers + 1,)`, from the tasks' weights in the loss.
-
-        A task's own penalty is weighted with its loss, so that it means the same whatever the weight; what tasks share
-        has the factor 1. Towers that are not one per task take the mean weight.
-        """
-        towers = len(self.funnel.towers)
-        own = weights if towers == len(self.tasks) else tf.fill([towers], tf.reduce_mean(weights))
-        return tf.concat([own, [1.0]], axis=0)
 
     def auxiliary_loss(self, logits: tf.Tensor, x: tf.Tensor) -> tf.Tensor | None:
         """Return what the backbone, having read `x`, adds to the tasks' losses (see `Backbone.auxiliary_loss`)."""

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from funrec.models.layers.randomness import RandomSites, random_sites
 from funrec.models.model import MultiTaskModel
+from funrec.models.penalty import penalty, penalty_weights
 from funrec.training.task_gradients import SharedGradients
 from funrec.weighting.base import State, Statistics, Weighting
 
@@ -120,9 +121,10 @@ class TrainingStep:
             report = _report(losses, weights, active)
             weights = tf.stop_gradient(report["weights"])
             total = tf.tensordot(weights, losses, 1)
-            penalty, auxiliary = model.penalty(embedded, batch["ids"].shape[0]), model.auxiliary_loss(logits, x)
-            if penalty is not None:
-                total += tf.tensordot(model.penalty_weights(weights), penalty, 1)
+            ridge = penalty(model, embedded, batch["ids"].shape[0])
+            auxiliary = model.auxiliary_loss(logits, x)
+            if ridge is not None:
+                total += tf.tensordot(penalty_weights(model, weights), ridge, 1)
             if auxiliary is not None:
                 total += auxiliary
         gradients = tape.gradient(total, self._values, unconnected_gradients=tf.UnconnectedGradients.ZERO)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from funrec.models.layers.embedding import Embedded
 from funrec.models.model import Batch, MultiTaskModel
+from funrec.models.penalty import penalty, penalty_weights
 from funrec.models.sharing import find_sharing
 from funrec.utils.errors import InputError
 
@@ -23,7 +24,7 @@ class Forward(NamedTuple):
         representation: What the towers read, `(towers, batch, units)`.
         losses: The tasks' losses, `(tasks,)`.
         penalty: What the step descends besides, a function of the embeddings, by tower (see
-            `MultiTaskModel.penalty`); None where there is none.
+            `funrec.models.penalty`); None where there is none.
         auxiliary: What the step descends besides, a function of the logits; None where there is none.
     """
 
@@ -119,8 +120,9 @@ class SharedGradients:
             representation = model.backbone.specialise(shared, private, training=True)
             logits = model.head(representation, embedded.linear, training=True)
             losses = model.task_losses(logits, batch, offsets)
-            penalty, auxiliary = model.penalty(embedded, batch["ids"].shape[0]), model.auxiliary_loss(logits, x)
-            return Forward(tape, embedded, shared, representation, losses, penalty, auxiliary)
+            ridge = penalty(model, embedded, batch["ids"].shape[0])
+            auxiliary = model.auxiliary_loss(logits, x)
+            return Forward(tape, embedded, shared, representation, losses, ridge, auxiliary)
 
     def pull(self, forward: Forward) -> TaskGradients:
         """Take every task's gradient as far as `source` says."""
@@ -181,7 +183,7 @@ class SharedGradients:
         cotangents = [found[id(target)] for target in targets]
         if forward.penalty is not None:
             targets.append(forward.penalty)
-            cotangents.append(self.model.penalty_weights(own))
+            cotangents.append(penalty_weights(self.model, own))
         lowest = [*self.tables, *self.others]
         found |= zip(map(id, lowest), _gradients(tape, targets, lowest, cotangents), strict=True)
         return [found[id(value)] for value in _values(self.model.trainable_variables)]

@@ -14,6 +14,7 @@ from funrec.models.backbones.mmoe import MMoE
 from funrec.models.backbones.shared_bottom import SharedBottom
 from funrec.models.backbones.single_task import SingleTask
 from funrec.models.model import MultiTaskModel
+from funrec.models.penalty import has_penalty, penalty, penalty_weights
 from funrec.models.wide.linear import Linear
 from funrec.schema import Task
 from funrec.utils.errors import InputError
@@ -140,7 +141,7 @@ def test_the_penalty_is_per_row_of_the_batch_and_on_effective_weights() -> None:
     randomise(built)
     (lookup,) = built.embed(batch).lookups
     squares = np.square(10.0 * lookup.rows.numpy())
-    found = built.penalty(built.embed(batch), rows=6).numpy()
+    found = penalty(built, built.embed(batch), rows=6).numpy()
     assert found == pytest.approx([*(0.5 * squares.sum(0) / 4 / 6), 0.0], rel=1e-5)
 
 
@@ -153,22 +154,22 @@ def test_embeddings_and_linear_weights_are_penalised_by_weights_of_their_own() -
     for lookup in built.embed(batch).lookups:
         squares = np.square(lookup.rows.numpy())
         expected += [*(0.25 * 9 * squares[:, -2:].sum(0)), 0.5 * squares[:, :-2].sum()]
-    assert built.penalty(built.embed(batch), rows=6).numpy() == pytest.approx(expected / 4 / 6, rel=1e-5)
+    assert penalty(built, built.embed(batch), rows=6).numpy() == pytest.approx(expected / 4 / 6, rel=1e-5)
 
 
 def test_a_penalty_on_what_one_task_owns_is_weighted_with_its_loss() -> None:
     alone, shared = model(SingleTask((8,), dropout=0.0), embedding_l2=0.5), model(embedding_l2=0.5)
     for built, expected in ((alone, [True, True, False]), (shared, [False, False, True])):
         built.embedding.count_lookups({"user": np.ones(20), "item": np.ones(30)})
-        penalty = built.penalty(built.embed({"ids": np.ones((2, 2), np.int32), "sequences": {}}), rows=2)
-        assert list(penalty.numpy() > 0) == expected
-        assert list(built.penalty_weights(tf.constant([3.0, 0.25])).numpy()) == [3.0, 0.25, 1.0]
+        ridge = penalty(built, built.embed({"ids": np.ones((2, 2), np.int32), "sequences": {}}), rows=2)
+        assert list(ridge.numpy() > 0) == expected
+        assert list(penalty_weights(built, tf.constant([3.0, 0.25])).numpy()) == [3.0, 0.25, 1.0]
 
 
 def test_there_is_no_penalty_unless_asked_for() -> None:
     built = model()
-    assert not built.has_penalty
-    assert built.penalty(built.embed(built.layout.empty_batch(2)), 2) is None
+    assert not has_penalty(built)
+    assert penalty(built, built.embed(built.layout.empty_batch(2)), 2) is None
 
 
 def test_a_tower_reads_its_own_weights_alone() -> None:

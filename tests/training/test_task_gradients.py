@@ -16,6 +16,7 @@ from funrec.models.backbones.shared_bottom import SharedBottom
 from funrec.models.backbones.single_task import SingleTask
 from funrec.models.layers.randomness import random_sites
 from funrec.models.model import MultiTaskModel
+from funrec.models.penalty import penalty_weights
 from funrec.models.wide.linear import Linear
 from funrec.training.task_gradients import Forward, SharedGradients, TaskGradients
 from funrec.utils.errors import InputError
@@ -105,7 +106,7 @@ def check_the_combined_gradient(shared: SharedGradients, done: Forward, pulled: 
     targets, cotangents = [done.losses], [weights]
     if done.penalty is not None:
         targets.append(done.penalty)
-        cotangents.append(made.penalty_weights(weights))
+        cotangents.append(penalty_weights(made, weights))
     if done.auxiliary is not None:
         targets.append(done.auxiliary)
         cotangents.append(tf.ones(()))
