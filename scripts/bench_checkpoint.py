@@ -65,10 +65,11 @@ def main() -> None:
 
 def trainer(videos: int, steps: int, epochs: int, folder: Path) -> Any:
     """Return a function that trains with or without checkpoints: its seconds, its processor's, every checkpoint's."""
+    from funrec.config.inputs import build_features, build_tasks
     from funrec.models.backbones.mmoe import MMoE
     from funrec.models.funnels.independent import Independent
     from funrec.models.model import MultiTaskModel
-    from funrec.schema import InputLayout, build_features, build_tasks
+    from funrec.schema import InputLayout
     from funrec.training.checkpoints import BackgroundWriter, CheckpointFile, Checkpoints
     from funrec.training.optimizers import LazyAdam
     from funrec.training.trainer import Trainer

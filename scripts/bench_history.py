@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from funrec.data.features.history import HistorySpec, LogPart, stage_log
+from funrec.data.features.history import HistorySpec
 from funrec.data.features.history_engine import compute_histories
+from funrec.data.features.history_log import LogPart, stage_log
 
 KEYS = ("video_id", "author_id", "tag", "user_id", "user_id+tag", "user_id+author_id", "user_id+tab")
 RATES = {"is_click": 0.35, "long_view": 0.25, "is_like": 0.015}

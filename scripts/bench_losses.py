@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from funrec.config.build import build
 from funrec.config.compose import compose
-from funrec.experiment.fitting import build_model
+from funrec.experiment.building import build_model
 from funrec.schema import CategoricalFeature, InputLayout, Task
 from funrec.training.batches import BatchStream
 from funrec.training.optimizers import LazyAdam

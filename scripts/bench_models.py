@@ -113,11 +113,12 @@ def timer(name: str, videos: int, steps: int, clock: Callable[[], float]) -> tup
 
     from funrec.config.build import build
     from funrec.config.compose import compose
+    from funrec.config.inputs import build_features, build_tasks
     from funrec.models.backbones.base import Backbone
     from funrec.models.funnels.base import Funnel
     from funrec.models.interactions.base import Interaction
     from funrec.models.model import MultiTaskModel
-    from funrec.schema import InputLayout, build_features, build_tasks
+    from funrec.schema import InputLayout
     from funrec.training.batches import BatchStream
     from funrec.training.optimizers import LazyAdam
     from funrec.training.step import TrainingStep

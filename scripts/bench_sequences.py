@@ -41,11 +41,12 @@ def timer(pooling: str, steps: int) -> Any:
     """Return a function that trains `steps` steps and returns rows per second; no sequences without a pooling."""
     import tensorflow as tf
 
+    from funrec.config.inputs import build_features, build_tasks
     from funrec.data.arrays import SequenceArrays
     from funrec.models.backbones.mmoe import MMoE
     from funrec.models.funnels.independent import Independent
     from funrec.models.model import MultiTaskModel
-    from funrec.schema import InputLayout, build_features, build_tasks
+    from funrec.schema import InputLayout
     from funrec.training.batches import BatchStream
     from funrec.training.optimizers import LazyAdam
     from funrec.training.step import TrainingStep

@@ -81,10 +81,11 @@ def funrec_timer(sizes: list[int], steps: int) -> Any:
     """Return a function that trains `steps` steps with our loop and returns rows per second."""
     import tensorflow as tf
 
+    from funrec.config.inputs import build_features, build_tasks
     from funrec.models.backbones.mmoe import MMoE
     from funrec.models.funnels.independent import Independent
     from funrec.models.model import MultiTaskModel
-    from funrec.schema import InputLayout, build_features, build_tasks
+    from funrec.schema import InputLayout
     from funrec.training.batches import BatchStream
     from funrec.training.optimizers import LazyAdam
     from funrec.training.step import TrainingStep

@@ -25,10 +25,11 @@ from funrec.weighting.checks import SHARED
 from funrec.config.build import build
 from funrec.config.catalogue import describe
 from funrec.config.compose import compose
+from funrec.config.inputs import build_features, build_tasks
 from funrec.models.backbones.mmoe import MMoE
 from funrec.models.funnels.independent import Independent
 from funrec.models.model import MultiTaskModel
-from funrec.schema import InputLayout, build_features, build_tasks
+from funrec.schema import InputLayout
 from funrec.training.batches import BatchStream
 from funrec.training.optimizers import LazyAdam
 from funrec.training.step import TrainingStep

@@ -12,7 +12,7 @@ import tensorflow as tf
 from examples import Rows, layout, optimizer, randomise, save_weights, weighting
 
 from funrec.config.compose import compose
-from funrec.experiment.fitting import build_model
+from funrec.experiment.building import build_model
 from funrec.models.layers.experts import gates_replaced
 from funrec.models.model import MultiTaskModel
 from funrec.models.sharing import find_sharing

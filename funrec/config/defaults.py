@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from funrec.config.build import resolve
-from funrec.schema import CategoricalFeature, SplitRule, Task, feature_defaults
+from funrec.config.inputs import feature_defaults
+from funrec.schema import CategoricalFeature, SplitRule, Task
 from funrec.utils.errors import InputError
 from funrec.utils.logging import load_tensorflow
 from funrec.utils.specs import spec_of

@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from funrec.config.inputs import read_feature
 from funrec.data.domain import check_rows_domains
 from funrec.data.features.encoding import Encoder, read_features
 from funrec.data.features.vocabulary import Vocabulary
 from funrec.data.preparation.histories import HistorySnapshot
-from funrec.schema import Feature, InputLayout, Task, event_columns, read_feature
+from funrec.schema import Feature, InputLayout, Task, event_columns
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json, write_json
 

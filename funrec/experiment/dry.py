@@ -12,8 +12,9 @@ from funrec.config.build import build
 from funrec.data.datasets.base import Dataset
 from funrec.data.preparation.cache import cache_folder
 from funrec.data.preparation.prepare import prepare
+from funrec.experiment.building import build_parts
 from funrec.experiment.calibration import build_calibration
-from funrec.experiment.fitting import build_parts, check_parts
+from funrec.experiment.fitting import check_parts
 from funrec.experiment.settings import check_protocol, check_settings
 from funrec.experiment.start import find_start
 from funrec.utils.memory import memory_errors_in_one_line

@@ -1,68 +1,45 @@
-"""Builds the parts that a configuration names, and trains them on prepared data."""
+"""Trains the parts that a configuration names on prepared data."""
 
 from __future__ import annotations
 
-import gc
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
-from weakref import WeakSet
 
-import keras
 import numpy as np
-from tensorflow.python.eager import context
 
-from funrec.config.build import build
-from funrec.config.catalogue import read_choice
-from funrec.data.arrays import ModelInputs, PreparedData, save_inputs
+from funrec.data.arrays import PreparedData, save_inputs
 from funrec.data.datasets.base import Dataset
 from funrec.data.preparation.checks import check_nesting
+from funrec.experiment.building import (
+    build_loop,
+    build_model_parts,
+    build_parts,
+    forget_former_models,
+    load_model,
+    part_names,
+)
 from funrec.experiment.evaluation import measure_validation, validation_metrics
 from funrec.experiment.inside import look_inside
 from funrec.experiment.run import Attempt, Trained
 from funrec.experiment.start import Start, describe_start
-from funrec.metrics import build_metrics, is_higher_better
-from funrec.models.backbones.base import Backbone
+from funrec.metrics import build_metrics
 from funrec.models.fit import check_fit
-from funrec.models.funnels.base import Funnel
-from funrec.models.interactions.base import Interaction
 from funrec.models.layers.pooling import build_pooling
-from funrec.models.losses.base import Loss
-from funrec.models.model import MultiTaskModel
 from funrec.models.penalty import has_penalty
 from funrec.models.structure import Structure, check_groups
 from funrec.models.transfer import transfer
-from funrec.models.wide.none import NoWide
 from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.runs.provenance import origin
 from funrec.schema import InputLayout, SequenceFeature, Task, event_columns
-from funrec.training.checkpoints import CheckpointFile, load_weights
+from funrec.training.checkpoints import CheckpointFile
 from funrec.training.gates import GateMeter, gate_columns
 from funrec.training.scoring import Scorer
-from funrec.training.trainer import Trainer, check_group
-from funrec.utils.errors import InputError
-from funrec.weighting.base import Weighting
+from funrec.training.trainer import check_group
 
-log = logging.getLogger("funrec")
-
-#: Bytes of former models that may wait for Python's own garbage collection.
-MAY_WAIT = 1 << 26
 #: Training rows that losses learn their means and quantiles from.
 SAMPLED_ROWS = 2_000_000
-_models: WeakSet[MultiTaskModel] = WeakSet()
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What takes part in training."""
-
-    model: MultiTaskModel
-    weighting: Weighting
-    optimizer: keras.optimizers.Optimizer
-    trainer: Trainer
 
 
 def train(
@@ -137,9 +114,9 @@ def check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:
         InputError: If a part is not what it should be.
     """
     tasks, metrics = dataset.tasks, build_metrics(config["metrics"])
-    trainer, _, _ = _build_loop(config, tasks)
+    trainer, _, _ = build_loop(config, tasks)
     trainer.check_monitor(validation_metrics(tasks, dataset.group is not None, metrics))
-    parts = _build_parts(config["model"], tasks, trainer.precision)
+    parts = build_model_parts(config["model"], tasks, trainer.precision)
     known = Structure(tuple(tasks), check_groups(config["model"].get("groups"), tasks), domain=dataset.domain)
     ids = [f.name for f in dataset.features if f.has_embedding and not isinstance(f, SequenceFeature)]
     for columns in event_columns(dataset.features):
@@ -150,101 +127,6 @@ def check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:
     check_fit(parts["backbone"], parts["funnel"], parts["interaction"], parts["losses"])
     is_compared = any(loss.needs_groups for loss in parts["losses"])
     check_group(dataset.group is not None, is_compared, trainer.batch_by == "group")
-
-
-def build_parts(config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout) -> Parts:
-    """Build everything that `config` names.
-
-    Raises:
-        InputError: If a part is not what it should be.
-    """
-    trainer, weighting, optimizer = _build_loop(config, tasks)
-    if trainer.monitor != config["trainer"].get("monitor", trainer.monitor):
-        log.info("No task is binary, so trainer.monitor is %s; lower is better.", trainer.monitor)
-    return Parts(build_model(config["model"], tasks, layout, trainer.precision), weighting, optimizer, trainer)
-
-
-def _build_loop(
-    config: Mapping[str, Any], tasks: Sequence[Task]
-) -> tuple[Trainer, Weighting, keras.optimizers.Optimizer]:
-    trainer = build(config["trainer"], Trainer, "trainer")
-    if trainer.monitor == "auc_macro" and not any(task.is_binary for task in tasks):
-        trainer.monitor = "rmse_macro"
-    if trainer.monitor_mode is None and trainer.monitor is not None:
-        trainer.monitor_mode = "max" if is_higher_better(trainer.monitor) else "min"
-    weighting = build(config["weighting"], Weighting, "weighting")
-    weighting.configure(tasks)
-    optimizer = build(_check_optimizer(config["optimizer"]), keras.optimizers.Optimizer, "optimizer")
-    return trainer, weighting, optimizer
-
-
-def build_model(
-    config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout, precision: str
-) -> MultiTaskModel:
-    """Build the model that `config` describes; `initialise` makes its weights.
-
-    Raises:
-        InputError: If a part is not what it should be.
-    """
-    if not layout.features:
-        raise InputError("dataset.features should name at least one feature. Received: none.")
-    parts = _build_parts(config, tasks, precision)
-    rest = {key: value for key, value in config.items() if key not in parts}
-    model = build(rest, MultiTaskModel, "model", layout=layout, tasks=tasks, precision=precision, **parts)
-    _models.add(model)
-    return model
-
-
-def load_model(config: Mapping[str, Any], inputs: ModelInputs, run: Path) -> MultiTaskModel:
-    """Build the model of a finished run's `config` and `inputs`, with the weights of its best epoch.
-
-    Raises:
-        InputError: If its weights are missing or damaged.
-    """
-    model = build_model(config["model"], inputs.tasks, inputs.layout, config["trainer"]["precision"])
-    model.initialise(config["seed"])
-    load_weights(model, run / "model")
-    return model
-
-
-def _build_parts(config: Mapping[str, Any], tasks: Sequence[Task], precision: str) -> dict[str, Any]:
-    layers = {"backbone": Backbone, "interaction": Interaction, "wide": NoWide}
-    return {
-        **{name: build(config[name], kind, f"model.{name}", dtype=precision) for name, kind in layers.items()},
-        "funnel": build(config["funnel"], Funnel, "model.funnel"),
-        "losses": [_build_loss(task) for task in tasks],
-    }
-
-
-def _build_loss(task: Task) -> Loss:
-    """Build a task's loss: of its kind where it names none, else `conf/loss/<name>.yaml` with the options given."""
-    where = f"dataset.tasks.{task.name}.loss"
-    given = task.loss or ("bce" if task.is_binary else "mse")
-    options = {"name": given} if isinstance(given, str) else dict(given)
-    name = options.pop("name", None)
-    if not isinstance(name, str):
-        raise InputError(f"{where} should name a loss, as in focal or {{name: focal, gamma: 1}}. Received: {given}.")
-    loss: Loss = build({**read_choice("loss", name, where), **options}, Loss, where)
-    if loss.kind not in task.kinds:
-        raise InputError(f"{where} should serve a {task.kind} task. Received: {name}, for {loss.kind} tasks.")
-    return loss
-
-
-def forget_former_models() -> None:
-    """Free the memory of runs that finished earlier in this process.
-
-    Keras layers form reference cycles, so a model of gigabytes stays in memory until Python collects garbage, which
-    it triggers by the number of objects rather than their size. TensorFlow keeps about a megabyte per traced graph.
-    """
-    if sum(4 * model.count_params() for model in _models if model.built) > MAY_WAIT:
-        gc.collect()
-    context.context().clear_kernel_cache()
-
-
-def part_names(model: MultiTaskModel) -> dict[str, str]:
-    """Return what tables call a model's parts, the names of their modules: `funrec.models.backbones.mmoe` is `mmoe`."""
-    parts = ("backbone", "funnel", "interaction", "wide")
-    return {part: type(getattr(model, part)).__module__.rpartition(".")[2] for part in parts}
 
 
 def base_rates(rows: Any, tasks: Sequence[Task], offsets: Mapping[str, float]) -> dict[str, float]:
@@ -289,13 +171,3 @@ def count_lookups(rows: Any, layout: InputLayout) -> dict[str, np.ndarray]:
         values = rows.sequences[feature.name].values
         counts[owner[feature.name]] += np.bincount(values, minlength=len(counts[owner[feature.name]]))
     return counts
-
-
-def _check_optimizer(config: Mapping[str, Any]) -> dict[str, Any]:
-    if "learning_rate" not in config:
-        return dict(config)
-    # Keras refuses integers and accepts negative rates.
-    rate = config["learning_rate"]
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
-        raise InputError(f"optimizer.learning_rate should be a positive number. Received: {rate}.")
-    return {**config, "learning_rate": float(rate)}

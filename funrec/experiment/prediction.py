@@ -17,7 +17,7 @@ from funrec.data.arrays import ModelInputs, SplitArrays, load_inputs
 from funrec.data.datasets.files import PARQUET, file_kind, reading_errors
 from funrec.data.datasets.sources import Source, open_source
 from funrec.data.features.encoding import check_columns
-from funrec.experiment import fitting
+from funrec.experiment import building
 from funrec.metrics.base import sigmoid
 from funrec.models.model import MultiTaskModel
 from funrec.runs import record as records
@@ -37,7 +37,7 @@ def load_model(run: Path) -> MultiTaskModel:
     Raises:
         InputError: If there is no finished run, or its model is missing.
     """
-    return fitting.load_model(records.read(run)["config"], load_inputs(run / MODEL), run)
+    return building.load_model(records.read(run)["config"], load_inputs(run / MODEL), run)
 
 
 class Predictor:
@@ -56,7 +56,7 @@ class Predictor:
     def __init__(self, run: Path) -> None:
         config = records.read(run)["config"]
         self.inputs = load_inputs(run / MODEL)
-        self.model = fitting.load_model(config, self.inputs, run)
+        self.model = building.load_model(config, self.inputs, run)
         self._scorer = Scorer(self.model, config["trainer"]["eval_batch_size"])
         values = {task.name: "value" for task in self.inputs.tasks if not task.is_binary}
         self.calibration = Fitted.load(run / MODEL)

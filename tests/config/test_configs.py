@@ -17,7 +17,7 @@ from funrec.config.build import build, resolve
 from funrec.config.compose import compose, reaching_overrides
 from funrec.config.defaults import PROGRAM
 from funrec.data.datasets.base import Dataset
-from funrec.experiment.fitting import build_parts
+from funrec.experiment.building import build_parts
 from funrec.experiment.settings import KEYS, METRIC_KEYS
 from funrec.models.backbones.base import Backbone
 from funrec.models.funnels.base import Funnel

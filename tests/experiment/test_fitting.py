@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from funrec.config.compose import compose
 from funrec.data.arrays import SequenceArrays
-from funrec.experiment.fitting import base_rates, build_parts, count_lookups, part_names
+from funrec.experiment.building import build_parts, part_names
+from funrec.experiment.fitting import base_rates, count_lookups
 from funrec.models.backbones.ple import PLE
 from funrec.models.funnels.independent import Independent
 from funrec.schema import CategoricalFeature, InputLayout, SequenceFeature, Task

@@ -58,7 +58,7 @@ def test_runs_in_one_process_leave_nothing_behind_and_do_not_change_each_other(r
 
 
 def test_large_models_do_not_wait_for_one_another(run: Callable[[int], Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("funrec.experiment.fitting.MAY_WAIT", 0)  # as if these were of gigabytes
+    monkeypatch.setattr("funrec.experiment.building.MAY_WAIT", 0)  # as if these were of gigabytes
     gc.collect()
     before = sum(isinstance(found, MultiTaskModel) for found in gc.get_objects())
     for number in range(3):

@@ -14,7 +14,7 @@ from examples import Rows, layout, model, optimizer, randomise, weighting
 from funrec.config.build import resolve
 from funrec.config.catalogue import read_choice
 from funrec.config.compose import compose
-from funrec.experiment.fitting import build_model
+from funrec.experiment.building import build_model
 from funrec.models.funnels.base import from_logit
 from funrec.models.losses.base import Loss, Prediction
 from funrec.models.losses.bce import BinaryCrossEntropy

@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from funrec.config.compose import compose
-from funrec.experiment.fitting import build_model
+from funrec.experiment.building import build_model
 from funrec.models.funnels.base import from_logit
 from funrec.models.losses.base import Loss, Prediction
 from funrec.models.losses.bce import BinaryCrossEntropy

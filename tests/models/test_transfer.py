@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from examples import layout, randomise
 
-from funrec.experiment.fitting import build_model
+from funrec.experiment.building import build_model
 from funrec.models.model import MultiTaskModel
 from funrec.models.transfer import transfer
 from funrec.schema import Task

@@ -9,12 +9,14 @@ from typing import Any
 
 import polars as pl
 
+from funrec.config.inputs import build_features, build_tasks
 from funrec.data.datasets.sources import Source
 from funrec.data.domain import add_domain
 from funrec.data.expressions import Expression, parse_expression
-from funrec.data.features.history import HistorySettings, HistorySpec, needed_columns, split_histories
+from funrec.data.features.history import HistorySettings, HistorySpec, split_histories
+from funrec.data.features.history_log import needed_columns
 from funrec.data.preparation.splitting import Downsample, SplitRule, build_downsample, build_split
-from funrec.schema import Feature, Task, build_features, build_tasks
+from funrec.schema import Feature, Task
 from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.specs import Name, Names, PositiveInt, check, spec_of
 

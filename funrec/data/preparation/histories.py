@@ -14,18 +14,9 @@ from numpy.typing import NDArray
 
 from funrec.data.datasets.base import Dataset
 from funrec.data.expressions import parse_expression
-from funrec.data.features.history import (
-    AGO,
-    HISTORY,
-    HistorySettings,
-    HistorySpec,
-    LogPart,
-    needed_columns,
-    stage_log,
-    staged_rows,
-    write_log,
-)
+from funrec.data.features.history import AGO, HISTORY, HistorySettings, HistorySpec
 from funrec.data.features.history_engine import Histories, HistorySequence, compute_histories
+from funrec.data.features.history_log import LogPart, needed_columns, stage_log, staged_rows, write_log
 from funrec.data.features.history_time import read_times
 from funrec.data.preparation.splitting import split_code
 from funrec.utils.errors import InputError, did_you_mean

@@ -15,8 +15,9 @@ import polars as pl
 import pytest
 
 from funrec.data.features import history_engine
-from funrec.data.features.history import HistorySpec, LogPart, stage_log
+from funrec.data.features.history import HistorySpec
 from funrec.data.features.history_engine import compute_histories
+from funrec.data.features.history_log import LogPart, stage_log
 from funrec.utils.errors import InputError
 
 ROWS = 2_000

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from tables import log_table, prepare_table
 
+from funrec.config.inputs import build_tasks
 from funrec.data.arrays import PreparedData
-from funrec.schema import build_tasks
 from funrec.utils.errors import InputError
 
 

@@ -6,16 +6,9 @@ from typing import Any
 
 import pytest
 
+from funrec.config.inputs import build_features, build_tasks, feature_defaults, read_feature
 from funrec.data.preparation.splitting import build_split
-from funrec.schema import (
-    FEATURES,
-    NumericFeature,
-    build_features,
-    build_tasks,
-    event_columns,
-    feature_defaults,
-    read_feature,
-)
+from funrec.schema import FEATURES, NumericFeature, event_columns
 from funrec.utils.errors import InputError
 from funrec.utils.specs import spec_of
 
