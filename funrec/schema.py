@@ -147,6 +147,9 @@ class Task:
         length: Of a duration: how long it could be at once, such as the video's length, a column or an expression in
             the label's unit.
         most_lengths: Times its `length` that a duration may be; a longer one is an error. Null allows any.
+        observed_after: Of a binary label that comes late: how long after the row's time (`dataset.time`) it is seen, a
+            column or an expression in that time's unit (days of dates, seconds of date-times). Training then knows
+            the labels seen before validation begins, and the loss `delayed_feedback` reads the others.
     """
 
     name: str
@@ -158,6 +161,7 @@ class Task:
     loss: str | dict[str, Any] | None = None
     length: Name | None = None
     most_lengths: PositiveNumber | None = None
+    observed_after: Name | None = None
 
     @property
     def is_binary(self) -> bool:

@@ -35,6 +35,7 @@ class Rows:
     labels: NDArray[np.float32]
     masks: NDArray[np.bool_] | None = None
     weights: NDArray[np.float32] | None = None
+    observed: NDArray[np.float32] | None = None
     groups: NDArray[np.int32] | None = None
     sequences: Mapping[str, SequenceArrays] = field(default_factory=dict)
 

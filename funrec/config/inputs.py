@@ -82,15 +82,17 @@ def build_tasks(config: Mapping[str, Mapping[str, Any] | None]) -> tuple[Task, .
     for name, values in config.items():
         checked = check(Task, values or {}, f"dataset.tasks.{name}", given={"name"}, ignore_nulls=True)
         tasks.append(Task(name=name, **{**checked, "label": checked.get("label") or name}))
-        _check_length(tasks[-1])
+        _check_keys(tasks[-1])
     check_chain(tasks)
     return tuple(tasks)
 
 
-def _check_length(task: Task) -> None:
+def _check_keys(task: Task) -> None:
     where = f"dataset.tasks.{task.name}"
     if task.length is not None and task.kind != "duration":
         raise InputError(f"{where}.length is for tasks of kind duration. Received: a {task.kind} one.")
+    if task.observed_after is not None and not task.is_binary:
+        raise InputError(f"{where}.observed_after is for binary tasks. Received: a {task.kind} one.")
     if task.most_lengths is not None and task.length is None:
         raise InputError(f"{where}.length should name a column where most_lengths is given. Received: null.")
 

@@ -64,6 +64,8 @@ class SplitArrays:
         rows: Place of the row among those that `Dataset.scan` returned, from 0; int64 `(rows,)`.
         masks: Whether a row is in a task's sample space; bool `(rows, T)`; none where every row is in all.
         weights: A row's weight in each task's loss; float32 `(rows, T)`; training only; none where all are 1.
+        observed: Chance that a positive label of the row is seen by the end of training; float32 `(rows, T)`; training
+            only; none where no label comes late.
         groups: Place of the group in `PreparedData.group_keys`; int32 `(rows,)`; none without a group column.
         items: Place of the item in `PreparedData.item_keys`; int32 `(rows,)`; none without an item column.
         oracle: True probabilities where the dataset knows them, NaN for a task it does not know; float32 `(rows, T)`.
@@ -77,6 +79,7 @@ class SplitArrays:
     rows: NDArray[np.int64]
     masks: NDArray[np.bool_] | None = None
     weights: NDArray[np.float32] | None = None
+    observed: NDArray[np.float32] | None = None
     groups: NDArray[np.int32] | None = None
     items: NDArray[np.int32] | None = None
     oracle: NDArray[np.float32] | None = None

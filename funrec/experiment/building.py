@@ -113,7 +113,8 @@ def build_model_parts(config: Mapping[str, Any], tasks: Sequence[Task], precisio
 def _build_loss(task: Task) -> Loss:
     """Build a task's loss: of its kind where it names none, else `conf/loss/<name>.yaml` with the options given."""
     where = f"dataset.tasks.{task.name}.loss"
-    given = task.loss or ("bce" if task.is_binary else "mse")
+    default = "mse" if not task.is_binary else "bce" if task.observed_after is None else "delayed_feedback"
+    given = task.loss or default
     options = {"name": given} if isinstance(given, str) else dict(given)
     name = options.pop("name", None)
     if not isinstance(name, str):

@@ -24,7 +24,7 @@ from funrec.experiment.inside import look_inside
 from funrec.experiment.run import Attempt, Trained
 from funrec.experiment.start import Start, describe_start
 from funrec.metrics import build_metrics
-from funrec.models.fit import check_fit
+from funrec.models.fit import check_delays, check_fit
 from funrec.models.layers.pooling import build_pooling
 from funrec.models.penalty import has_penalty
 from funrec.models.structure import Structure, check_groups
@@ -125,6 +125,7 @@ def check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:
     towers = {"towers": parts["funnel"].towers, "parents": parts["funnel"].tower_parents()}
     parts["backbone"].configure(replace(known, **towers))
     check_fit(parts["backbone"], parts["funnel"], parts["interaction"], parts["losses"])
+    check_delays(tasks, parts["losses"], parts["funnel"])
     is_compared = any(loss.needs_groups for loss in parts["losses"])
     check_group(dataset.group is not None, is_compared, trainer.batch_by == "group")
 

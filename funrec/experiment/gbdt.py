@@ -21,6 +21,7 @@ from funrec.data.features.history_time import read_times
 from funrec.data.preparation.splitting import SPLIT_NAMES
 from funrec.data.slicing import read_columns
 from funrec.experiment.run import Attempt, Trained
+from funrec.utils.errors import InputError
 from funrec.utils.specs import NotNegative, PositiveInt, PositiveNumber, whole
 
 #: Folds of training rows, each of which sees the labels of the others, where there is no time.
@@ -89,6 +90,8 @@ def train_gbdt(config: Mapping[str, Any], dataset: Dataset, data: PreparedData, 
     """Fit a booster to every task; the counterpart of `funrec.experiment.fitting.train`."""
     own = {key: value for key, value in config["model"].items() if key not in NETWORK_KEYS}
     trees = build(own, BoostedTrees, "model")
+    if any(task.observed_after for task in data.tasks):
+        raise InputError("model should be a network where labels come late (observed_after). Received: gbdt.")
     train = data.splits["train"]
     scores: dict[str, dict[str, NDArray[np.float32]]] = {name: {} for name in data.splits}
     # Where cores are shared, OpenMP's threads wait for each other by spinning: one alone is up to twenty times as fast.

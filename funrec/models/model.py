@@ -236,7 +236,8 @@ class MultiTaskModel(keras.Model):
         Args:
             logits: What `head` returned.
             batch: Its `labels`, `(batch, tasks)`; `weights`, `(batch, tasks)`, 0 where a row is outside a task's sample
-                space, absent where all are 1; and `groups`, `(batch,)`, where `needs_groups`.
+                space, absent where all are 1; `groups`, `(batch,)`, where `needs_groups`; and `observed`,
+                `(batch, tasks)`, where labels come late.
             offsets: For a task whose negatives were downsampled at rate r, `log r`: the odds on the sampled
                 rows are the true odds over r, so its loss is read at `logit - log r`.
         """
@@ -260,7 +261,8 @@ class MultiTaskModel(keras.Model):
         loss = self.criteria[column]
         outputs = logits[column :: len(self.funnel.towers)][: loss.outputs]
         codes = None if loss.column is None else batch["ids"][:, loss.column]
-        return Prediction(probability or from_logit(outputs[0]), outputs, codes)
+        observed = batch["observed"][:, column] if "observed" in batch else None
+        return Prediction(probability or from_logit(outputs[0]), outputs, codes, observed)
 
     def scores(self, logits: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
         """Return every head's score, float32 `(batch,)`: logits of probabilities, scores that rank, or values."""

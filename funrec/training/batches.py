@@ -30,6 +30,8 @@ class Rows(Protocol):
     @property
     def weights(self) -> Any: ...
     @property
+    def observed(self) -> Any: ...
+    @property
     def groups(self) -> Any: ...
     def __len__(self) -> int: ...
 
@@ -82,6 +84,8 @@ class BatchStream:
         weights = take_weights(self.rows, index)
         if weights is not None:
             arrays["weights"] = weights
+        if self.rows.observed is not None:
+            arrays["observed"] = self.rows.observed[index]
         shape = (steps, self.batch_size)
         sequences = {name: values.reshape(*shape, -1) for name, values in arrays.pop("sequences").items()}
         block = {name: values.reshape(*shape, -1) for name, values in arrays.items()} | {"sequences": sequences}

@@ -85,7 +85,7 @@ def refused(folder: Path, message: str, table: pl.DataFrame | None = None, **cha
         ({"max_rows": 0}, r"^dataset.max_rows should be a positive whole number or null. Received: 0"),
         (
             {"downsample": {"task": "clik", "rate": 0.1}},
-            r"^dataset.downsample.task should name a binary task. .*click\?",
+            r"^dataset.downsample.task should name a binary task whose labels are not late. .*click\?",
         ),
         ({"downsample": {"task": "click", "rate": 0}}, r"^dataset.downsample.rate should be above 0 and at most 1"),
         ({"downsample": {"task": "click", "rat": 0}}, r"^dataset.downsample.rat: no such key. Did you mean rate\?"),

@@ -203,6 +203,7 @@ class Dataset(ABC):
             ask_for(f"{where}.label", task.label)
             ask_for(f"{where}.where", task.where)
             ask_for(f"{where}.length", None if task.most_lengths is None else task.length)
+            ask_for(f"{where}.observed_after", task.observed_after)
         ask_for("dataset.where", self.where)
         ask_for("dataset.row_weight", self.row_weight)
         for key in ("group", "item", "time"):
@@ -211,6 +212,11 @@ class Dataset(ABC):
         for task in self.tasks:
             ask(f"the true probability of {task.name}", self.oracle.get(task.name))
         return needed
+
+    def _late_columns(self, task: Task) -> set[str]:
+        if task.observed_after is None:
+            return set()
+        return {*self.parse(f"dataset.tasks.{task.name}.observed_after", task.observed_after).columns} - {self.time}
 
     def history_time(self) -> str:
         """Return the column that histories take a row's time from: that of a split by time, else `time`.
@@ -232,7 +238,7 @@ class Dataset(ABC):
         Raises:
             InputError: If there is one.
         """
-        labels = {column for task in self.tasks for column in self.label(task).columns}
+        labels = {column for task in self.tasks for column in {*self.label(task).columns, *self._late_columns(task)}}
         for spec in self.histories:
             for column, key in needed_columns([spec], self.available_columns()).items():
                 if column in self.leaky and column in self.future_aggregates:
@@ -257,6 +263,11 @@ class Dataset(ABC):
                     raise InputError(
                         f"{where} should not be a label: task {task.name} is read from column {feature.column}. "
                         f"Drop the feature, dataset.drop=[{feature.name}]."
+                    )
+                if feature.column in self._late_columns(task) and not feature.known_before:
+                    raise InputError(
+                        f"{where} should be known before the labels are. Column {feature.column} is read by "
+                        f"dataset.tasks.{task.name}.observed_after. Drop the feature, dataset.drop=[{feature.name}]."
                     )
             if feature.column in self.leaky and not feature.known_before:
                 raise InputError(

@@ -31,7 +31,10 @@ MANIFEST, VERIFIED = "manifest.json", "verified.json"
 _FEATURE_KEYS_OF_THE_MODEL = {"embedding_dim", "pooling", "known_before", "target", "search", "search_length"}
 _TASK_KEYS_OF_THE_MODEL = {"weight", "loss"}
 #: Keys of tasks, splits and histories that came later: where they are null or empty, fingerprints are as they were.
-_LATER_KEYS = {"length", "most_lengths", "time", "until", "calibrate", "calibrate_from", "events", "ago", "logs"}
+_LATER_KEYS = {
+    *("length", "most_lengths", "time", "until", "calibrate", "calibrate_from", "events", "ago", "logs"),
+    "observed_after",
+}
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from funrec.data.arrays import SplitArrays
+from funrec.data.preparation.delays import Delays
 from funrec.data.preparation.splitting import Downsample
 from funrec.data.preparation.staging import ROW, WEIGHT
 from funrec.schema import Task
@@ -19,7 +20,11 @@ SHOULD_BE = {"binary": "0 or 1", "regression": "a finite number", "duration": "a
 
 
 def add_labels(
-    batch: SplitArrays, staged: pl.DataFrame, tasks: Sequence[Task], downsample: Downsample | None
+    batch: SplitArrays,
+    staged: pl.DataFrame,
+    tasks: Sequence[Task],
+    downsample: Downsample | None,
+    delays: Delays | None = None,
 ) -> SplitArrays:
     """Check one batch's labels, masks and (of training rows) weights, and return the batch with them.
 
@@ -31,11 +36,19 @@ def add_labels(
     of the loss over all rows, and its logit needs no offset. Rows outside the sample space of `s` are all kept and
     weigh 1.
 
+    With `delays`, training labels are those that are seen by the end of training.
+
     Raises:
         InputError: If a label is missing or no valid value where it counts, or a weight is negative or none.
     """
     columns = [_label(task, staged) for task in tasks]
     labels = np.stack([label for label, _ in columns], axis=1)
+    observed = None
+    if delays is not None and batch.name == "train":
+        observed = np.ones(labels.shape, dtype=np.float32)
+        for place, task in enumerate(tasks):
+            if task.observed_after is not None:
+                labels[:, place], observed[:, place] = delays.hide(staged, task, labels[:, place])
     masks = np.stack([mask for _, mask in columns], axis=1) if any(task.where is not None for task in tasks) else None
     weights = None
     if batch.name == "train" and (WEIGHT in staged.columns or downsample is not None):
@@ -49,7 +62,7 @@ def add_labels(
                 stands_for_more &= masks[:, sampled]
             others = np.arange(len(tasks)) != sampled
             weights[np.ix_(stands_for_more, others)] /= np.float32(downsample.rate)
-    return replace(batch, labels=labels, masks=masks, weights=weights)
+    return replace(batch, labels=labels, masks=masks, weights=weights, observed=observed)
 
 
 def _label(task: Task, batch: pl.DataFrame) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

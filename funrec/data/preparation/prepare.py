@@ -25,6 +25,7 @@ from funrec.data.features.vocabulary import Vocabulary, count_vocabulary
 from funrec.data.hashing import common_key_dtype, key_dtype, stable_hash
 from funrec.data.preparation.cache import fingerprint, obtain
 from funrec.data.preparation.checks import check_agreement, measure_agreement
+from funrec.data.preparation.delays import Delays, find_delays
 from funrec.data.preparation.extending import Known
 from funrec.data.preparation.histories import snapshot_of
 from funrec.data.preparation.labels import add_labels
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 PREPARED = "prepared.json"
 #: Between the fingerprint and the hash of a `Known`, in an entry's name.
 _KNOWN_BY = "+"
+#: Share of labels not seen that is said.
+WORTH_SAYING = 0.005
 
 
 def prepare(dataset: Dataset, cache: Path, known: Known | None = None) -> PreparedData:
@@ -74,6 +77,7 @@ def prepare(dataset: Dataset, cache: Path, known: Known | None = None) -> Prepar
     data = open_prepared(dataset, obtain(Path(cache), entry, build))
     check_agreement(dataset, data.statistics.get("agreement", {}))
     _warn_of_cold_groups(dataset, data)
+    _warn_of_unseen_labels(data)
     return data
 
 
@@ -86,6 +90,17 @@ def _warn_of_cold_groups(dataset: Dataset, data: PreparedData) -> None:
                     "dataset.features.%s: %s groups of the %s split are new to the model, as split.by=group has it: "
                     "their embedding is that of an unknown id.",
                     *(feature, count, name),
+                )
+
+
+def _warn_of_unseen_labels(data: PreparedData) -> None:
+    for name, split in data.statistics["splits"].items():
+        for task, share in split.get("unseen", {}).items():
+            if share >= WORTH_SAYING:
+                log.warning(
+                    "dataset.tasks.%s: an estimated %.0f%% of the positive labels of the %s split come after the log's "
+                    "end, and count as 0 in its metrics. Leave its last rows out with dataset.where.",
+                    *(task, 100 * share, name),
                 )
 
 
@@ -133,7 +148,8 @@ def _build(dataset: Dataset, folder: Path, known: Known | None) -> int:
         check_domains(dataset.domain, vocabularies[dataset.domain])
     inputs = ModelInputs(tasks=dataset.tasks, encoders=encoders, vocabularies=vocabularies, domain=dataset.domain)
     codes = {role: _number_values(role, frames) for role in ("group", "item") if getattr(dataset, role) is not None}
-    statistics, row_fingerprints = _write_splits(dataset, folder, frames, inputs, codes)
+    delays = find_delays(dataset, frames)
+    statistics, row_fingerprints = _write_splits(dataset, folder, frames, inputs, codes, delays)
     for role, vocabulary in codes.items():
         vocabulary.save(folder / f"{role}s.parquet")
     if dataset.histories:
@@ -199,7 +215,12 @@ def _number_values(role: str, frames: Sequence[StagedFrame]) -> Vocabulary:
 
 
 def _write_splits(
-    dataset: Dataset, folder: Path, frames: Sequence[StagedFrame], inputs: ModelInputs, codes: Mapping[str, Vocabulary]
+    dataset: Dataset,
+    folder: Path,
+    frames: Sequence[StagedFrame],
+    inputs: ModelInputs,
+    codes: Mapping[str, Vocabulary],
+    delays: Delays | None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Encode every frame part by part, and return each split's statistics and row fingerprint."""
     statistics, fingerprints = {}, {}
@@ -209,7 +230,7 @@ def _write_splits(
         with ExitStack() as stack:
             writers = {name: SplitWriter(folder / name, stack) for name, rows in frame.counts.items() if rows}
             for name, staged in frame.parts():
-                batch = add_labels(inputs.encode_read(staged, name), staged, dataset.tasks, dataset.downsample)
+                batch = add_labels(inputs.encode_read(staged, name), staged, dataset.tasks, dataset.downsample, delays)
                 groups, items = (
                     codes[role].encode(staged[role]) - 1 if role in codes else None for role in ("group", "item")
                 )
@@ -219,6 +240,8 @@ def _write_splits(
         for name, writer in writers.items():
             fingerprints[name] = writer.row_fingerprint
             statistics[name] = measure_split(frame.rows_of(name), open_split(folder / name, sequences), inputs)
+            if delays is not None and name != "train":
+                statistics[name]["unseen"] = delays.unseen(frame.rows_of(name))
             if name in ("train", "valid"):
                 check_split(name, statistics[name], dataset.tasks, _group_features(dataset))
     return statistics, fingerprints

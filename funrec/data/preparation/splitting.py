@@ -65,15 +65,15 @@ def build_downsample(config: Mapping[str, Any] | None, tasks: Sequence[Task]) ->
     """Turn `dataset.downsample` into a checked value; None, or a rate of 1, keeps every row.
 
     Raises:
-        InputError: If a key is unknown, the task is not a binary one, or the rate is not in (0, 1].
+        InputError: If a key is unknown, the task is not binary or its labels come late, or the rate is not in (0, 1].
     """
     if not config or all(value is None for value in config.values()):
         return None
     rule = Downsample(**check(Downsample, config, "dataset.downsample", ignore_nulls=True))
-    binary = [known.name for known in tasks if known.kind == "binary"]
+    binary = [known.name for known in tasks if known.kind == "binary" and known.observed_after is None]
     if rule.task not in binary:
         raise InputError(
-            f"dataset.downsample.task should name a binary task. Received: {rule.task}."
+            f"dataset.downsample.task should name a binary task whose labels are not late. Received: {rule.task}."
             + did_you_mean(rule.task, binary)
         )
     return None if rule.rate == 1 else rule

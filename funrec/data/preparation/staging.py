@@ -26,7 +26,8 @@ ROWS_PER_BATCH = 1 << 18
 class StagedFrame:
     """The rows of one frame that `Dataset.scan` returned.
 
-    Columns: `row`, `split`, `label/<task>`, `length/<task>`, `where/<task>`, `oracle/<task>`, `weight`,
+    Columns: `row`, `split`, `label/<task>`, `length/<task>`, `delay/<task>`,
+    `where/<task>`, `oracle/<task>`, `weight`,
     `feature/<name>`, `group`, `item`, `time`; those that the dataset does not have are absent.
 
     Attributes:
@@ -130,11 +131,16 @@ def _plan(dataset: Dataset, name: str, frame: pl.LazyFrame, schema: pl.Schema, l
     columns.append(code.alias(SPLIT))
     for task in dataset.tasks:
         key = f"dataset.tasks.{task.name}"
-        numbers = {"label": task.label, "length": None if task.most_lengths is None else task.length}
-        for what, text in numbers.items():
+        length = None if task.most_lengths is None else task.length
+        for column, name, text in (
+            ("label", "label", task.label),
+            ("length", "length", length),
+            ("delay", "observed_after", task.observed_after),
+        ):
             if text is not None:
-                number = _number(dataset, f"{key}.{what}", text, schema)
-                columns.append(number.cast(pl.Float32).alias(f"{what}/{task.name}"))
+                number = _number(dataset, f"{key}.{name}", text, schema)
+                dtype = pl.Float64 if column == "delay" else pl.Float32
+                columns.append(number.cast(dtype).alias(f"{column}/{task.name}"))
         if task.where is not None:
             condition = _condition(dataset, f"{key}.where", task.where, schema)
             columns.append(condition.alias(f"where/{task.name}"))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from funrec.data.arrays import SplitArrays
 
-_ARRAYS = ("ids", "numeric", "labels", "rows", "masks", "weights", "groups", "items", "oracle")
+_ARRAYS = ("ids", "numeric", "labels", "rows", "masks", "weights", "observed", "groups", "items", "oracle")
 
 
 class ArrayWriter:

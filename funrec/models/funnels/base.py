@@ -39,6 +39,9 @@ class Funnel(ABC):
     #: Whether a tower's logit can reach another task's loss than that of its own place.
     mixes_towers = True
 
+    #: Whether `extra_losses` reads labels, which must then be known at once.
+    reads_labels = False
+
     tasks: tuple[Task, ...] = ()
     #: Names of the towers, in the order of their logits; esm2 has four for three tasks.
     towers: tuple[str, ...] = ()

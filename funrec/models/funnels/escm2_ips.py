@@ -47,6 +47,7 @@ class ESCM2IPS(ESMM):
     """
 
     paper = "Wang et al., SIGIR 2022"
+    reads_labels = True
 
     #: The name of a second tower of every step, made from that of its conditional head; empty where it has none.
     further_tower = ""

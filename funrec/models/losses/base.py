@@ -24,11 +24,13 @@ class Prediction(NamedTuple):
         probability: Over all exposures, both sides in log space, `(batch,)`. Of a regression task it means nothing.
         outputs: The numbers of the task's tower, `(outputs, batch)`. The first is the logit, or a regression's value.
         codes: The rows' codes of the feature that the loss names in `by`, int32 `(batch,)`; None if it names none.
+        observed: The chance that a positive label is seen by the end of training, `(batch,)`; None where all are.
     """
 
     probability: LogProbability
     outputs: tf.Tensor
     codes: tf.Tensor | None = None
+    observed: tf.Tensor | None = None
 
 
 class Loss:
@@ -46,6 +48,8 @@ class Loss:
     gives_probabilities = True
     #: Whether `over_batch` needs the rows' groups; the dataset must then have a group column.
     needs_groups = False
+    #: Whether it reads `Prediction.observed`: the task's `observed_after` then says when labels are seen.
+    reads_delays = False
     #: Numbers that the task's tower returns. More than one only where no funnel mixes towers.
     outputs: int = 1
     #: The feature whose codes it reads: a categorical or a bucketed one.
