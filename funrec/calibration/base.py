@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -144,12 +144,9 @@ class Fitted:
             found[task] = calibrated.astype(np.float32)
         return found
 
-    @property
-    def lines(self) -> dict[str, tuple[float, float]] | None:
-        """Slope and intercept by task, where that is all there is; else None."""
-        lines = {task: curve.line for task, curve in self.curves.items()}
-        known = {task: line for task, line in lines.items() if line is not None}
-        return known if len(known) == len(lines) and self.by is None else None
+    def steepest(self, task: str) -> float:
+        """Return the largest factor by which a curve of the task multiplies a small difference of scores."""
+        return max(curve.steepest for curve in (self.curves[task], *self.by_value.get(task, {}).values()))
 
     def save(self, folder: Path) -> None:
         """Write `calibration.json`."""
@@ -160,7 +157,11 @@ class Fitted:
         """Read what `save` wrote; None where a run is not calibrated."""
         if not (folder / CALIBRATION).is_file():
             return None
-        state = read_json(folder / CALIBRATION)
+        return Fitted.from_json(read_json(folder / CALIBRATION))
+
+    @staticmethod
+    def from_json(state: Mapping[str, Any]) -> Fitted:
+        """Read what `dataclasses.asdict` gave to JSON."""
         curves = {task: Curve.from_json(values) for task, values in state["curves"].items()}
         by_value = {
             task: {int(value): Curve.from_json(its) for value, its in of_task.items()}

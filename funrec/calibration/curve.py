@@ -34,11 +34,10 @@ class Curve:
         return value + self.above * np.maximum(wide - self.scores[-1], 0.0)
 
     @property
-    def line(self) -> tuple[float, float] | None:
-        """Slope and intercept where it is one straight line; else None."""
-        if len(self.scores) > 1 or self.below != self.above:
-            return None
-        return self.below, self.log_odds[0] - self.below * self.scores[0]
+    def steepest(self) -> float:
+        """Its largest slope."""
+        inner = np.diff(self.log_odds) / np.diff(self.scores)
+        return float(max(self.below, self.above, *inner))
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Curve:

@@ -166,10 +166,8 @@ class ModelInputs:
         labels, rows = np.zeros((frame.height, 0), dtype=np.float32), np.arange(frame.height, dtype=np.int64)
         return SplitArrays(name, ids, numeric, sequences, labels, rows)
 
-    def save(self, folder: Path) -> dict[str, Any]:
-        """Write vocabularies and history into `folder`, and return the plain values that `load` needs beside them."""
-        for place, vocabulary in enumerate(self.vocabularies.values()):
-            vocabulary.save(folder / f"vocabulary_{place}.parquet")
+    def to_plain(self) -> dict[str, Any]:
+        """Return the plain values that say how to read rows, but for the vocabularies' keys and the history."""
         encoders = {name: asdict(encoder) for name, encoder in self.encoders.items()}
         for encoder in encoders.values():
             del encoder["feature"]
@@ -179,8 +177,13 @@ class ModelInputs:
                 name: {"key": vocabulary.key, "hash_buckets": vocabulary.hash_buckets}
                 for name, vocabulary in self.vocabularies.items()
             },
-            "history": None if self.history is None else self.history.save(folder),
         }
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write vocabularies and history into `folder`, and return the plain values that `load` needs beside them."""
+        for place, vocabulary in enumerate(self.vocabularies.values()):
+            vocabulary.save(folder / f"vocabulary_{place}.parquet")
+        return {**self.to_plain(), "history": None if self.history is None else self.history.save(folder)}
 
     @staticmethod
     def load(

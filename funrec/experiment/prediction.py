@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +69,7 @@ class Predictor:
         self._heads = list(self.model.scores(self.model(one_row), one_row))
         fusion = read_fusion(run)
         known = [column for head in self._heads for column in columns_of(head, self._raw.get(head, "p"))]
-        self._formula = None if fusion is None else parse_formula(fusion["formula"], known)
+        self.formula = None if fusion is None else parse_formula(fusion["formula"], known)
 
     def move_on(self, source: str) -> None:
         """Let the histories of rows to come see a newer log as well: a file, a folder, a glob or a URI.
@@ -88,18 +88,22 @@ class Predictor:
         """Return the names of the columns of scores; the last is `score` where `funrec fuse` left a formula."""
         kind = "logit" if logits else "p"
         names = [f"{self._raw.get(head, kind)}_{head}" for head in self._heads]
-        return names if self._formula is None else [*names, "score"]
+        return names if self.formula is None else [*names, "score"]
 
     def score(self, rows: SplitArrays, logits: bool = False) -> pl.DataFrame:
         """Return a float32 column per head: a probability `p_<head>` or its logit `logit_<head>`; for regression
         `value_<task>`, and `score_<task>` where a loss only ranks; and `score` where heads are fused."""
-        values: dict[str, Any] = {}
         raw = self._scorer.score(rows)
-        for head, scores in (raw if self.calibration is None else self.calibration.apply(raw, rows)).items():
-            both = [scores] if head in self._raw else [sigmoid(scores), scores]
+        return self.named(raw if self.calibration is None else self.calibration.apply(raw, rows), logits)
+
+    def named(self, scores: Mapping[str, Any], logits: bool = False) -> pl.DataFrame:
+        """Return the columns of `score` for scores by head, calibrated if the run is."""
+        values: dict[str, Any] = {}
+        for head, of_head in scores.items():
+            both = [of_head] if head in self._raw else [sigmoid(of_head), of_head]
             values |= dict(zip(columns_of(head, self._raw.get(head, "p")), both, strict=True))
-        if self._formula is not None:
-            values["score"] = self._formula.value(values)
+        if self.formula is not None:
+            values["score"] = self.formula.value(values)
         return pl.DataFrame({name: values[name] for name in self.columns(logits)}).cast(pl.Float32)
 
     def score_frame(self, frame: pl.DataFrame) -> pl.DataFrame:

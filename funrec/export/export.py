@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from funrec.calibration.base import Fitted
 from funrec.config.build import build
 from funrec.data.arrays import ModelInputs
 from funrec.data.datasets.base import Dataset
@@ -24,9 +26,9 @@ from funrec.utils.files import one_line, write_json
 from funrec.utils.logging import load_tensorflow
 
 #: By format: what the model is called within the export's folder.
-FORMATS = {"savedmodel": "model", "onnx": "model.onnx"}
+FORMATS = {"savedmodel": "model", "onnx": "model.onnx", "keras": "model.keras"}
 PROOF = "export.json"
-#: Rows that are compared, and the largest difference of two logits.
+#: Rows that are compared, and the largest difference of two logits of the model.
 ROWS, TOLERANCE = 10_000, 1e-5
 
 
@@ -35,11 +37,12 @@ def export(run: str | Path, format: str = "savedmodel", output: str | Path | Non
 
     Raw values go in, by feature: ids, text, numbers and lists, with vocabularies and scalers inside the model; hashed
     ids and histories are computed by funrec beforehand. `logit_<head>` and `p_<head>` come out, `value_<task>` for
-    regression. The exported model scores in a process of its own, without funrec.
+    regression, and `score` where heads are fused. The exported model scores in a process of its own, without funrec
+    but for `keras`.
 
     Args:
         run: The run's folder.
-        format: `savedmodel` (TensorFlow, TensorFlow Serving) or `onnx`.
+        format: `savedmodel` (TensorFlow, TensorFlow Serving), `onnx`, or `keras` (Keras with funrec installed).
         output: The folder to make; `export/<format>` in the run's folder if None.
 
     Returns:
@@ -60,65 +63,75 @@ def export(run: str | Path, format: str = "savedmodel", output: str | Path | Non
     from funrec.experiment.prediction import Predictor
 
     predictor = Predictor(run)
-    lines = {} if predictor.calibration is None else predictor.calibration.lines
-    if lines is None:
-        raise InputError(
-            f"A run to export should be calibrated by platt for all rows, or not at all. Received: {run}, which is by "
-            "isotonic or by a feature. Apply model/calibration.json to the exported logits, or use funrec predict."
-        )
     frame, saved = _saved_rows(run, record["config"], predictor.inputs)
-    expected = {f"score_{head}": values for head, values in saved.items()}
-    if predictor.inputs.history is not None:  # rows scored later see a longer history than when the run was evaluated
-        scored = predictor.score(predictor.inputs.encode(frame), logits=True)
-        expected = {f"score_{name.partition('_')[2]}": scored[name].to_numpy() for name in scored.columns}
+    if predictor.inputs.history is None:
+        expected = predictor.named(saved, logits=True)
+    else:  # rows scored later see a longer history than when the run was evaluated
+        expected = predictor.score(predictor.inputs.encode(frame), logits=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".export-", dir=target.parent) as name:
         staged = Path(name) / "export"
         staged.mkdir()
-        _write(format, predictor, staged / FORMATS[format], lines)
+        _write(format, predictor, record["config"], staged / FORMATS[format])
         outputs, times = _score_elsewhere(staged / FORMATS[format], read_inputs(predictor.inputs, frame))
-        differences = {
-            head: float(np.abs(expected[f"score_{head.partition('_')[2]}"] - outputs[head]).max())
-            for head in outputs
-            if not head.startswith("p_")
-        }
+        differences = {name: _difference(expected[name].to_numpy(), outputs[name], name) for name in expected.columns}
+        tolerances = _tolerances(expected.columns, predictor.calibration)
         proof = {
             "run": str(run),
             "label": record["label"],
             "format": format,
             "inputs": [one.to_json() for one in describe_inputs(predictor.inputs)],
             "outputs": sorted(outputs),
+            "calibration": None if predictor.calibration is None else predictor.calibration.method,
+            "formula": None if predictor.formula is None else predictor.formula.text,
             "rows_compared": frame.height,
             "compared_with": "funrec predict" if predictor.inputs.history is not None else records.PREDICTIONS,
             "largest_difference": max(differences.values()),
             "differences": differences,
+            "tolerances": tolerances,
             "bytes": sum(path.stat().st_size for path in staged.rglob("*") if path.is_file()),
             "milliseconds_by_rows": times,
             "versions": record.get("versions"),
         }
-        if not proof["largest_difference"] <= TOLERANCE:
-            worst = max(differences, key=differences.__getitem__)
-            raise InputError(
-                f"The exported model should score as the run did, to {TOLERANCE:g}. Received: {worst} off by "
-                f"{differences[worst]:.2g}. Nothing was kept; train with trainer.precision=float32."
-            )
+        for name, difference in sorted(differences.items(), key=lambda item: -item[1]):
+            if not difference <= tolerances[name]:
+                raise InputError(
+                    f"The exported model should score as the run did, to {tolerances[name]:.2g}. Received: {name} off "
+                    f"by {difference:.2g}. Nothing was kept; train with trainer.precision=float32."
+                )
         write_json(staged / PROOF, proof)
         staged.rename(target)
     return proof
 
 
-def _write(format: str, predictor: Any, place: Path, lines: Mapping[str, tuple[float, float]]) -> None:
+def _difference(expected: np.ndarray, found: np.ndarray, name: str) -> float:
+    """Return the largest difference: of logits as it is, of others relative to the value where that is above 1."""
+    scale = 1.0 if name.startswith("logit_") else np.maximum(np.abs(expected), 1.0)
+    return float((np.abs(expected - found) / scale).max())
+
+
+def _tolerances(names: Sequence[str], calibration: Fitted | None) -> dict[str, float]:
+    """Return the largest difference by output: a steep curve of a calibration multiplies that of the model's logits."""
+    steepest = {} if calibration is None else {task: calibration.steepest(task) for task in calibration.curves}
+    worst = max(steepest.values(), default=1.0)
+    return {
+        name: TOLERANCE * max(1.0, worst if name == "score" else steepest.get(name.partition("_")[2], 1.0))
+        for name in names
+    }
+
+
+def _write(format: str, predictor: Any, config: Mapping[str, Any], place: Path) -> None:
+    from funrec.export.heads import Heads
+
     try:
-        if format == "onnx":
-            from funrec.export import onnx as writer
-        else:
-            from funrec.export import savedmodel as writer  # type: ignore[no-redef]
+        writer = import_module(f"funrec.export.{'archive' if format == 'keras' else format}")
     except ModuleNotFoundError as error:
         raise InputError(
             f'The format onnx should find {error.name}. It is missing: pip install "funrec-lab[onnx]".'
         ) from None
     try:
-        writer.write(predictor.model, predictor.inputs, place, lines)
+        heads = Heads(predictor.model, predictor.calibration, predictor.formula)
+        writer.write(heads, predictor.inputs, place, *([config] if format == "keras" else []))
     except Exception as error:  # the converter has no class of its own for what it cannot express
         raise InputError(f"The model cannot be written as {format}: {one_line(error)}.") from error
 
@@ -156,6 +169,6 @@ def _score_elsewhere(model: Path, rows: Mapping[str, np.ndarray]) -> tuple[dict[
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-            raise InputError(f"The exported model should load and score. It does not: {last}")
+            raise InputError(f"The exported model should load and score. It does not: {last[:300]}")
         with np.load(scored, allow_pickle=False) as archive:
             return dict(archive), json.loads(done.stdout.splitlines()[-1])

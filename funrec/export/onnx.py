@@ -12,22 +12,23 @@ import tf2onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
 from funrec.data.arrays import ModelInputs
+from funrec.export.heads import Heads
 from funrec.export.inputs import NULL_ID, NULL_TEXT, PADDING_ROW, Input, cuts_below, describe_inputs, lookups
-from funrec.export.savedmodel import Lines, core
-from funrec.models.model import MultiTaskModel
+from funrec.export.savedmodel import core
+from funrec.schema import InputLayout
 
 OPSET, OPSET_ML = 17, 3
 DTYPES = {"id": TensorProto.INT64, "text": TensorProto.STRING, "row": TensorProto.INT64, "number": TensorProto.DOUBLE}
 
 
-def write(model: MultiTaskModel, inputs: ModelInputs, path: Path, lines: Lines) -> None:
+def write(heads: Heads, inputs: ModelInputs, path: Path) -> None:
     """Write the model to `path`."""
-    function, specs = core(model, lines)
+    function, specs = core(heads)
     network, _ = tf2onnx.convert.from_function(
         function, input_signature=specs, opset=OPSET, custom_op_handlers=HANDLERS
     )
     names = [spec.name for spec in specs]
-    features = Features(model, inputs).build(names)
+    features = Features(heads.model.layout, inputs).build(names)
     network.ir_version = features.ir_version
     del network.opset_import[:]
     network.opset_import.extend(features.opset_import)
@@ -56,8 +57,8 @@ HANDLERS: dict[str, tuple[Any, list[Any]]] = {"Log1p": (_in_double, []), "Expm1"
 class Features:
     """The graph from raw values to the arrays that a model reads."""
 
-    def __init__(self, model: MultiTaskModel, inputs: ModelInputs) -> None:
-        self._layout, self._inputs = model.layout, inputs
+    def __init__(self, layout: InputLayout, inputs: ModelInputs) -> None:
+        self._layout, self._inputs = layout, inputs
         self._described = {one.name: one for one in describe_inputs(inputs)}
         self._nodes: list[Any] = []
         self._constants: list[Any] = []

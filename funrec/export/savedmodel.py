@@ -9,46 +9,27 @@ from typing import Any
 import tensorflow as tf
 
 from funrec.data.arrays import ModelInputs
+from funrec.export.heads import Heads
 from funrec.export.inputs import NULL_ID, NULL_TEXT, PADDING_ROW, Input, cuts_below, describe_inputs, lookups
-from funrec.models.model import MultiTaskModel
 
-#: By calibrated task, the slope and intercept of its log odds.
-Lines = Mapping[str, tuple[float, float]]
 DTYPES = {"id": tf.int64, "text": tf.string, "row": tf.int64, "number": tf.float64}
 
 
-def write(model: MultiTaskModel, inputs: ModelInputs, folder: Path, lines: Lines) -> None:
+def write(heads: Heads, inputs: ModelInputs, folder: Path) -> None:
     """Write the model into `folder`, with one signature, `serving_default`."""
-    raw = RawModel(model, inputs, lines)
+    raw = RawModel(heads, inputs)
     module = tf.Module()  # with what is to be saved: of a Keras model, more would be
-    module.variables_read = [variable.value for variable in model.variables]
+    module.variables_read = [variable.value for variable in heads.model.variables]
     module.tables = raw.tables
     module.score = tf.function(raw.score, input_signature=[raw.signature], autograph=False)
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.score})
 
 
-def named_scores(model: MultiTaskModel, batch: Mapping[str, Any], lines: Lines) -> dict[str, tf.Tensor]:
-    """Return what an exported model gives: `logit_<head>` and `p_<head>`; `value_<task>` and `score_<task>` as in
-    `funrec predict`."""
-    raw = {task.name: "value" for task in model.tasks if not task.is_binary}
-    raw |= {task: "score" for task in model.uncalibrated if task not in lines}
-    named = {}
-    for head, score in model.scores(model(batch, training=False), batch).items():
-        if head in lines:
-            slope, intercept = lines[head]
-            score = slope * score + intercept
-        if head in raw:
-            named[f"{raw[head]}_{head}"] = tf.identity(score)
-        else:
-            named |= {f"logit_{head}": tf.identity(score), f"p_{head}": tf.sigmoid(score)}
-    return named
-
-
 class RawModel:
-    """A model that reads raw values; `lines` calibrate it, if it is calibrated."""
+    """A model that reads raw values."""
 
-    def __init__(self, model: MultiTaskModel, inputs: ModelInputs, lines: Lines) -> None:
-        self._model, self._inputs, self._lines = model, inputs, lines
+    def __init__(self, heads: Heads, inputs: ModelInputs) -> None:
+        self._heads, self._inputs = heads, inputs
         self._described = {one.name: one for one in describe_inputs(inputs)}
         owners = {
             inputs.encoders[one.name].owner: one for one in self._described.values() if one.kind in ("id", "text")
@@ -60,7 +41,7 @@ class RawModel:
 
     def score(self, raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Return named scores of raw values, by feature."""
-        layout = self._model.layout
+        layout = self._heads.model.layout
         batch: dict[str, Any] = {
             "sequences": {one.name: self._rows(one, raw) for one in self._described.values() if one.length is not None}
         }
@@ -69,7 +50,7 @@ class RawModel:
         batch["ids"] = tf.stack(rows, axis=1) if rows else tf.zeros((size, 0), tf.int32)
         if layout.numeric_features:
             batch["numeric"] = tf.stack([self._number(name, raw) for name in layout.numeric_features], axis=1)
-        return named_scores(self._model, batch, self._lines)
+        return self._heads(batch)
 
     def _rows(self, one: Input, raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Return embedding rows, int32; -1 where a list has ended."""
@@ -103,12 +84,12 @@ def _table(inputs: ModelInputs, owner: str, one: Input) -> tf.lookup.StaticHashT
     return tf.lookup.StaticHashTable(found, default_value=0)
 
 
-def core(model: MultiTaskModel, lines: Lines) -> tuple[Any, list[tf.TensorSpec]]:
+def core(heads: Heads) -> tuple[Any, list[tf.TensorSpec]]:
     """Return the model behind its lookups as a function of arrays, and the specifications of these.
 
     They are `funrec_ids`, `funrec_numeric` and `funrec_sequence_<place>`, those that the model reads.
     """
-    layout = model.layout
+    layout = heads.model.layout
     specs = [tf.TensorSpec([None, len(layout.id_features)], tf.int32, "funrec_ids")]
     if layout.numeric_features:
         specs.append(tf.TensorSpec([None, len(layout.numeric_features)], tf.float32, "funrec_numeric"))
@@ -123,6 +104,6 @@ def core(model: MultiTaskModel, lines: Lines) -> tuple[Any, list[tf.TensorSpec]]
         batch["sequences"] = {
             feature.name: given[f"funrec_sequence_{place}"] for place, feature in enumerate(layout.sequence_features)
         }
-        return named_scores(model, batch, lines)
+        return heads(batch)
 
     return tf.function(score, input_signature=specs, autograph=False), specs

@@ -1,5 +1,7 @@
 """Scores rows with an exported model, in a process that does not know funrec: `python score.py MODEL INPUTS OUTPUTS`.
 
+(A `.keras` archive alone needs funrec, whose layers it names.)
+
 INPUTS and OUTPUTS are NumPy archives, an array per input and output. Writes to standard output, as JSON, the
 milliseconds that one row and a thousand rows take.
 """
@@ -29,6 +31,16 @@ def load(model: Path) -> Callable[[Arrays], dict[str, np.ndarray]]:
         signature.loaded = loaded  # its tables live as long as it does
         return lambda rows: {
             name: values.numpy() for name, values in signature(**{k: tf.constant(v) for k, v in rows.items()}).items()
+        }
+    if model.suffix == ".keras":
+        import keras
+        import tensorflow as tf
+
+        from funrec.export.archive import ExportedModel
+
+        archive = keras.saving.load_model(model, {"ExportedModel": ExportedModel})
+        return lambda rows: {
+            name: values.numpy() for name, values in archive({k: tf.constant(v) for k, v in rows.items()}).items()
         }
     import onnxruntime
 
@@ -61,7 +73,7 @@ def main(model: str, inputs: str, outputs: str) -> None:
     score = load(Path(model))
     np.savez(outputs, **score(rows))  # type: ignore[arg-type]
     some = {size: {name: values[:size] for name, values in rows.items()} for size in (1, 1000)}
-    if "funrec" in sys.modules:
+    if "funrec" in sys.modules and not model.endswith(".keras"):
         raise RuntimeError("The exported model should be scored without funrec.")
     sys.stdout.write(json.dumps({str(size): milliseconds(score, part) for size, part in some.items()}))
 

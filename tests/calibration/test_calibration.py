@@ -11,7 +11,6 @@ from commands import Command
 
 from funrec import InputError, Run, load_run, run_experiment
 from funrec.calibration.base import Calibration, Fitted
-from funrec.calibration.curve import Curve
 from funrec.calibration.isotonic import Isotonic
 from funrec.calibration.platt import Platt
 from funrec.data.arrays import SplitArrays
@@ -49,13 +48,14 @@ def test_platt_finds_a_slope_and_an_intercept() -> None:
     draw = np.random.default_rng(0)
     scores = draw.normal(5, 2, 200_000)
     labels = (draw.random(scores.size) < sigmoid(0.7 * scores - 4)).astype(np.float32)
-    assert Platt().curve(scores, labels).line == pytest.approx((0.7, -4), abs=0.05)
+    curve = Platt().curve(scores, labels)
+    assert curve(np.array([0.0, 1.0])) == pytest.approx([-4, -3.3], abs=0.05)
 
 
 def test_platt_keeps_the_order_of_scores_that_rank_wrongly() -> None:
     scores = np.linspace(-1, 1, 1000)
-    line = Platt().curve(scores, (scores < 0).astype(np.float32)).line
-    assert line is not None and line[0] > 0
+    curve = Platt().curve(scores, (scores < 0).astype(np.float32))
+    assert (np.diff(curve(scores)) > 0).all()
 
 
 @pytest.mark.parametrize("method", [Platt(), Isotonic()])
@@ -115,7 +115,6 @@ def test_each_value_with_enough_rows_has_a_curve_of_its_own() -> None:
     for value in (1, 2):
         assert calibrated[tab == value].sum() == pytest.approx(labels[tab == value].sum(), rel=1e-3)
     np.testing.assert_allclose(calibrated[tab == 3], sigmoid(fitted.curves["click"](scores[tab == 3])), rtol=1e-5)
-    assert fitted.lines is None
 
 
 def test_curves_are_written_and_read_back(tmp_path: Path) -> None:
@@ -126,11 +125,6 @@ def test_curves_are_written_and_read_back(tmp_path: Path) -> None:
     fitted.save(tmp_path)
     assert Fitted.load(tmp_path) == fitted
     assert Fitted.load(tmp_path / "none") is None
-
-
-def test_a_curve_of_one_point_is_a_line() -> None:
-    assert Curve((2.0,), (3.0,), 0.5, 0.5).line == (0.5, 2.0)
-    assert Curve((2.0,), (3.0,), 0.5, 0.6).line is None
 
 
 def test_few_labels_are_refused() -> None:
@@ -205,17 +199,3 @@ def test_the_four_ranges_share_no_user(run: Run) -> None:
     assert all(users.values()) and sum(map(len, users.values())) == len(set.union(*users.values()))
     kept = json.loads((run.path / "model" / "calibration.json").read_text())
     assert set(kept["curves"]) == {"is_click", "long_view", "is_like"} and kept["by"] == "tab"
-
-
-def test_curves_of_a_feature_are_no_part_of_an_export(run: Run, funrec: Command, tmp_path: Path) -> None:
-    done = funrec("export", str(run.path), "-o", str(tmp_path / "export"))
-    assert done.code == 2 and "should be calibrated by platt for all rows" in done.err and done.err.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_platt_for_all_rows_is_part_of_an_export(workdir: Path) -> None:
-    from funrec.export.export import export
-
-    split = "dataset.split={by: group, valid: 0.2, calibrate: 0.2}"
-    run = run_experiment("logistic", "dataset.rows=5000", split, "calibration=platt", "trainer=smoke")
-    assert export(run.path)["largest_difference"] < 1e-5

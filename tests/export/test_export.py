@@ -14,6 +14,7 @@ from funrec.data.arrays import load_inputs
 from funrec.experiment.run import Run
 from funrec.export.export import export
 from funrec.export.inputs import NULL_ID, NULL_TEXT, describe_inputs, read_inputs
+from funrec.fusion.fuse import fuse
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_json
 
@@ -29,8 +30,10 @@ FEATURES = (
 OVERRIDES = (
     *("trainer=smoke", "model/funnel=esmm", "dataset.group=user", f"dataset.features={FEATURES}"),
     "dataset.tasks={click: {label: click}, buy: {label: buy, after: click}}",
-    "dataset.split={by: random, valid: 0.3}",
+    "dataset.split={by: random, valid: 0.3, calibrate: 0.2}",
+    *("calibration=isotonic", "calibration.by=seen", "calibration.least_rows=10", "calibration.least_labels=2"),
 )
+FORMULA = "p_click^0.4 * p_buy - 0.1 * logit_click"
 
 
 def log(rows: int = 3000) -> pl.DataFrame:
@@ -54,16 +57,17 @@ def log(rows: int = 3000) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run on every kind of feature."""
+    """A run on every kind of feature, calibrated by the values of one, its heads fused."""
     place = tmp_path_factory.mktemp("exported")
     log().write_parquet(place / "log.parquet")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         done = funrec.run_experiment("mmoe", "dataset=tabular", f"dataset.path={place}/log.parquet", *OVERRIDES)
+    fuse(place / done.path, "auc_click", formula=FORMULA)
     return Run(place / done.path, done.record)
 
 
-@pytest.mark.parametrize("format", ["savedmodel", "onnx"])
+@pytest.mark.parametrize("format", ["savedmodel", "onnx", "keras"])
 def test_an_exported_model_scores_as_the_run_did(finished: Run, format: str, funrec: Command, tmp_path: Path) -> None:
     if format == "onnx":
         for package in ("tf2onnx", "onnxruntime"):
@@ -71,8 +75,10 @@ def test_an_exported_model_scores_as_the_run_did(finished: Run, format: str, fun
     done = funrec("export", str(finished.path), "--format", format, "-o", str(tmp_path / "out"))
     assert done.code == 0, done.err
     proof = read_json(tmp_path / "out" / "export.json")
-    assert proof["largest_difference"] < 1e-5
-    assert set(proof["differences"]) == {"logit_click", "logit_buy", "logit_buy_given_click"}
+    assert proof["largest_difference"] < 1e-4  # an isotonic curve has steep pieces
+    assert proof["differences"]["logit_buy_given_click"] < 1e-5
+    assert set(proof["differences"]) == {"logit_click", "logit_buy", "logit_buy_given_click", "score"}
+    assert (proof["calibration"], proof["formula"]) == ("isotonic", FORMULA)
     assert proof["rows_compared"] == (finished.predictions()["split"] == "valid").sum()
     assert f"{proof['largest_difference']:.1e}" in done.out
 
@@ -93,8 +99,8 @@ def test_inputs_are_raw_values_and_say_what_stands_for_a_null(finished: Run) -> 
 def test_a_model_that_scores_differently_is_refused_and_nothing_is_kept(finished: Run, tmp_path: Path) -> None:
     saved = pl.read_parquet(finished.path / "predictions.parquet")
     try:
-        saved.with_columns(pl.col("score_click") + 1e-3).write_parquet(finished.path / "predictions.parquet")
-        with pytest.raises(InputError, match=r"logit_click off by 0\.001"):
+        saved.with_columns(pl.col("score_buy") + 0.1).write_parquet(finished.path / "predictions.parquet")
+        with pytest.raises(InputError, match=r"logit_buy off by 0\.1"):
             export(finished.path, "savedmodel", tmp_path / "out")
     finally:
         saved.write_parquet(finished.path / "predictions.parquet")
