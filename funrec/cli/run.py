@@ -124,9 +124,12 @@ class _Single:
 
 def show(runs: Sequence[Any]) -> None:
     """Print a run and its baselines in one table, and what its configuration asks for beside."""
+    from funrec.runs.protocol import render_published
     from funrec.runs.tables import render, render_slices, rows_from_records, selection_note
 
     print(render(rows_from_records(done.record for done in runs), width=width()), flush=True)
+    if published := render_published([done.record for done in runs]):
+        print(published, flush=True)
     config = runs[0].record["config"]
     wanted, domain = config["report"], config["dataset"].get("domain")
     if domain is not None and not wanted["slices"]:

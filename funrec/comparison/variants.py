@@ -12,6 +12,7 @@ from typing import Any
 from funrec.config.build import leaves
 from funrec.runs import folder as run_folder
 from funrec.runs import record as records
+from funrec.runs.protocol import check_one_protocol
 from funrec.utils.errors import InputError, did_you_mean
 
 #: Where the same data lies says nothing about the variant, so that of a path only its last part counts.
@@ -137,11 +138,12 @@ def group(runs: Sequence[RunRecord]) -> tuple[list[Variant], list[str]]:
 
 
 def check_comparable(runs: Sequence[RunRecord], mixed_history: bool = False) -> None:
-    """Check that runs have the same tasks, weigh the GAUC alike, and that those with histories look back alike.
+    """Check that runs have one protocol and the same tasks, weigh the GAUC alike, and look back alike in histories.
 
     Raises:
         InputError: If they do not, naming two runs.
     """
+    check_one_protocol((run.path, run.record["config"]) for run in runs)
     first = runs[0]
     for run in runs[1:]:
         if set(run.tasks) != set(first.tasks):

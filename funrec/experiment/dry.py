@@ -15,8 +15,9 @@ from funrec.data.preparation.prepare import prepare
 from funrec.experiment.building import build_parts
 from funrec.experiment.calibration import build_calibration
 from funrec.experiment.fitting import check_parts
-from funrec.experiment.settings import check_protocol, check_settings
+from funrec.experiment.settings import check_settings
 from funrec.experiment.start import find_start
+from funrec.runs.protocol import check_rows
 from funrec.utils.memory import memory_errors_in_one_line
 
 PARTS = ("embedding", "wide", "interaction", "backbone", "towers")
@@ -38,7 +39,7 @@ def describe_run(config: Mapping[str, Any]) -> str:
     if (calibration := build_calibration(config)) is not None:
         calibration.check_data(data.layout, list(data.splits))
     sizes = {name: len(split) for name, split in data.splits.items()}
-    check_protocol(config.get("protocol"), sizes)
+    check_rows(config, sizes)
     parts = build_parts(config, data.tasks, data.layout)
     with memory_errors_in_one_line():
         parts.model.initialise(config["seed"])

@@ -20,13 +20,14 @@ from funrec.experiment.calibration import CALIBRATE, build_calibration, calibrat
 from funrec.experiment.diagnosis import diagnose, measure_reliability, measure_slices
 from funrec.experiment.evaluation import Scored, describe_group_means, evaluate_oracle, evaluate_scored, write_scored
 from funrec.experiment.run import Attempt, EpochHook, Run
-from funrec.experiment.settings import check_protocol, check_settings
+from funrec.experiment.settings import check_settings
 from funrec.experiment.start import describe_seen, find_start
 from funrec.experiment.tracking import TrackedRun, Trackers
 from funrec.metrics import build_metrics
 from funrec.runs import folder as run_folder
 from funrec.runs import record
 from funrec.runs.folder import remove_temporary_files, remove_weights
+from funrec.runs.protocol import check_rows
 from funrec.runs.provenance import check_origin, running_code, versions
 from funrec.runs.tables import label
 from funrec.utils.errors import InputError, Pruned
@@ -233,7 +234,7 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
 
         fitting.check_parts(config, dataset)
     data = prepare(dataset, cache_folder(), None if start is None else start.known)
-    check_protocol(config.get("protocol"), {name: len(split) for name, split in data.splits.items()})
+    check_rows(config, {name: len(split) for name, split in data.splits.items()})
     asked = [*config["metrics"]["slices"], *([] if dataset.domain is None else [dataset.domain])]
     if calibration is not None:
         calibration.check_data(data.layout, list(data.splits))

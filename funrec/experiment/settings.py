@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from funrec.metrics import build_metrics
+from funrec.runs.protocol import read_protocol
 from funrec.utils.errors import InputError, did_you_mean
 
 KEYS = (
@@ -13,7 +14,6 @@ KEYS = (
     *("calibration", "seed", "baselines", "tuned_on", "schedule"),
 )
 METRIC_KEYS = ("gauc_weight", "extra", "slices")
-PROTOCOL_KEYS = ("name", "rows", "published")
 REPORT_KEYS = ("gates", "diagnosis", "slices")
 
 
@@ -44,24 +44,6 @@ def check_settings(config: Mapping[str, Any]) -> None:
     if (schedule := config.get("schedule")) is not None:
         raise InputError(f"schedule should be null, or daily in `funrec run schedule=daily`. Received: {schedule}.")
     build_metrics(config["metrics"])
+    read_protocol(config)
     if not isinstance(slices, list) or not all(isinstance(name, str | int) for name in slices):
         raise InputError(f"metrics.slices should list columns, such as [tab]. Received: {slices}.")
-
-
-def check_protocol(protocol: Mapping[str, Any] | None, rows: Mapping[str, int]) -> None:
-    """Check that the splits have the rows that a public protocol says, since its figures are comparable only then.
-
-    Raises:
-        InputError: If a split has other rows, or a key is unknown.
-    """
-    if protocol is None:
-        return
-    for key in protocol:
-        if key not in PROTOCOL_KEYS:
-            raise InputError(f"protocol.{key}: no such key.{did_you_mean(key, PROTOCOL_KEYS)}")
-    for split, expected in (protocol.get("rows") or {}).items():
-        if rows.get(split) != expected:
-            raise InputError(
-                f"protocol={protocol['name']} should have {expected:,} rows in the split {split}. Received: "
-                f"{rows.get(split, 0):,}. Complete the files of the dataset, or leave the protocol out."
-            )

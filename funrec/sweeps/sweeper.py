@@ -27,6 +27,7 @@ from funrec.config.compose import one_line_errors, reaching_overrides, to_plain
 from funrec.config.overrides import quoted
 from funrec.experiment.settings import check_settings
 from funrec.runs.folder import FAILURE, is_finished, status, write_failure
+from funrec.runs.protocol import check_one_protocol
 from funrec.sweeps.jobs import SERIAL, Show, run_hydra_job
 from funrec.sweeps.plan import (
     Job,
@@ -135,11 +136,10 @@ class Sweeper(HydraSweeper):
         problems = [job.problem for job in planned if job.problem]
         if problems and len(problems) == len(planned):
             raise problems[0]
+        check_one_protocol((plan.job.folder, plan.config) for plan in planned if not plan.problem)
         names = Counter(plan.job.folder for plan in planned)
         if (name := max(names, key=lambda name: names[name])) and names[name] > 1:
-            raise InputError(
-                f"hydra.sweep.subdir should give every job a folder of its own. Received: {name} for several."
-            )
+            raise InputError(f"hydra.sweep.subdir should give every job its own folder. Received: {name} for several.")
         folder = Path(self._config.hydra.sweep.dir)
         with leading(folder, is_new=request.resumed is None):
             sweep = request.sweep = Sweep(

@@ -160,7 +160,7 @@ def test_a_folder_that_another_process_sweeps_in_is_refused(workdir: Path, funre
 def test_two_jobs_never_share_a_folder(workdir: Path, funrec: Command) -> None:
     done = funrec(*SWEEP, "hydra.sweep.subdir=job")
     assert done.code == 2
-    assert "a folder of its own. Received: job" in done.err
+    assert "its own folder. Received: job" in done.err
     assert not list(workdir.iterdir())
     named = funrec(
         *SWEEP,

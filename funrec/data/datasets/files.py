@@ -60,10 +60,10 @@ def file_kind(path: Path) -> str | None:
     return suffixes[-1] if suffixes and suffixes[-1] in (*SEPARATORS, *PARQUET) else None
 
 
-def find_files(key: str, path: str, root: str | None, hint: str = "") -> list[Path]:
+def find_files(key: str, path: str, root: str | None, hint: str = "", any_kind: bool = False) -> list[Path]:
     """Return the files that a path, a folder or a glob, in `root` first, names, sorted by name.
 
-    `key` and `hint` (where to get the files) are for messages.
+    `key` and `hint` (where to get the files) are for messages; with `any_kind` a file may have any suffix.
 
     Raises:
         InputError: If there is none, or one of a kind that cannot be read.
@@ -72,14 +72,15 @@ def find_files(key: str, path: str, root: str | None, hint: str = "") -> list[Pa
     places = [given] if root is None or given.is_absolute() else [Path(root).expanduser() / given, given]
     for place in places:
         if place.is_file():
-            return [_readable(key, place)]
+            return [place if any_kind else _readable(key, place)]
         if place.is_dir():
             inside = sorted(file for file in place.iterdir() if file.is_file() and file_kind(file) is not None)
             if inside:
                 return inside
             raise InputError(f"{key}: the folder {place} should hold csv, tsv or parquet files. It holds none.")
         if matches := sorted(glob.glob(str(place), recursive=True)):
-            return [_readable(key, Path(match)) for match in matches if Path(match).is_file()]
+            found = [Path(match) for match in matches if Path(match).is_file()]
+            return found if any_kind else [_readable(key, file) for file in found]
     place = places[0]
     beside = [file.name for file in place.parent.iterdir()] if place.parent.is_dir() else []
     near = did_you_mean(place.name, beside) if beside else f" There is no folder {place.parent}."
@@ -97,10 +98,12 @@ def scan_files(
     separator: str | None = None,
     dtypes: Mapping[str, Any] | None = None,
     null_values: Sequence[str] = (),
+    columns: Sequence[str] = (),
 ) -> pl.LazyFrame:
     """Return the rows of files of one kind, one after another, without reading them.
 
     A text file's separator, if not given, is that of its suffix; dtypes that are not given come from its first rows.
+    `columns` names the columns of text files without a header line.
 
     Raises:
         InputError: If the files are of several kinds, or a text file is none that can be read.
@@ -112,13 +115,17 @@ def scan_files(
         return pl.scan_parquet(list(files), glob=False)
     separator = separator or separator_of(files[0])
     for file in files:
-        check_text(file, separator)
-    if not any(_has_rows(file) for file in files):
+        check_text(file, separator, columns)
+    if not columns and not any(_has_rows(file) for file in files):
         raise InputError(f"{files[0]} should hold rows. It holds a header alone.")
-    known = pl.scan_csv(files[0], separator=separator, infer_schema=False, glob=False).collect_schema().names()
+    known = list(columns)
+    if not columns:
+        known = pl.scan_csv(files[0], separator=separator, infer_schema=False, glob=False).collect_schema().names()
     return pl.scan_csv(
         list(files),
         separator=separator,
+        has_header=not columns,
+        new_columns=list(columns) or None,
         schema_overrides={column: dtype for column, dtype in (dtypes or {}).items() if column in known},
         null_values=list(null_values) or None,
         infer_schema_length=ROWS_TO_INFER_FROM,
@@ -132,3 +139,14 @@ def _has_rows(file: Path) -> bool:
     with file.open("rb") as stream:
         stream.readline()
         return bool(stream.read(1 << 12).strip())
+
+
+def check_unique(table: pl.LazyFrame, key: str, name: str) -> None:
+    """Refuse a table that would multiply the log's rows.
+
+    Raises:
+        InputError: If a key comes twice.
+    """
+    found = table.select(repeated=pl.len() - pl.col(key).n_unique()).collect(engine="streaming")["repeated"][0]
+    if found:
+        raise InputError(f"{name} should hold each {key} once. {found:,} rows repeat one: copy or download it again.")

@@ -12,7 +12,7 @@ from typing import Literal
 import polars as pl
 
 from funrec.data.datasets.base import Dataset
-from funrec.data.datasets.files import reading_errors, scan_files
+from funrec.data.datasets.files import check_unique, reading_errors, scan_files
 from funrec.data.datasets.sources import Files, Source
 from funrec.data.preparation.splitting import time_bound
 from funrec.utils.errors import InputError, did_you_mean
@@ -232,7 +232,7 @@ class KuaiRand(Dataset):
                             f"{self._needed[column]}: no such column {column} in {files[0].name}."
                             + did_you_mean(column, known)
                         )
-                _check_unique(table, key, files[0])
+                check_unique(table, key, str(files[0]))
                 table = table.select(key, **published)
                 if "tag" in published:
                     table = table.with_columns(_as_list(pl.col("tag")))
@@ -240,17 +240,6 @@ class KuaiRand(Dataset):
                 table = table.with_columns(pl.col(pl.String).cast(pl.Categorical))
             rows = rows.join(table, on=key, how="left", maintain_order="left")
         return rows
-
-
-def _check_unique(table: pl.LazyFrame, key: str, file: Path) -> None:
-    """Refuse a table that would multiply the log's rows.
-
-    Raises:
-        InputError: If a key comes twice.
-    """
-    found = table.select(repeated=pl.len() - pl.col(key).n_unique()).collect(engine="streaming")["repeated"][0]
-    if found:
-        raise InputError(f"{file} should hold each {key} once. {found:,} rows repeat one: copy or download it again.")
 
 
 def _as_list(tag: pl.Expr) -> pl.Expr:

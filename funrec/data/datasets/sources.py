@@ -150,7 +150,7 @@ def open_source(
         return Frame(key, path)
     if is_remote(path):
         return RemoteFiles(Remote(key, path, storage_options or {}), **reading)
-    return Files(find_files(key, path, root, hint), **reading)
+    return Files(find_files(key, path, root, hint, any_kind=bool(reading.get("columns"))), **reading)
 
 
 @contextmanager

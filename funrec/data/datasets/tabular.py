@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +12,26 @@ import polars as pl
 
 from funrec.config.build import build
 from funrec.data.datasets.base import Dataset
-from funrec.data.datasets.files import reading_errors
+from funrec.data.datasets.files import check_unique, reading_errors
 from funrec.data.datasets.sources import Files, Source, open_source
-from funrec.utils.errors import InputError
-from funrec.utils.specs import Inherited
+from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.specs import Inherited, Name, Names, Text, check
+
+
+@dataclass(frozen=True)
+class JoinedTable:
+    """A table whose columns every row gets.
+
+    Attributes:
+        path: Its files, as `Tabular.path`.
+        column: The rows' column that names a row of the table.
+        key: The table's column that `column` is looked for in, unique in it; the same name where not given.
+    """
+
+    path: Text
+    column: Name
+    key: Name | None = None
+
 
 DTYPES = {"text": pl.String, "integer": pl.Int64, "number": pl.Float64}
 
@@ -32,6 +49,8 @@ class Tabular(Dataset):
         test: the test rows, or none.
         source: What else the rows come from: `_target_`, a `Source`, and its arguments.
         root: Folder that relative paths are looked for in first.
+        tables: What is joined to the rows: `{path, column, key}`; see `JoinedTable`.
+        columns: Names of the columns of text files that have no header line; such files may have any suffix.
         separator: Between the fields of text files; by their suffix where not given.
         dtypes: `text`, `integer` or `number` by column, where the first rows of a text file mislead.
         null_values: Texts that stand for null.
@@ -58,6 +77,8 @@ class Tabular(Dataset):
         test: str | None = None,
         source: Mapping[str, Any] | None = None,
         root: str | None = None,
+        tables: Sequence[Mapping[str, Any]] = (),
+        columns: Names = (),
         separator: str | None = None,
         dtypes: Mapping[str, Literal["text", "integer", "number"]] | None = None,
         null_values: Sequence[str] = (),
@@ -80,6 +101,9 @@ class Tabular(Dataset):
         self._root = root
         self._storage_options = storage_options
         self._hint = f" Get it from {homepage}." if homepage else ""
+        self.tables = [dict(table) for table in tables]
+        self._tables = [JoinedTable(**check(JoinedTable, table, "dataset.tables")) for table in tables]
+        self.columns = list(columns)
         self.separator = separator
         self.dtypes = dict(dtypes or {})
         self.null_values = [null_values] if isinstance(null_values, str) else list(null_values or ())
@@ -101,8 +125,13 @@ class Tabular(Dataset):
     def _earlier(self) -> list[Source]:
         return [self._open("dataset.history.logs", path) for path in self.history.logs]
 
+    @cached_property
+    def _joined(self) -> list[tuple[JoinedTable, Source]]:
+        return [(table, self._open("dataset.tables", table.path)) for table in self._tables]
+
     def _open(self, key: str, path: str) -> Source:
         reading = {
+            "columns": () if key == "dataset.tables" else self.columns,
             "separator": self.separator,
             "dtypes": {column: DTYPES[dtype] for column, dtype in self.dtypes.items()},
             "null_values": self.null_values,
@@ -111,7 +140,27 @@ class Tabular(Dataset):
 
     @cached_property
     def _frames(self) -> dict[str, pl.LazyFrame]:
-        return {name: source.scan() for name, source in self._sources.items()}
+        return {name: self._join(source) for name, source in self._sources.items()}
+
+    def _join(self, source: Source) -> pl.LazyFrame:
+        """Return the rows of a source with the columns of the joined tables.
+
+        Raises:
+            InputError: If a column is missing, or a table repeats a key.
+        """
+        rows = source.scan()
+        for table, its in self._joined:
+            key = table.key or table.column
+            with reading_errors(lambda source=its: source.name):  # type: ignore[misc]  # bound at once
+                columns = its.scan()
+                for name, place, known in ((table.column, source, rows), (key, its, columns)):
+                    if name not in (names := known.collect_schema().names()):
+                        raise InputError(
+                            f"dataset.tables: no such column {name} in {place.name}.{did_you_mean(name, names)}"
+                        )
+                check_unique(columns, key, its.name)
+                rows = rows.join(columns, left_on=table.column, right_on=key, how="left", maintain_order="left")
+        return rows
 
     @cached_property
     def _columns(self) -> list[str]:
@@ -120,10 +169,10 @@ class Tabular(Dataset):
             return frame.collect_schema().names()
 
     def sources(self) -> list[Source]:
-        return [*self._sources.values(), *self._earlier]
+        return [*self._sources.values(), *self._earlier, *(source for _, source in self._joined)]
 
     def scan_earlier(self, columns: Sequence[str]) -> list[pl.LazyFrame]:
-        return [source.scan() for source in self._earlier]
+        return [self._join(source) for source in self._earlier]
 
     def settings(self) -> dict[str, Any]:
         files = {

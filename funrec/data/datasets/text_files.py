@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from funrec.utils.errors import InputError
@@ -21,8 +21,10 @@ def separator_of(file: Path) -> str:
     return next((SEPARATORS[suffix] for suffix in map(str.lower, file.suffixes) if suffix in SEPARATORS), ",")
 
 
-def check_text(file: Path, separator: str) -> None:
+def check_text(file: Path, separator: str, columns: Sequence[str] = ()) -> None:
     """Look at both ends of a text file that is not compressed: encoding, line ends, header, and a whole last row.
+
+    `columns` are the names of its columns if it has no header line.
 
     Raises:
         InputError: If one of them is not what it should be.
@@ -52,6 +54,12 @@ def check_text(file: Path, separator: str) -> None:
     if (problem := _undecodable(file, header, 1)) is not None:
         raise InputError(problem)
     names = _fields(header, separator)
+    if columns and len(names) != len(columns):
+        raise InputError(
+            f"dataset.columns should name every column of {file}, whose first row has {len(names)} fields. Received: "
+            f"{len(columns)} names. Check dataset.separator too."
+        )
+    names = list(columns) or names
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         what = f"column {twice[0]}" if twice[0] else "a column without a name"

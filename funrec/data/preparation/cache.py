@@ -35,6 +35,8 @@ _LATER_KEYS = {
     *("length", "most_lengths", "time", "until", "calibrate", "calibrate_from", "events", "ago", "logs"),
     "observed_after",
 }
+#: Likewise of datasets.
+_LATER_SETTINGS = {"drift", "tables", "columns"}
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -49,7 +51,7 @@ def fingerprint(dataset: Dataset) -> str:
     state = {
         "format": DATA_FORMAT,
         "class": f"{kind.__module__}.{kind.__qualname__}",
-        "settings": {k: v for k, v in dataset.settings().items() if v or k != "drift"},
+        "settings": {k: v for k, v in dataset.settings().items() if v or k not in _LATER_SETTINGS},
         "features": [_without(feature.to_plain(), _FEATURE_KEYS_OF_THE_MODEL) for feature in dataset.features],
         "tasks": [_without(asdict(task), _TASK_KEYS_OF_THE_MODEL) for task in dataset.tasks],
         "split": _without(asdict(dataset.split)),
@@ -78,7 +80,7 @@ def log_fingerprint(dataset: Dataset) -> str:
     """
     state = {
         "class": type(dataset).__qualname__,
-        "settings": {k: v for k, v in dataset.settings().items() if v or k != "drift"},
+        "settings": {k: v for k, v in dataset.settings().items() if v or k not in _LATER_SETTINGS},
         "split": asdict(dataset.split),
         **{key: getattr(dataset, key) for key in ("group", "time", "where", "max_rows")},
         "sources": [part for source in dataset.sources() for part in source.identity()],
