@@ -272,6 +272,7 @@ CASES = {
     "diverging": (("optimizer.learning_rate=1e30", *SMALL), ("should stay finite", "step", "learning_rate")),
     # folders
     "output folder under a file": ((*SMALL, "hydra.run.dir=a_file/run"), ("a_file",)),
+    "output folder where none can be made": ((*SMALL, "hydra.run.dir=/proc/x"), ("/proc/x",)),
     "output folder is a file": ((*SMALL, "hydra.run.dir=a_file"), ("a_file",)),
     # targets
     "target outside": (

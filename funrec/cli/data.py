@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from funrec.cli.arguments import Parser, add_folder_option, bring_folders, take_allowed
+from funrec.cli.arguments import Parser, add_folder_option, bring_folders
 from funrec.utils.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _describe(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "overrides", nargs="*", metavar="OVERRIDE", help="as for funrec run: dataset=adult dataset.root=FOLDER"
     )
-    options = parser.parse_intermixed_args(take_allowed(arguments))
+    options = parser.parse_intermixed_args(arguments)
     from funrec.data.preparation.cache import cache_folder
     from funrec.data.preparation.description import describe
     from funrec.data.preparation.prepare import prepare
@@ -77,7 +77,7 @@ def _verify(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--leaks", action="store_true", help="check the histories of the dataset that overrides in place of ENTRY name"
     )
-    options = parser.parse_intermixed_args(take_allowed(arguments))
+    options = parser.parse_intermixed_args(arguments)
     if options.leaks:
         return _verify_histories(_dataset(options.entries, options.config_dir))
     from funrec.data.preparation.cache import cache_folder, entries, verify

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from funrec.cli.arguments import take_allowed
 from funrec.cli.console import reason
 from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.installation import VERSION, check_installation
@@ -45,6 +46,8 @@ usage: funrec COMMAND ...
   funrec run --help                      what can be overridden
   funrec run --cfg job                   the configuration, without running it
   funrec --version
+
+--allow PACKAGE, with any command, lets configurations and runs name classes of a package of yours.
 """
 
 
@@ -62,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_installation()
         if command not in COMMANDS:
             raise InputError(f"funrec {command}: no such command.{did_you_mean(command, COMMANDS)}")
-        sys.exit(import_module(f"funrec.cli.{command}").main(arguments[1:]))
+        sys.exit(import_module(f"funrec.cli.{command}").main(take_allowed(arguments[1:])))
     except BrokenPipeError:  # the reader of the output, such as `| head`, has stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

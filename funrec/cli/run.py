@@ -16,7 +16,6 @@ from funrec.cli.arguments import (
     flags_in,
     has_question,
     overrides_in,
-    take_allowed,
 )
 from funrec.cli.console import is_live, reason, width
 from funrec.utils.errors import InputError
@@ -32,10 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     command = [argument for argument in arguments if argument not in ("--fail-fast", "--dry")]
     if DAILY in command and MULTIRUN.isdisjoint(command) and not has_question(command):  # a job a day
         command.insert(0, "-m")
-    kept = take_allowed(command)
     if "--dry" in arguments:
-        return _describe(kept)
-    return start(kept, Request(command, overrides_in(kept), "--fail-fast" in arguments, show=show))
+        return _describe(command)
+    return start(command, Request(command, overrides_in(command), "--fail-fast" in arguments, show=show))
 
 
 def _describe(arguments: Sequence[str]) -> int:
@@ -80,7 +78,12 @@ def start(arguments: Sequence[str], request: Any) -> int:
             print(_configuration(kept), end="")
             return 0
         sys.argv = ["funrec run", *flags, *(kept if is_sweep else reaching_overrides(kept))]
-        hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")(run)()
+        try:
+            hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name="config", version_base="1.3")(run)()
+        except FileNotFoundError as error:  # a file system that takes no folders, such as /proc
+            if run.is_started:
+                raise
+            raise InputError(f"{error.filename} cannot be created. Choose another output folder.") from error
     if request.sweep is None:
         return 2 if run.has_failed else 0
     if len(request.sweep.jobs) > 1 or request.resumed or not request.is_watched:
@@ -104,7 +107,7 @@ class _Single:
 
     def __init__(self, request: Any) -> None:
         self.request = request
-        self.has_failed = False
+        self.is_started = self.has_failed = False
 
     def __call__(self, config: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
@@ -112,6 +115,7 @@ class _Single:
         from funrec.config.compose import to_plain
         from funrec.experiment import experiment
 
+        self.is_started = True
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
         try:

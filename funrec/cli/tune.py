@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from funrec.cli.arguments import Parser, add_folder_option, bring_folders, take_allowed
+from funrec.cli.arguments import Parser, add_folder_option, bring_folders
 from funrec.cli.console import is_live
 from funrec.utils.errors import InputError
 from funrec.utils.signals import EXIT_CODE
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     add_folder_option(parser)
     parser.add_argument("--join", type=Path, metavar="STUDY", help="work on a study that was begun here or elsewhere")
     parser.add_argument("--force", action="store_true", help="resume although code or configuration files have changed")
-    options = parser.parse_intermixed_args(take_allowed(arguments))
+    options = parser.parse_intermixed_args(arguments)
     bring_folders(options.config_dir)
     return carry_out(options.join, options.overrides, options.force)
 

@@ -89,7 +89,7 @@ class Comparison:
 
 
 def compare(
-    paths: str | os.PathLike[str] | Iterable[Any],
+    paths: str | os.PathLike[str] | Iterable[Any] = (),
     baseline: str | Path | None = None,
     bootstrap: int | None = None,
     columns: Sequence[str] | None = None,

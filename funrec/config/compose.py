@@ -251,10 +251,16 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
         options = [file.name.removesuffix(".yaml") for file in found.iterdir()] if found.is_dir() else []
         return f"{unknown[1]}: there is no {unknown[2]}.{did_you_mean(unknown[2], options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
-        return f"{unknown[1]}: no such key.{moved(unknown[1]) or _nearest_key(unknown[1], overrides)}"
+        return f"{unknown[1]}: no such key.{moved(unknown[1]) or _nearest_key(unknown[1], overrides, can_add=True)}"
     if unknown := re.search(r"Could not delete from config\. '([^']+)' does not exist", text):
         return f"~{unknown[1]}: no such key.{_nearest_key(unknown[1], overrides)}"
     if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        if not key.isascii():
+            return f"The key of an override should be ASCII. Received: {key}. Set it in a YAML file, with --config-dir."
+        if not value.isascii():
+            quoted = re.sub(r"[^\s,:{}()\[\]'\"]*[^\x00-\x7f][^\s,:{}()\[\]'\"]*", r'"\g<0>"', value)
+            return f"Letters beyond ASCII should be in quotes. Received: {error.override}. Write '{key}={quoted}'."
         return (
             f"{' '.join(text.partition('See https')[0].split())}. An override should read key=value; a value with "
             "spaces, commas, brackets or = needs quotes twice over: 'dataset.where=\"tab IN (0,1)\"'."
@@ -272,7 +278,7 @@ def _one_line_of_yaml(error: YAMLError) -> str:
     return f"{place}: this should be YAML. Received: {problem}. Look for a bracket, quote or indent just before it."
 
 
-def _nearest_key(key: str, overrides: Sequence[str]) -> str:
+def _nearest_key(key: str, overrides: Sequence[str], can_add: bool = False) -> str:
     kept = [override for override in overrides if key not in override]
     try:
         with _own_hydra():
@@ -284,6 +290,10 @@ def _nearest_key(key: str, overrides: Sequence[str]) -> str:
     # The name is looked for among its neighbours first: a typo rarely changes the path to it.
     parent, _, name = key.rpartition(".")
     neighbours = [known.rpartition(".")[2] for known in keys if known.rpartition(".")[0] == parent]
+    if found := re.match(r"(dataset\.(?:features|tasks))\.([^.]+)", key):
+        names = {known.split(".")[2] for known in keys if known.startswith(f"{found[1]}.")}
+        if found[2] not in names:
+            return did_you_mean(found[2], sorted(names)) + (f" A new one needs a plus: +{key}=..." if can_add else "")
     if neighbours:
         return did_you_mean(name, neighbours)
     return did_you_mean(key, keys)

@@ -121,6 +121,11 @@ def test_a_metric_that_some_runs_did_not_record_is_measured_from_their_scores(tm
     assert "metrics" not in text.splitlines()[1]
 
 
+def test_nothing_to_compare_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"^There should be a finished run\. Received: none\.$"):
+        compare()
+
+
 def test_patterns_leave_out_other_splits_and_unknown_ones_name_the_nearest(sweep):
     frame = funrec.compare(sweep, columns=["auc_*"])
     assert [name for name in frame.columns if name.startswith("auc") and not name.endswith("_sd")] == [

@@ -41,7 +41,8 @@ def test_a_configuration_is_plain_values_without_hydras_own() -> None:
         ("trainr.epochs=2", "trainr.epochs: no such key. Did you mean trainer.epochs?"),
         (
             "dataset.features.vidoe_id.min_count=2",
-            "dataset.features.vidoe_id.min_count: no such key. Did you mean dataset.features.video_id.min_count?",
+            "dataset.features.vidoe_id.min_count: no such key. Did you mean video_id? "
+            "A new one needs a plus: +dataset.features.vidoe_id.min_count=...",
         ),
         (
             "model=3",
@@ -49,6 +50,16 @@ def test_a_configuration_is_plain_values_without_hydras_own() -> None:
             "Config group override must be a string or a list. Got int.",
         ),
         ("~dataset.features.vidoe_id", "~dataset.features.vidoe_id: no such key. Did you mean video_id?"),
+        (
+            "dataset.drop=[größe,tag]",
+            "Letters beyond ASCII should be in quotes. Received: dataset.drop=[größe,tag]. "
+            "Write 'dataset.drop=[\"größe\",tag]'.",
+        ),
+        (
+            "dataset.tasks.点击.label=is_click",
+            "The key of an override should be ASCII. Received: dataset.tasks.点击.label. "
+            "Set it in a YAML file, with --config-dir.",
+        ),
         ("seed=${nothing}", "Interpolation key 'nothing' not found full_key: seed object_type=dict"),
     ],
 )
