@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,7 +78,9 @@ class Calibration(ABC):
             )
 
     def fit(self, tasks: Sequence[Task], layout: InputLayout, rows: SplitArrays, scores: Mapping[str, Array]) -> Fitted:
-        """Fit the curves of every binary task on rows that are kept for it.
+        """Fit the curves of every binary task, and of its head given the task before, on rows that are kept for it.
+
+        A head is fitted on positives of the task before, and stays as it is where these are too few.
 
         Raises:
             InputError: If a task has too few rows of one label.
@@ -86,30 +88,44 @@ class Calibration(ABC):
         place = None if self.by is None else layout.id_features.index(self.by)
         curves: dict[str, Curve] = {}
         by_value: dict[str, dict[int, Curve]] = {}
-        for column, task in enumerate(tasks):
-            if not task.is_binary:
+        for head, column, inside in heads_of(tasks, rows):
+            if head not in scores:
                 continue
-            inside = slice(None) if rows.masks is None else np.asarray(rows.masks[:, column])
             labels = np.asarray(rows.labels[:, column])[inside]
-            known = np.asarray(scores[task.name], np.float64)[inside]
+            known = np.asarray(scores[head], np.float64)[inside]
             if not self._has_both(labels):
+                if head != tasks[column].name:
+                    continue
                 raise InputError(
-                    f"tasks.{task.name}: the {CALIBRATE} split should have {self.least_labels} rows of either label. "
+                    f"tasks.{head}: the {CALIBRATE} split should have {self.least_labels} rows of either label. "
                     f"Received: {int(labels.sum())} of 1 among {labels.size}. Widen dataset.split.calibrate."
                 )
-            curves[task.name] = self.curve(known, labels)
+            curves[head] = self.curve(known, labels)
             if place is not None:
                 values = np.asarray(rows.ids[:, place])[inside]
-                by_value[task.name] = {}
+                by_value[head] = {}
                 for value in np.flatnonzero(np.bincount(values) >= self.least_rows).tolist():
                     picked = values == value
                     if value and self._has_both(labels[picked]):  # row 0 is that of unknown values
-                        by_value[task.name][value] = self.curve(known[picked], labels[picked])
+                        by_value[head][value] = self.curve(known[picked], labels[picked])
         return Fitted(type(self).__name__.lower(), curves, self.by, place, by_value)
 
     def _has_both(self, labels: Array) -> bool:
         positives = int(np.count_nonzero(labels))
         return min(positives, labels.size - positives) >= self.least_labels
+
+
+def heads_of(tasks: Sequence[Task], rows: SplitArrays) -> Iterator[tuple[str, int, Array]]:
+    """Yield every head that may be calibrated, the column of its label, and the rows of its sample space."""
+    places = {task.name: column for column, task in enumerate(tasks)}
+    masks = np.ones(rows.labels.shape, bool) if rows.masks is None else np.asarray(rows.masks)
+    for column, task in enumerate(tasks):
+        if task.is_binary:
+            yield task.name, column, masks[:, column]
+            if task.after is not None:
+                before = places[task.after]
+                known = masks[:, column] & masks[:, before]
+                yield f"{task.name}_given_{task.after}", column, known & (np.asarray(rows.labels[:, before]) == 1)
 
 
 @dataclass(frozen=True)
@@ -118,7 +134,7 @@ class Fitted:
 
     Attributes:
         method: What they were fitted by.
-        curves: By task.
+        curves: By task, or head given the task before it.
         by: The feature whose values have curves of their own, if any.
         place: Its column of `SplitArrays.ids`.
         by_value: By task and embedding row of the value.

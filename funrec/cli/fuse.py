@@ -31,8 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--heads", metavar="NAMES", help="heads to weigh, by default all tasks: is_click,is_like")
     parser.add_argument(
         "--kinds",
-        default="additive,multiplicative,linear",
-        help="additive (sum w*p), multiplicative (prod p^w), linear (sum w*logit); by default all",
+        help="additive (sum w*p), multiplicative (prod p^w; heads above 0), linear (sum w*logit); all that fit",
     )
     parser.add_argument(
         "--trials", type=int, default=200, metavar="N", help="formulas to try of each kind; by default 200"
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         None if text is None else [name.strip() for name in text.split(",")] for text in (options.heads, options.kinds)
     )
     for run in options.runs:
-        found = fuse(run, options.objective, heads, kinds or (), options.trials, options.seed, options.formula)
+        found = fuse(run, options.objective, heads, kinds, options.trials, options.seed, options.formula)
         print(_text(found), flush=True)
         print(f"{run}: funrec predict writes this score as the column score.", file=sys.stderr)
     return 0
@@ -84,6 +83,8 @@ def _text(found: Fused) -> str:
         [point["formula"], *(f"{value:.4f}" for value in point["report"].values())] for point in found.front[::step]
     ]
     how = f"{found.trials} formulas tried on {found.searched}; reported" if found.trials else "Reported"
+    if found.left_out:
+        how = f"{found.left_out[0].upper()}{found.left_out[1:]}. {how}"
     blocks = [
         f"{found.formula}\n{how} on {found.reported}, objective {found.objective}, 95% intervals over users.",
         tabulate(scores, ["score", *metrics], "grid", disable_numparse=True),

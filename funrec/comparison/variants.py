@@ -16,7 +16,7 @@ from funrec.runs.protocol import check_one_protocol
 from funrec.utils.errors import InputError, did_you_mean
 
 #: Where the same data lies says nothing about the variant, so that of a path only its last part counts.
-PATHS = ("root", "path", "train", "valid", "test")
+PATHS = ("root", "path", "train", "valid", "test", "calibrate")
 NOT_THE_VARIANT = ("seed", "protocol", "report", "baselines", "tracking", "tuned_on")
 #: Keys of `metrics` that ask for a closer look at the same scores.
 CLOSER_LOOKS = ("slices", "extra")

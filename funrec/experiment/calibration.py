@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tabulate import tabulate
 
-from funrec.calibration.base import CALIBRATE, Calibration, Fitted
+from funrec.calibration.base import CALIBRATE, Calibration, Fitted, heads_of
 from funrec.config.build import build
 from funrec.data.arrays import PreparedData
 from funrec.data.slicing import cut
@@ -76,15 +76,15 @@ def measure_calibration(
     for raw, done in zip(before, after, strict=True):
         of_split = {name: values_of[raw.name] for name, values_of in columns.items() if raw.name in values_of}
         for part in cut(data, raw.rows, of_split):
-            for column, task in enumerate(data.tasks):
-                if task.name not in fitted.curves:
+            for head, column, inside in heads_of(data.tasks, raw.rows):
+                if head not in fitted.curves:
                     continue
-                picked = part.rows if raw.rows.masks is None else part.rows & np.asarray(raw.rows.masks[:, column])
+                picked = part.rows & inside
                 observed = float(np.asarray(raw.rows.labels[:, column])[picked].sum())
                 ratio = [
                     None
-                    if task.name in split.uncalibrated or not observed
-                    else float(sigmoid(split.scores[task.name][picked]).sum()) / observed
+                    if head in split.uncalibrated or not observed
+                    else float(sigmoid(split.scores[head][picked]).sum()) / observed
                     for split in (raw, done)
                 ]
                 if picked.any():
@@ -93,7 +93,7 @@ def measure_calibration(
                             "split": raw.name,
                             "slice": part.name,
                             "value": part.value,
-                            "task": task.name,
+                            "task": head,
                             "rows": int(picked.sum()),
                             "ratio": ratio,
                         }

@@ -47,8 +47,8 @@ def run_experiment(model: str | None = None, *overrides: str, data: Any = None, 
         overrides: Hydra overrides, such as `trainer.epochs=2`. With `baselines=true` the runs of the
             baselines land beside it.
         data: The rows, instead of files: a pandas or Polars frame, a Hugging Face `Dataset` or whatever exports Arrow,
-            divided by `dataset.split`; or a mapping of them by `train`, `valid` and `test`. The dataset is `tabular`
-            unless an override says otherwise.
+            divided by `dataset.split`; or a mapping of them by `train`, `valid`, `test` and `calibrate`. The dataset is
+            `tabular` unless an override says otherwise.
         verbose: Whether to say on standard error what is happening.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 from funrec.comparison.significance import Estimate, Measured, estimate, holm, mark
 from funrec.fusion.objective import Gauge, Objective, named
 from funrec.fusion.rows import Part, RunRows
-from funrec.fusion.search import KINDS, Trial, pareto_front, search
+from funrec.fusion.search import KINDS, MULTIPLICATIVE, Trial, find_not_positive, pareto_front, search
 from funrec.metrics import build_metrics
 from funrec.metrics.sorting import Array
 from funrec.runs.formula import FUSION, Formula, columns_of, parse_formula
@@ -46,6 +46,7 @@ class Fused:
         searched, reported: What the rows were, in words, with their numbers.
         trials: Number of formulas tried.
         heads: The heads that were weighed.
+        left_out: Why products were not tried; None where they were, or were not asked for.
         table: By score (formulas, then heads alone), its metrics on the rows of the report with their intervals.
         differences: From each head alone.
         verdicts: A sentence per metric: whether the fused score beats the head that the search found best at it.
@@ -58,6 +59,7 @@ class Fused:
     reported: str
     trials: int
     heads: list[str]
+    left_out: str | None
     table: dict[str, dict[str, Estimate]]
     differences: list[Difference]
     verdicts: list[str]
@@ -68,7 +70,7 @@ def fuse(
     run: str | Path,
     objective: str,
     heads: Sequence[str] | None = None,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] | None = None,
     trials: int = 200,
     seed: int = 0,
     formula: str | None = None,
@@ -79,7 +81,7 @@ def fuse(
         run: The folder of a finished run.
         objective: A sum of ranking metrics, such as `gauc_is_click + 2*gauc_is_like`.
         heads: The heads to weigh; by default the tasks.
-        kinds: Of `funrec.fusion.search.KINDS`.
+        kinds: Of `funrec.fusion.search.KINDS`; by default all, without products where a head is not positive.
         trials: Formulas to try of each kind.
         seed: Of the search, and of which users are held out of it.
         formula: A formula of your own, in place of the search.
@@ -93,13 +95,15 @@ def fuse(
     asked = {head: rows.kinds[head] for head in _check_heads(rows, heads)}
     if trials < 10:
         raise InputError(f"--trials should be at least 10. Received: {trials}.")
-    for kind in kinds:
+    for kind in kinds or ():
         if kind not in KINDS:
             raise InputError(
                 f"--kinds should be of {', '.join(KINDS)}. Received: {kind}.{did_you_mean(kind, list(KINDS))}"
             )
     own = None if formula is None else parse_formula(formula, rows.columns, "--formula")
     searched, reported = rows.parts
+    not_positive = None if kinds else find_not_positive(searched, asked)
+    kinds = kinds or [kind for kind in KINDS if kind != MULTIPLICATIVE or not_positive is None]
     found = [] if own is not None else search(aim, searched, asked, kinds, trials, seed)
     ranked = sorted(found, key=lambda trial: float(trial.values @ aim.weights), reverse=True)
     of_kinds = dict.fromkeys(trial.kind for trial in ranked)  # the kind of the best formula first
@@ -119,6 +123,7 @@ def fuse(
         reported=_described(reported),
         trials=len(found),
         heads=list(asked),
+        left_out=not_positive and f"products were not tried: {not_positive} in some row",
         table={name: _estimates(aim, each) for name, each in measured.items()},
         differences=differences,
         verdicts=_verdicts(

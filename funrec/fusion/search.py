@@ -23,10 +23,11 @@ from optuna.samplers import TPESampler
 from funrec.fusion.objective import Gauge, Objective
 from funrec.fusion.rows import Part
 from funrec.metrics.sorting import Array
-from funrec.runs.formula import format_weights
+from funrec.runs.formula import columns_of, format_weights
 from funrec.utils.errors import InputError
 
-KINDS = ("additive", "multiplicative", "linear")
+MULTIPLICATIVE = "multiplicative"
+KINDS = ("additive", MULTIPLICATIVE, "linear")
 #: Most points of a Pareto front that are kept.
 MOST_POINTS = 24
 
@@ -92,6 +93,12 @@ def pareto_front(trials: Sequence[Trial], signs: Array) -> list[Trial]:
     return [unique[place] for place in places]
 
 
+def find_not_positive(part: Part, heads: Mapping[str, str]) -> str | None:
+    """Return which head keeps products from being taken, by a score of 0 or less; None if none does."""
+    lowest = {column: part.columns[column].min() for column in (columns_of(*head)[0] for head in heads.items())}
+    return next((f"{column} is {value:.4g}" for column, value in lowest.items() if value <= 0), None)
+
+
 class _Basis:
     """What a kind of formula is linear in: a column per head, standardised, `float64 (rows, heads)`."""
 
@@ -100,11 +107,10 @@ class _Basis:
         form = {"linear": "logit"}.get(kind, "p")
         self.columns = [f"{form if its == 'p' else its}_{head}" for head, its in heads.items()]
         basis = np.stack([part.columns[column] for column in self.columns], axis=1)
-        if kind == "multiplicative":
-            if (lowest := basis.min(axis=0)).min() <= 0:
-                column = self.columns[int(lowest.argmin())]
+        if kind == MULTIPLICATIVE:
+            if not_positive := find_not_positive(part, heads):
                 raise InputError(
-                    f"--kinds multiplicative should have positive scores. {column} is {lowest.min():.4g} in some row. "
+                    f"--kinds multiplicative should have positive scores. {not_positive} in some row. "
                     "Take --kinds additive,linear, or leave that head out of --heads."
                 )
             basis = np.log(basis)
@@ -119,7 +125,7 @@ class _Basis:
     def formula(self, shares: Array) -> str:
         """Write the formula, its largest weight 1, since the scale of a score says nothing."""
         weights = shares * self._scale
-        return format_weights(self.columns, weights / np.abs(weights).max(), self.kind == "multiplicative")
+        return format_weights(self.columns, weights / np.abs(weights).max(), self.kind == MULTIPLICATIVE)
 
 
 def _search(basis: _Basis, gauge: Gauge, weights: Array, trials: int, seed: int) -> list[Trial]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from commands import Command
 
@@ -199,3 +201,46 @@ def test_the_four_ranges_share_no_user(run: Run) -> None:
     assert all(users.values()) and sum(map(len, users.values())) == len(set.union(*users.values()))
     kept = json.loads((run.path / "model" / "calibration.json").read_text())
     assert set(kept["curves"]) == {"is_click", "long_view", "is_like"} and kept["by"] == "tab"
+
+
+@pytest.mark.slow
+def test_a_run_calibrates_heads_given_the_task_before_too(workdir: Path) -> None:
+    split = "dataset.split={by: group, valid: 0.2, calibrate: 0.3}"
+    run = run_experiment("esmm", "dataset.rows=8000", split, "calibration=platt", "trainer=smoke")
+    kept = Fitted.load(run.path / "model")
+    assert kept is not None and "is_like_given_is_click" in kept.curves
+    found = [part for part in run.record["calibration"]["slices"] if part["task"] == "is_like_given_is_click"]
+    before, after = next(part["ratio"] for part in found if part["slice"] == "user")
+    assert abs(after - 1) < abs(before - 1)
+
+
+def test_a_head_given_the_task_before_is_calibrated_on_its_positives() -> None:
+    draw = np.random.default_rng(0)
+    tasks = (Task("click", "click"), Task("buy", "buy", after="click"))
+    scores = draw.normal(size=(20_000, 2)).astype(np.float32)
+    clicked = draw.random(20_000) < 0.3
+    buys = clicked & (draw.random(20_000) < sigmoid(2 * scores[:, 1] - 1))
+    rows = replace(split_of(clicked, np.ones(20_000)), labels=np.stack([clicked, buys], axis=1))
+    by_head = {"click": scores[:, 0], "buy": scores[:, 1], "buy_given_click": scores[:, 1]}
+    fitted = Platt().fit(tasks, LAYOUT, rows, by_head)
+    assert fitted.curves["buy_given_click"].line == pytest.approx((2, -1), abs=0.15)
+    few = Platt(least_labels=int(buys.sum()) + 1)
+    with pytest.raises(InputError, match=r"tasks\.buy: the calibrate split"):
+        few.fit(tasks, LAYOUT, rows, by_head)
+
+
+@pytest.mark.slow
+def test_rows_to_calibrate_on_may_be_a_file_of_their_own(workdir: Path) -> None:
+    draw = np.random.default_rng(0)
+    frames = {}
+    for name in ("train", "valid", "calibrate"):
+        user = draw.integers(0, 30, 1500)
+        click = (draw.random(user.size) < sigmoid(0.1 * user - 1.5)).astype(int)
+        frames[name] = pl.DataFrame({"user": user, "click": click})
+    features = "+dataset.features={user: {}}"
+    overrides = (features, "+dataset.tasks={click: {}}", "calibration=platt", "trainer=smoke")
+    run = run_experiment("logistic", *overrides, data=frames)
+    assert set(read_predictions(run.path, ["split"])["split"]) == {"valid", "calibrate"}
+    assert not any("@calibrate" in name for name in run.metrics)
+    kept = Fitted.load(run.path / "model")
+    assert kept is not None and set(kept.curves) == {"click"}

@@ -161,6 +161,17 @@ def test_the_command_prints_and_keeps_what_it_found(tmp_path: Path, funrec: Comm
     assert (read_fusion(run) or {})["formula"] == own
 
 
+def test_products_are_left_out_by_default_where_a_head_can_be_0_and_it_is_said(tmp_path: Path, funrec: Command) -> None:
+    rows = planted(users=60)
+    scores = np.maximum(noisy(rows, 1.0, 0), 0)
+    run = write_run(tmp_path / "run", rows, scores, uncalibrated=["like"])
+    done = funrec("fuse", str(run), "--objective", "gauc_click + gauc_like", "--trials", "10")
+    assert done.code == 0
+    assert "Products were not tried: score_like is 0 in some row. 20 formulas tried" in done.out
+    asked = funrec("fuse", str(run), "--objective", "gauc_click", "--kinds", "multiplicative")
+    assert asked.code == 2 and "--kinds multiplicative should have positive scores. score_like is 0" in asked.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

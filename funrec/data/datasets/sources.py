@@ -158,8 +158,8 @@ def handed_over(data: Any) -> Iterator[list[str]]:
     """Make frames readable as sources, and yield the overrides that name them.
 
     Args:
-        data: A frame of any library, to be divided by `dataset.split`; or frames by split, `train`, `valid`, `test`;
-            or None.
+        data: A frame of any library, to be divided by `dataset.split`; or frames by split, `train`, `valid`,
+            `test`, `calibrate`; or None.
     """
     if data is None:
         yield []
@@ -167,8 +167,10 @@ def handed_over(data: Any) -> Iterator[list[str]]:
     is_by_split = isinstance(data, Mapping) and not hasattr(data, "to_polars")
     parts = {_SPLITS.get(name, name): part for name, part in data.items()} if is_by_split else {"path": data}
     for name in parts:
-        if name not in ("path", "train", "valid", "test"):
-            raise InputError(f"data should be a frame, or frames by train, valid and test. Received: {name}.")
+        if name not in ("path", "train", "valid", "test", "calibrate"):
+            raise InputError(
+                f"data should be a frame, or frames by train, valid, test and calibrate. Received: {name}."
+            )
     added, overrides = [], []
     for name, part in parts.items():
         frame = to_polars(part)

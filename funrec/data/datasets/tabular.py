@@ -46,7 +46,8 @@ class Tabular(Dataset):
         path: All rows, to be divided by `split`; or
         train: the training rows,
         valid: the validation rows, and
-        test: the test rows, or none.
+        test: the test rows, or none,
+        calibrate: those for `calibration`, or none.
         source: What else the rows come from: `_target_`, a `Source`, and its arguments.
         root: Folder that relative paths are looked for in first.
         tables: What is joined to the rows: `{path, column, key}`; see `JoinedTable`.
@@ -75,6 +76,7 @@ class Tabular(Dataset):
         train: str | None = None,
         valid: str | None = None,
         test: str | None = None,
+        calibrate: str | None = None,
         source: Mapping[str, Any] | None = None,
         root: str | None = None,
         tables: Sequence[Mapping[str, Any]] = (),
@@ -88,7 +90,7 @@ class Tabular(Dataset):
         homepage: str | None = None,
         **dataset: Inherited,
     ) -> None:
-        explicit = {"train": train, "valid": valid, "test": test}
+        explicit = {"train": train, "valid": valid, "test": test, "calibrate": calibrate}
         given = [name for name, value in (("path", path), ("source", source)) if value is not None]
         if len(given) == 2:
             raise InputError("dataset.path and dataset.source should not both be given. Set one of them to null.")

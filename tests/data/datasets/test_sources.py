@@ -205,7 +205,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^data: column user stands twice"):
         to_polars(twice)
     with (
-        pytest.raises(InputError, match=r"frames by train, valid and test. Received: tarin"),
+        pytest.raises(InputError, match=r"frames by train, valid, test and calibrate. Received: tarin"),
         handed_over({"tarin": log_table()}),
     ):
         pass
