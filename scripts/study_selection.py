@@ -5,57 +5,48 @@ strength of selection (the correlation of what makes a click and what makes a li
   clicks alone                    the like's tower by itself, its loss on clicked exposures
   esmm, escm2_ips, escm2_dr, dcmt two or more towers on shared embeddings, their losses on all exposures
 All are held against the true probability of a like after a click on all validation exposures: the AUC that labels drawn
-from it have in expectation, and the mean prediction over the mean truth.
+from it have in expectation, the mean prediction over the mean truth, and the error of calibration over tenths of the
+predictions, as a share of the mean. Users and videos have many rows each and likes are frequent, so that what is
+seen is selection and not a lack of data.
 
-    python scripts/study_selection.py [--seeds 3] [--bias 0 0.9] [override ...]
+    python scripts/study_selection.py [--seeds 10] [--grid 0 0.3 0.6 0.9] [--overrides ...]
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
-
-from study_esmm import ARMS, expected_auc, interval, truth
+from planted import Found, calibration_error, study
+from study_esmm import ARMS, expected_auc, truth
 
 from funrec import run_experiment
 from funrec.metrics.base import sigmoid
 from funrec.runs.record import read_predictions
 
-FUNNELS = ("esmm", "escm2_ips", "escm2_dr", "dcmt")
 CLICKS = "clicks alone"
+FUNNELS = ("esmm", "escm2_ips", "escm2_dr", "dcmt")
+DENSE = [
+    *("dataset.rows=80000", "dataset.users=500", "dataset.videos=300", "dataset.like_rate=0.1"),
+    *("dataset.long_view_rate=0.2", "trainer.epochs=2"),
+]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--bias", type=float, nargs="+", default=[0.0, 0.9])
-    parser.add_argument("overrides", nargs="*")
-    options = parser.parse_args()
-    clock = time.perf_counter()
-    column = ARMS["esmm"][1]
-    arms = {CLICKS: ARMS[CLICKS], **{name: ([f"model/funnel={name}"], column) for name in FUNNELS}}
-    for bias in options.bias:
-        ranked: dict[str, list[float]] = {arm: [] for arm in ("oracle", *arms)}
-        ratios: dict[str, list[float]] = {arm: [] for arm in arms}
-        for seed in range(options.seeds):
-            common = ["experiment=esmm_study", f"seed={seed}", f"dataset.seed={seed}", f"dataset.selection_bias={bias}"]
-            common += options.overrides
-            _, probability = truth(common)
-            ranked["oracle"].append(expected_auc(probability, probability))
-            for arm, (overrides, head) in arms.items():
-                scores = read_predictions(run_experiment(None, *common, *overrides).path, [head])[head]
-                ranked[arm].append(expected_auc(probability, scores))
-                ratios[arm].append(float(sigmoid(scores).mean() / probability.mean()))
-        print(f"\nselection {bias:g}     AUC     less clicks alone (95%)  predicted/true")
-        for arm, values in ranked.items():
-            line = f"{arm:14} {statistics.mean(values):.4f}"
-            if arm in FUNNELS:
-                gain, width = interval([one - other for one, other in zip(values, ranked[CLICKS], strict=True)])
-                line += f"  {gain:+.4f} +- {width:.4f}"
-            print(f"{line:42} {statistics.mean(ratios[arm]):.3f}" if arm in ratios else line, flush=True)
-    print(f"\n{options.seeds} seeds, {time.perf_counter() - clock:.0f} s")
+def measure(strength: float, seed: int, overrides: list[str]) -> Found:
+    common = ["experiment=esmm_study", f"seed={seed}", f"dataset.seed={seed}", *DENSE]
+    common += [f"dataset.selection_bias={strength}", *overrides]
+    _, probability = truth(common)
+    found: Found = {"truth": {"AUC": [expected_auc(probability, probability)]}}
+    head = ARMS["esmm"][1]
+    for arm, (chosen, column) in {
+        CLICKS: ARMS[CLICKS],
+        **{funnel: ([f"model/funnel={funnel}"], head) for funnel in FUNNELS},
+    }.items():
+        predicted = sigmoid(read_predictions(run_experiment(None, *common, *chosen).path, [column])[column])
+        found[arm] = {
+            "AUC": [expected_auc(probability, predicted)],
+            "predicted/true": [float(predicted.mean() / probability.mean())],
+            "calibration error": [calibration_error(probability, predicted)],
+        }
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    study(__doc__, (0.0, 0.3, 0.6, 0.9), CLICKS, measure)
