@@ -114,8 +114,7 @@ def test_a_product_with_a_head_that_is_not_positive_is_refused_with_what_to_do(t
     tasks = (Task("a", "a"), Task("b", "b"))
     run = write_run(tmp_path / "run", rows, np.maximum(scores[:, :2], 0), tasks=tasks, uncalibrated=["b"])
     with pytest.raises(InputError, match=r"score_b is 0 in some row\. Take --kinds additive,linear, or leave"):
-        fuse(run, "gauc_a")
-    assert fuse(run, "gauc_a", kinds=["additive", "linear"], trials=10).trials == 20
+        fuse(run, "gauc_a", kinds=["multiplicative"])
 
 
 def test_what_the_objective_avoids_is_better_where_it_is_less(tmp_path: Path) -> None:
@@ -168,8 +167,6 @@ def test_products_are_left_out_by_default_where_a_head_can_be_0_and_it_is_said(t
     done = funrec("fuse", str(run), "--objective", "gauc_click + gauc_like", "--trials", "10")
     assert done.code == 0
     assert "Products were not tried: score_like is 0 in some row. 20 formulas tried" in done.out
-    asked = funrec("fuse", str(run), "--objective", "gauc_click", "--kinds", "multiplicative")
-    assert asked.code == 2 and "--kinds multiplicative should have positive scores. score_like is 0" in asked.err
 
 
 @pytest.mark.parametrize(
