@@ -52,7 +52,12 @@ def completions(line: str) -> list[str]:
     from funrec.config.catalogue import GROUPS
 
     *before, word = [*line.split()[1:], *([""] if line.endswith(" ") else [])] or [""]
-    choices = {(): COMMANDS, ("list",): GROUPS, ("data",): ("describe", "verify"), ("completion",): tuple(SCRIPTS)}
+    choices = {
+        (): COMMANDS,
+        ("list",): GROUPS,
+        ("data",): ("describe", "verify", "fetch"),
+        ("completion",): tuple(SCRIPTS),
+    }
     if (given := choices.get(tuple(before))) is not None:
         return [f"{choice} " for choice in given if choice.startswith(word)]
     if not any(tuple(before[: len(start)]) == start for start in COMPOSED):

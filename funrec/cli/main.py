@@ -39,6 +39,7 @@ usage: funrec COMMAND ...
   funrec export RUN --format onnx        write a model for other programs, compared with the run's scores
   funrec explain RUN                     how much AUC is lost where a feature's values are shuffled
   funrec ablate groups=G,... [OVERRIDE]  what each group of features adds to those before it
+  funrec data fetch NAME                 download a public data set: funrec list downloads
   funrec data describe [OVERRIDE ...]    print a dataset's rows, rates and vocabularies
   funrec data verify [ENTRY ...]         check prepared data against its checksums
   funrec completion bash|zsh             complete commands, choices and keys in the shell

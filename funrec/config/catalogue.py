@@ -30,6 +30,7 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
     "metrics": (("metrics/extra", "metrics/extra="),),
     "trackers": (("tracking", "tracking="),),
     "protocols": (("protocol", "protocol="),),
+    "downloads": (("download", ""),),
     "experiments": (("experiment", ""),),
 }
 

@@ -22,7 +22,7 @@ from funrec.cli.completion import SCRIPTS, completions
         ("funrec run -m model=mmoe,pl", ["model=mmoe,ple"]),
         ("funrec run model=ple model.backbone.num_s", ["model.backbone.num_shared=", "model.backbone.num_specific="]),
         ("funrec tune search.tri", ["search.trials="]),
-        ("funrec data describe dataset=ali", ["dataset=ali_ccp"]),
+        ("funrec data describe dataset=ali_", ["dataset=ali_ccp"]),
         ("funrec predict outputs/ru", []),
         ("funrec nowhere ", []),
     ],
