@@ -61,11 +61,7 @@ class Calibration(ABC):
             raise InputError("calibration is for binary tasks. The dataset has none: calibration=null leaves it out.")
 
     def check_data(self, layout: InputLayout, splits: Sequence[str]) -> None:
-        """Check that there are rows to fit on, and the feature that `by` names.
-
-        Raises:
-            InputError: If there are not.
-        """
+        """Check that there are rows to fit on, and the feature that `by` names."""
         if self.by is not None and self.by not in layout.id_features:
             raise InputError(
                 f"calibration.by should name a categorical feature. Received: {self.by}."
@@ -81,9 +77,6 @@ class Calibration(ABC):
         """Fit the curves of every binary task, and of its head given the task before, on rows that are kept for it.
 
         A head is fitted on positives of the task before, and stays as it is where these are too few.
-
-        Raises:
-            InputError: If a task has too few rows of one label.
         """
         place = None if self.by is None else layout.id_features.index(self.by)
         curves: dict[str, Curve] = {}

@@ -40,11 +40,7 @@ def add_folder_option(parser: ArgumentParser) -> None:
 
 
 def bring_folders(folders: Sequence[Path]) -> None:
-    """Look for configurations in these folders too, in this process and those that it starts.
-
-    Raises:
-        InputError: If one is no folder, or a file in it would run arbitrary code; see `check_folder`.
-    """
+    """Look for configurations in these folders too, in this process and those that it starts."""
     from funrec.config.catalogue import add_folders
     from funrec.config.compose import check_folder
 

@@ -204,11 +204,7 @@ def rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def sort_variants(comparison: Comparison, by: str) -> list[Variant]:
-    """Return the variants by a metric, best first and those without it last, or by another column.
-
-    Raises:
-        InputError: If there is no such column.
-    """
+    """Return the variants by a metric, best first and those without it last, or by another column."""
     variants = comparison.variants
     known = {name for variant in variants for run in variant.runs for name in run.record["metrics"]}
     if by in known:

@@ -87,9 +87,6 @@ class Meter:
         counts: Users behind each of them, `int64 (metrics,)`.
         damaged: Why the predictions of a run cannot be read, a line each.
         has_users: Whether the data has a group column.
-
-    Raises:
-        InputError: If two runs were not scored on the same rows, or no predictions can be read.
     """
 
     def __init__(self, runs: Sequence[RunRecord], metrics: Sequence[str], bootstrap: int | None = None) -> None:
@@ -220,11 +217,7 @@ def build_statistics(
 
 
 def load_rows(runs: Sequence[RunRecord], split: str) -> Rows:
-    """Return the rows of a split from the first run that can be read, once all are known to have the same.
-
-    Raises:
-        InputError: If two runs differ in them, or no predictions can be read.
-    """
+    """Return the rows of a split from the first run that can be read, once all are known to have the same."""
     columns = ["row", "group", *(f"label_{task}" for task in runs[0].tasks)]
     reasons = []
     for first in runs:
@@ -257,11 +250,7 @@ def load_rows(runs: Sequence[RunRecord], split: str) -> Rows:
 
 
 def read_split(run: RunRecord, split: str, columns: Sequence[str]) -> pl.DataFrame:
-    """Return those of the columns that a run saved, for the rows of one split, in the order they were scored.
-
-    Raises:
-        InputError: If the file is missing or damaged.
-    """
+    """Return those of the columns that a run saved, for the rows of one split, in the order they were scored."""
     import polars as pl
 
     path = run.path / PREDICTIONS

@@ -56,9 +56,6 @@ def comparison_tables(comparison: Comparison, format: str = "grid", width: int |
     Without a baseline one row per variant; with one a block per metric, with the differences. In both cases a second
     table of gains and losses against single_task where that is compared, and a third of random beside standard exposure
     where both were measured. CSV is one table, of what `compare` returns.
-
-    Raises:
-        InputError: If the format is not `grid`, `github`, `latex` or `csv`.
     """
     if format == "csv":
         flat = rows(comparison)

@@ -84,11 +84,7 @@ class Found:
 
 
 def find(paths: Iterable[Any]) -> Found:
-    """Read the records of all runs under the paths: run folders, sweep folders, globs, or `Run` objects.
-
-    Raises:
-        InputError: If there is no run under a path.
-    """
+    """Read the records of all runs under the paths: run folders, sweep folders, globs, or `Run` objects."""
     folders: dict[Path, Path] = {}
     for path in paths:
         for folder in run_folder.find_runs(getattr(path, "path", path)):
@@ -138,11 +134,7 @@ def group(runs: Sequence[RunRecord]) -> tuple[list[Variant], list[str]]:
 
 
 def check_comparable(runs: Sequence[RunRecord], mixed_history: bool = False) -> None:
-    """Check that runs have one protocol and the same tasks, weigh the GAUC alike, and look back alike in histories.
-
-    Raises:
-        InputError: If they do not, naming two runs.
-    """
+    """Check that runs have one protocol and the same tasks, weigh the GAUC alike, and look back alike in histories."""
     check_one_protocol((run.path, run.record["config"]) for run in runs)
     first = runs[0]
     for run in runs[1:]:

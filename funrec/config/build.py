@@ -54,11 +54,7 @@ def build(config: Mapping[str, Any], base: type[T], where: str, **values: Any) -
 
 
 def resolve(target: str, base: type[T], where: str) -> type[T]:
-    """Return the class that a dotted name stands for.
-
-    Raises:
-        InputError: If it is outside the allowed packages, does not exist, or is not a `base`.
-    """
+    """Return the class that a dotted name stands for."""
     module_name, _, name = target.rpartition(".")
     module_name = FORMER_MODULES.get(module_name, module_name)
     package = module_name.partition(".")[0]

@@ -42,9 +42,6 @@ def describe(kind: str) -> list[tuple[str, str]]:
 
     Args:
         kind: One of `GROUPS`; `models` are whole ones, then their parts.
-
-    Raises:
-        InputError: If there is no such kind.
     """
     if kind not in GROUPS:
         raise InputError(f"{kind}: no such kind.{did_you_mean(kind, GROUPS)}")
@@ -78,9 +75,6 @@ def read_choice(group: str, name: str, where: str) -> dict[str, Any]:
         group: Such as `loss`.
         name: The file's name, without its ending.
         where: What error messages call the choice.
-
-    Raises:
-        InputError: If there is no such file, or it is not a mapping.
     """
     found: dict[str, Any] = {}
     for folder in (*reversed(own_folders()), files("funrec.conf")):

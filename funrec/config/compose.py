@@ -53,9 +53,6 @@ def compose(overrides: Sequence[str], name: str = "config", sections: Collection
         overrides: Hydra overrides. Choices may be files in the folders that `FUNREC_CONFIG_DIR` lists.
         name: The file to begin with.
         sections: The sections whose defaults are wanted; a section's classes are imported for them.
-
-    Raises:
-        InputError: If an override does not parse, or names something that is not there.
     """
     return compose_with_choices(overrides, name, sections)[0]
 
@@ -92,11 +89,7 @@ def reaching_overrides(overrides: Sequence[str], name: str = "config") -> list[s
 
 
 def parse_override(override: str) -> tuple[str, Any, bool]:
-    """Return an override's key, its value as plain data, and whether it deletes.
-
-    Raises:
-        InputError: If it does not parse, or lists values to sweep over.
-    """
+    """Return an override's key, its value as plain data, and whether it deletes."""
     with one_line_errors():
         (parsed,) = overrides_of([override])
         if parsed.is_sweep_override():
@@ -105,11 +98,7 @@ def parse_override(override: str) -> tuple[str, Any, bool]:
 
 
 def to_plain(config: DictConfig, sections: Collection[str] = SECTIONS) -> dict[str, Any]:
-    """Return a composed configuration as plain values, every reference resolved and every default spelt out.
-
-    Raises:
-        InputError: If a value that must be given is not.
-    """
+    """Return a composed configuration as plain values, every reference resolved and every default spelt out."""
     plain = {}
     with one_line_errors():
         for key in map(str, config):
@@ -121,11 +110,7 @@ def to_plain(config: DictConfig, sections: Collection[str] = SECTIONS) -> dict[s
 
 
 def save(config: Mapping[str, Any], overrides: Sequence[str], folder: Path) -> None:
-    """Write a configuration and its overrides into `folder`, as Hydra does for a run of its own.
-
-    Raises:
-        InputError: If the folder cannot be written or the disk is full.
-    """
+    """Write a configuration and its overrides into `folder`, as Hydra does for a run of its own."""
     folder.mkdir(exist_ok=True)
     # The configuration last: where there is one, all is there.
     for name, content in (("overrides.yaml", list(overrides)), ("config.yaml", dict(config))):
@@ -134,11 +119,7 @@ def save(config: Mapping[str, Any], overrides: Sequence[str], folder: Path) -> N
 
 
 def load(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return the configuration and the overrides that `save` wrote.
-
-    Raises:
-        InputError: If there are none, or they are damaged.
-    """
+    """Return the configuration and the overrides that `save` wrote."""
     config, overrides = _load(folder / "config.yaml"), _load(folder / "overrides.yaml")
     if not isinstance(config, dict) or not isinstance(overrides, list):
         raise InputError(f"{folder} is damaged: a mapping and a list should be in it. Run it again in a new folder.")
@@ -160,9 +141,6 @@ def check_folder(folder: Path) -> None:
 
     What funrec builds is checked when it is built (`funrec.config.build`); Hydra builds its own callbacks,
     launchers and log handlers from the same files, and would call whatever they name.
-
-    Raises:
-        InputError: If a file names a `_target_` outside the allowed packages, or a factory for logging.
     """
     for file in sorted(folder.rglob("*.y*ml")):
         try:
@@ -201,9 +179,6 @@ def one_line_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
 
     Args:
         overrides: What was asked for, to find the name that was meant.
-
-    Raises:
-        InputError: In place of theirs.
     """
     try:
         yield

@@ -20,11 +20,7 @@ from funrec.utils.specs import check, spec_of
 
 
 def build_features(config: Mapping[str, Mapping[str, Any] | None]) -> tuple[Feature, ...]:
-    """Turn `dataset.features`, a mapping by name, into checked features.
-
-    Raises:
-        InputError: If a key is unknown or a value is not what it should be.
-    """
+    """Turn `dataset.features`, a mapping by name, into checked features."""
     features = tuple(read_feature({**(values or {}), "name": name}) for name, values in config.items())
     by_name = {feature.name: feature for feature in features}
     for feature in features:
@@ -38,9 +34,6 @@ def read_feature(values: Mapping[str, Any]) -> Feature:
     """Return the feature that `values`, its name among them, describe.
 
     A key of another kind may stand at its default: configurations of version 0.1 spell every key.
-
-    Raises:
-        InputError: If a key is unknown or a value is not what it should be.
     """
     values = dict(values)
     name, kind = values.pop("name"), values.pop("kind", None) or CategoricalFeature.kind
@@ -71,11 +64,7 @@ def feature_defaults(kind: str | None = None) -> dict[str, Any]:
 
 
 def build_tasks(config: Mapping[str, Mapping[str, Any] | None]) -> tuple[Task, ...]:
-    """Turn `dataset.tasks`, a mapping by name, into checked tasks.
-
-    Raises:
-        InputError: If there is no task, a key is unknown, or a value is not what it should be.
-    """
+    """Turn `dataset.tasks`, a mapping by name, into checked tasks."""
     if not config:
         raise InputError("dataset.tasks should name at least one task. Received: none.")
     tasks = []
@@ -98,11 +87,7 @@ def _check_keys(task: Task) -> None:
 
 
 def check_chain(tasks: Sequence[Task]) -> None:
-    """Check that every `after` names another task and that none leads back to itself.
-
-    Raises:
-        InputError: If a parent is missing or the chain has a cycle.
-    """
+    """Check that every `after` names another task and that none leads back to itself."""
     parents = {task.name: task.after for task in tasks}
     for task in tasks:
         if task.after is not None and task.after not in parents:

@@ -128,11 +128,7 @@ class ModelInputs:
         return list(dict.fromkeys([*columns, *keys]))
 
     def encode(self, frame: pl.DataFrame) -> SplitArrays:
-        """Encode raw rows, without labels, as the training split taught; an unknown id becomes row 0.
-
-        Raises:
-            InputError: If a feature's column is missing, or a number is null.
-        """
+        """Encode raw rows, without labels, as the training split taught; an unknown id becomes row 0."""
         if self.history is not None:
             frame = self.history.complete(frame)
         return self.encode_read(read_features(self.encoders, frame), "rows")
@@ -142,9 +138,6 @@ class ModelInputs:
 
         Returns:
             Arrays of this name with no labels, `(rows, 0)`.
-
-        Raises:
-            InputError: If a number is null, or a row's domain is none that training met.
         """
         ids = np.empty((frame.height, len(self.layout.id_features)), dtype=np.int32)
         for place, key in enumerate(self.layout.id_features):
@@ -273,11 +266,7 @@ def open_array(path: Path) -> NDArray[Any]:
 
 
 def save_inputs(data: PreparedData, folder: Path) -> None:
-    """Write what `load_inputs` reads into `folder`.
-
-    Raises:
-        InputError: If the folder cannot be written or the disk is full.
-    """
+    """Write what `load_inputs` reads into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         "features": [feature.to_plain() for feature in data.layout.features],
@@ -289,11 +278,7 @@ def save_inputs(data: PreparedData, folder: Path) -> None:
 
 
 def load_inputs(folder: Path) -> ModelInputs:
-    """Read what `save_inputs` wrote.
-
-    Raises:
-        InputError: If it is missing or damaged.
-    """
+    """Read what `save_inputs` wrote."""
     try:
         state = read_json(folder / INPUTS)
     except (FileNotFoundError, NotADirectoryError):

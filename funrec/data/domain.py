@@ -18,11 +18,7 @@ _MOST_SHOWN = 5
 
 
 def add_domain(features: Mapping[str, Any], column: str | None) -> tuple[dict[str, Any], str | None]:
-    """Return `dataset.features` with one that reads the domain's column, and that feature's name.
-
-    Raises:
-        InputError: If the feature that reads it is not a plain categorical one.
-    """
+    """Return `dataset.features` with one that reads the domain's column, and that feature's name."""
     if column is None:
         return dict(features), None
     column = str(column)
@@ -43,11 +39,7 @@ def add_domain(features: Mapping[str, Any], column: str | None) -> tuple[dict[st
 
 
 def check_domains(name: str, known: Vocabulary) -> None:
-    """Check what the training rows have for domains.
-
-    Raises:
-        InputError: If one is null, or there is one alone.
-    """
+    """Check what the training rows have for domains."""
     if known.keys.null_count():
         rows = known.counts.filter(known.keys.is_null())[0]
         raise InputError(
@@ -64,11 +56,7 @@ def check_domains(name: str, known: Vocabulary) -> None:
 def check_rows_domains(
     name: str, ids: NDArray[np.int32], values: pl.Series, vocabulary: Vocabulary, where: str
 ) -> None:
-    """Check that rows, of these embedding rows and raw values, are of domains that training met.
-
-    Raises:
-        InputError: If one is not.
-    """
+    """Check that rows, of these embedding rows and raw values, are of domains that training met."""
     if ids.all():
         return
     keys = vocabulary.keys.to_list()

@@ -33,9 +33,6 @@ def parse_expression(key: str, text: str, available: Sequence[str] | None) -> Ex
         text: What stands there.
         available: The raw columns' names where known. A text equal to one of them is that column, even where
             SQL would read it otherwise (`marital-status`, `109_14`).
-
-    Raises:
-        InputError: If the text is neither a column nor an expression over columns.
     """
     if not text.strip():
         raise InputError(f"{key} should be a column or an SQL expression. Received: nothing.")
@@ -56,11 +53,7 @@ def parse_expression(key: str, text: str, available: Sequence[str] | None) -> Ex
 
 
 def dtype_of(key: str, expression: pl.Expr, schema: pl.Schema) -> pl.DataType:
-    """Return an expression's dtype, found by trying it on no rows.
-
-    Raises:
-        InputError: If it does not fit the columns.
-    """
+    """Return an expression's dtype, found by trying it on no rows."""
     try:
         return pl.DataFrame(schema=schema).select(expression.alias("value")).schema["value"]
     except pl.exceptions.PolarsError as error:

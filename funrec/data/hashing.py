@@ -41,11 +41,7 @@ def mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def key_dtype(key: str, dtype: pl.DataType) -> str:
-    """Return the name of the dtype that values of `dtype` are kept in as keys.
-
-    Raises:
-        InputError: If such values cannot be keys. `key` is the config key to name.
-    """
+    """Return the name of the dtype that values of `dtype` are kept in as keys."""
     if dtype == pl.UInt64:
         return "UInt64"
     if dtype.is_integer():

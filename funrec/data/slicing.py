@@ -50,9 +50,6 @@ def read_columns(
 
     Returns:
         By name and split, a value per row.
-
-    Raises:
-        InputError: If there is no such column or feature, or it holds lists.
     """
     if not names:
         return {}

@@ -41,11 +41,7 @@ def baseline_configs(config: Mapping[str, Any], overrides: Sequence[str]) -> Ite
 
 
 def baseline_folder(folder: Path, name: str, is_resumed: bool) -> Path:
-    """Return the folder of a run's baseline, beside the run's own: made now, unless a resumed run has it already.
-
-    Raises:
-        InputError: If it cannot be made.
-    """
+    """Return the folder of a run's baseline, beside the run's own: made now, unless a resumed run has it already."""
     place = folder.parent / f"{folder.name}_{name}"
     return place if is_resumed and is_run(place) else new_run_folder(place.parent, place.name)
 

@@ -47,11 +47,7 @@ class Parts:
 
 
 def build_parts(config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout) -> Parts:
-    """Build everything that `config` names.
-
-    Raises:
-        InputError: If a part is not what it should be.
-    """
+    """Build everything that `config` names."""
     trainer, weighting, optimizer = build_loop(config, tasks)
     if trainer.monitor != config["trainer"].get("monitor", trainer.monitor):
         log.info("No task is binary, so trainer.monitor is %s; lower is better.", trainer.monitor)
@@ -75,11 +71,7 @@ def build_loop(
 def build_model(
     config: Mapping[str, Any], tasks: Sequence[Task], layout: InputLayout, precision: str
 ) -> MultiTaskModel:
-    """Build the model that `config` describes; `initialise` makes its weights.
-
-    Raises:
-        InputError: If a part is not what it should be.
-    """
+    """Build the model that `config` describes; `initialise` makes its weights."""
     if not layout.features:
         raise InputError("dataset.features should name at least one feature. Received: none.")
     parts = build_model_parts(config, tasks, precision)
@@ -90,11 +82,7 @@ def build_model(
 
 
 def load_model(config: Mapping[str, Any], inputs: ModelInputs, run: Path) -> MultiTaskModel:
-    """Build the model of a finished run's `config` and `inputs`, with the weights of its best epoch.
-
-    Raises:
-        InputError: If its weights are missing or damaged.
-    """
+    """Build the model of a finished run's `config` and `inputs`, with the weights of its best epoch."""
     model = build_model(config["model"], inputs.tasks, inputs.layout, config["trainer"]["precision"])
     model.initialise(config["seed"])
     load_weights(model, run / "model")

@@ -27,11 +27,7 @@ SHOWN = ("ece", "ratio", "log_loss", "auc", "gauc")
 
 
 def build_calibration(config: Mapping[str, Any]) -> Calibration | None:
-    """Build what `calibration` names, if anything.
-
-    Raises:
-        InputError: If a key is unknown or a value is not what it should be.
-    """
+    """Build what `calibration` names, if anything."""
     chosen = config.get("calibration")
     return None if chosen is None else build(chosen, Calibration, "calibration")
 
@@ -39,11 +35,7 @@ def build_calibration(config: Mapping[str, Any]) -> Calibration | None:
 def calibrate(
     calibration: Calibration, data: PreparedData, scored: Sequence[Scored], folder: Path
 ) -> tuple[list[Scored], Fitted]:
-    """Fit on the split `calibrate`, keep the curves in `folder`, and return all splits with calibrated scores.
-
-    Raises:
-        InputError: If a task has too few rows of one label.
-    """
+    """Fit on the split `calibrate`, keep the curves in `folder`, and return all splits with calibrated scores."""
     own = next(split for split in scored if split.name == CALIBRATE)
     fitted = calibration.fit(data.tasks, data.layout, own.rows, own.scores)
     fitted.save(folder)

@@ -24,11 +24,7 @@ PARTS = ("embedding", "wide", "interaction", "backbone", "towers")
 
 
 def describe_run(config: Mapping[str, Any]) -> str:
-    """Prepare the data, build everything that a configuration names, and return what there would be to train.
-
-    Raises:
-        InputError: If a run would be refused.
-    """
+    """Prepare the data, build everything that a configuration names, and return what there would be to train."""
     check_settings(config)
     dataset = build(config["dataset"], Dataset, "dataset")
     check_parts(config, dataset)

@@ -108,11 +108,7 @@ def train(
 
 
 def check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:
-    """Build everything that needs no data, so that a mistake is reported before a long preparation.
-
-    Raises:
-        InputError: If a part is not what it should be.
-    """
+    """Build everything that needs no data, so that a mistake is reported before a long preparation."""
     tasks, metrics = dataset.tasks, build_metrics(config["metrics"])
     trainer, _, _ = build_loop(config, tasks)
     trainer.check_monitor(validation_metrics(tasks, dataset.group is not None, metrics))

@@ -32,11 +32,7 @@ OUTPUTS = (".parquet", ".csv")
 
 
 def load_model(run: Path) -> MultiTaskModel:
-    """Return a finished run's model with the weights of its best epoch.
-
-    Raises:
-        InputError: If there is no finished run, or its model is missing.
-    """
+    """Return a finished run's model with the weights of its best epoch."""
     return building.load_model(records.read(run)["config"], load_inputs(run / MODEL), run)
 
 
@@ -48,9 +44,6 @@ class Predictor:
 
     Args:
         run: The run's folder, which is all that is needed: neither the data set nor its cache are looked at.
-
-    Raises:
-        InputError: If there is no finished run, or its model is missing.
     """
 
     def __init__(self, run: Path) -> None:
@@ -72,11 +65,7 @@ class Predictor:
         self.formula = None if fusion is None else parse_formula(fusion["formula"], known)
 
     def move_on(self, source: str) -> None:
-        """Let the histories of rows to come see a newer log as well: a file, a folder, a glob or a URI.
-
-        Raises:
-            InputError: If the run has no histories, or the log does not follow on what it has seen.
-        """
+        """Let the histories of rows to come see a newer log as well: a file, a folder, a glob or a URI."""
         if self.inputs.history is None:
             raise InputError("--history should be given for a run with features of kind history. This one has none.")
         dtypes = dict.fromkeys(self.inputs.history.schema.names(), pl.String)
@@ -107,11 +96,7 @@ class Predictor:
         return pl.DataFrame({name: values[name] for name in self.columns(logits)}).cast(pl.Float32)
 
     def score_frame(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return the scores of raw rows, in their order.
-
-        Raises:
-            InputError: If a feature's column is missing, or a number is null.
-        """
+        """Return the scores of raw rows, in their order."""
         return self.score(self.inputs.encode(frame))
 
     def score_file(self, source: str, target: Path, keep: Sequence[str] = (), logits: bool = False) -> int:
@@ -125,9 +110,6 @@ class Predictor:
             target: A `.parquet` or `.csv` file, none of the source's; it appears whole or not at all.
             keep: Columns of the source to put before the scores; those of text files stay text.
             logits: Whether to write logits instead of probabilities.
-
-        Raises:
-            InputError: If a file is missing or cannot be read or written, or a column is missing.
         """
         if target.suffix not in OUTPUTS:
             raise InputError(f"The output should be a file of kind {', '.join(OUTPUTS)}. Received: {target}.")

@@ -18,11 +18,7 @@ REPORT_KEYS = ("gates", "diagnosis", "slices")
 
 
 def check_settings(config: Mapping[str, Any]) -> None:
-    """Check the keys and values of a run that no part of it is built from.
-
-    Raises:
-        InputError: If a key is unknown or a value is not what it should be.
-    """
+    """Check the keys and values of a run that no part of it is built from."""
     groups = (
         ("", config, KEYS),
         ("metrics.", config["metrics"], METRIC_KEYS),

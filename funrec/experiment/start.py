@@ -49,9 +49,6 @@ class Start:
 
         Runs on the same files with the same split have the same rows in each split, so names decide. Else times do:
         what a run has seen must end before the evaluation rows begin.
-
-        Raises:
-            InputError: If one may be known.
         """
         evaluated = [name for name in data.splits if name != "train"]
         ranges = {name: data.statistics["splits"][name]["time_range"] for name in evaluated}

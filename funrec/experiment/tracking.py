@@ -65,9 +65,6 @@ class Tracker(ABC):
 
     Args:
         wait: Seconds that a run waits for it at its end.
-
-    Raises:
-        InputError: If its package is not installed.
     """
 
     #: Its package, which is also the name of the extra that installs it.
@@ -128,11 +125,7 @@ class Trackers:
             channel.close()
 
     def start(self) -> None:
-        """Start what the configuration names.
-
-        Raises:
-            InputError: If a tracker's settings are not what they should be, or its package is missing.
-        """
+        """Start what the configuration names."""
         chosen = self._run.config.get("tracking") or {}
         trackers = {name: build(chosen[name], Tracker, f"tracking.{name}") for name in chosen}
         self._channels = [_Channel(name, tracker) for name, tracker in trackers.items()]

@@ -27,9 +27,6 @@ class Objective:
     Attributes:
         coefficients: By metric.
         measured: The metric and the task that each is of.
-
-    Raises:
-        InputError: If it is no such sum, or has an unknown metric.
     """
 
     def __init__(self, text: str, tasks: Sequence[Task], metrics: Sequence[Metric]) -> None:
@@ -67,9 +64,6 @@ class Gauge:
     Args:
         objective: What to measure.
         part: The rows.
-
-    Raises:
-        InputError: If a metric is undefined on them.
     """
 
     def __init__(self, objective: Objective, part: Part) -> None:

@@ -66,9 +66,6 @@ class RunRows:
         record: The run's record.
         tasks: What it predicts.
         kinds: By head, what its scores are: `p` (log odds), `value`, or `score` (it ranks and no more).
-
-    Raises:
-        InputError: If there is no finished run, or its predictions cannot be read.
     """
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
@@ -96,9 +93,6 @@ class RunRows:
 
         Search: the split `calibrate` if there is one, else the validation split. Report: the test split; without one
         the validation split, or half of its users where the search is on the other half.
-
-        Raises:
-            InputError: If there are too few rows to divide.
         """
         splits = set(self._frame["split"].unique())
         search = CALIBRATE if CALIBRATE in splits else VALID

@@ -61,9 +61,6 @@ def search(
         kinds: Of `KINDS`.
         trials: How many formulas of each kind.
         seed: Of the sampler.
-
-    Raises:
-        InputError: If a kind does not fit the heads.
     """
     gauge = Gauge(objective, part)
     bases = [_Basis(kind, part, heads, objective) for kind in kinds]

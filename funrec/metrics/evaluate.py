@@ -69,9 +69,6 @@ def build_metrics(config: Mapping[str, Any]) -> list[Metric]:
     """Return the standard metrics and those that the key `metrics` of a configuration adds in `extra`.
 
     A list of `k` gives a metric for each.
-
-    Raises:
-        InputError: If one is not a metric or two have one name.
     """
     metrics = standard_metrics(config.get("gauc_weight", "impressions"))
     for name, spec in (config.get("extra") or {}).items():
@@ -157,11 +154,7 @@ def evaluate(
 
 
 def check_labels(tasks: Sequence[Task], labels: Array, masks: Array | None = None, split: str = "validation") -> None:
-    """Check that every task can be learned and measured on a split: it has rows, and both labels if it is binary.
-
-    Raises:
-        InputError: If a task has no row, or only one label.
-    """
+    """Check that every task can be learned and measured on a split: it has rows, and both labels if it is binary."""
     for column, task in enumerate(tasks):
         column_labels = labels[:, column][_rows(masks, column)]
         positives = int(np.count_nonzero(column_labels == 1))

@@ -123,11 +123,7 @@ class ValidUsers(Metric):
 
 
 def check_gauc_weight(weight: str, name: str = "metrics.gauc_weight") -> None:
-    """Check that `weight` is one of `GAUC_WEIGHTS`; `name` is what the message calls it.
-
-    Raises:
-        InputError: If it is not, with the nearest one.
-    """
+    """Check that `weight` is one of `GAUC_WEIGHTS`; `name` is what the message calls it."""
     if weight not in GAUC_WEIGHTS:
         raise InputError(
             f"{name} should be one of {', '.join(GAUC_WEIGHTS)}. Received: {weight}."

@@ -118,11 +118,7 @@ class Bootstrapped:
 
 
 class Resamples:
-    """Draws of as many users as there are, with replacement: how often each was drawn, for every resample.
-
-    Raises:
-        InputError: If there are fewer than `FEWEST`.
-    """
+    """Draws of as many users as there are, with replacement: how often each was drawn, for every resample."""
 
     def __init__(self, units: int, count: int, seed: int = 0) -> None:
         if isinstance(count, bool) or not isinstance(count, int) or count < FEWEST:

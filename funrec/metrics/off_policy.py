@@ -34,9 +34,6 @@ class Logged:
         target: The evaluated policy's chance of it, `(rows,)`.
         predicted: The model's prediction of its reward, `(rows,)`.
         expected: The model's mean prediction under the evaluated policy, `(rows,)`.
-
-    Raises:
-        InputError: If a propensity is none.
     """
 
     rewards: Array

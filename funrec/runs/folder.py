@@ -56,9 +56,6 @@ def new_run_folder(parent: str | Path, name: str) -> Path:
     """Create `parent/name`, or `parent/name_2` and so on where it exists, and return it.
 
     Creation is exclusive: two runs that start in the same second never share a folder.
-
-    Raises:
-        InputError: If the folder cannot be created.
     """
     number = 1
     while True:
@@ -112,11 +109,7 @@ def status(run: str | Path) -> Status:
 
 
 def write_failure(run: str | Path, reason: str, state: Literal["failed", "pruned"] = "failed") -> None:
-    """Leave a note that says why the run stopped, in one line.
-
-    Raises:
-        InputError: If the folder cannot be written.
-    """
+    """Leave a note that says why the run stopped, in one line."""
     note = {"state": state, "reason": one_line(reason), "time": datetime.now(UTC).isoformat(timespec="seconds")}
     write_json(Path(run) / FAILURE, note)
 
@@ -149,9 +142,6 @@ def find_runs(path: str | Path) -> list[Path]:
     """Return the run folders that `path` names: one run, a folder of runs at any depth, or a glob of either.
 
     Finished or not; sorted, numbers as numbers (job 2 before job 10).
-
-    Raises:
-        InputError: If there is no such path or no run in it.
     """
     places = [Path(path)] if Path(path).exists() else [Path(match) for match in glob.glob(str(path), recursive=True)]
     if not places:
@@ -192,19 +182,12 @@ def removable(path: str | Path) -> list[Path]:
     Of a run that was interrupted or failed, all that it wrote: the folder if nothing else is in it, else its files.
     Of a run that finished or was pruned, what `trainer.keep` does not keep and temporary files of a killed process.
     Nothing of a run that is running.
-
-    Raises:
-        InputError: If there is no such path or no run in it.
     """
     return [found for run in find_runs(path) if status(run).state != "running" for found in _removable(run)]
 
 
 def remove(found: Iterable[Path]) -> list[Path]:
-    """Remove what `removable` returned, and return what is gone. A run that was resumed meanwhile keeps everything.
-
-    Raises:
-        InputError: If a file or folder cannot be removed.
-    """
+    """Remove what `removable` returned, and return what is gone. A run that was resumed meanwhile keeps everything."""
     by_run: dict[Path, list[Path]] = {}
     for path in found:
         run = next((folder for folder in (path, *path.parents) if is_run(folder)), None)

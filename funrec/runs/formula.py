@@ -53,11 +53,7 @@ class Formula:
         return list(dict.fromkeys(name for term in self.terms for name in term.powers))
 
     def value(self, values: Mapping[str, Array]) -> Array:
-        """Return the formula's value for every row, `float64 (rows,)`.
-
-        Raises:
-            InputError: If a row has none: a power of a negative number, or a negative power of zero.
-        """
+        """Return the formula's value for every row, `float64 (rows,)`."""
         total: Array = np.zeros(())
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             for term in self.terms:
@@ -76,11 +72,7 @@ class Formula:
 
 
 def parse_formula(text: str, known: Collection[str], what: str = "The formula") -> Formula:
-    """Read a formula over the names of `known`; `what` is how messages call it.
-
-    Raises:
-        InputError: If it is no formula, or has an unknown name or no name.
-    """
+    """Read a formula over the names of `known`; `what` is how messages call it."""
     formula = _Parser(text, known, what).parse()
     numbers = [number for term in formula.terms for number in (term.coefficient, *term.powers.values())]
     if not formula.names or not np.isfinite(numbers).all():
@@ -158,11 +150,7 @@ def columns_of(head: str, kind: str) -> list[str]:
 
 
 def read_fusion(run: str | Path) -> dict[str, Any] | None:
-    """Return what `funrec fuse` left in a run's folder; None if it was not called.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
+    """Return what `funrec fuse` left in a run's folder; None if it was not called."""
     path = Path(run) / FUSION
     if not path.is_file():
         return None

@@ -31,21 +31,13 @@ class Protocol:
 
 
 def read_protocol(config: Mapping[str, Any]) -> Protocol | None:
-    """Return the protocol that a run's configuration follows, if it follows one.
-
-    Raises:
-        InputError: If a key is unknown or a value is not what it should be.
-    """
+    """Return the protocol that a run's configuration follows, if it follows one."""
     values = config.get("protocol")
     return None if values is None else Protocol(**check(Protocol, values, "protocol"))
 
 
 def check_rows(config: Mapping[str, Any], rows: Mapping[str, int]) -> None:
-    """Check that splits of so many rows are those that the protocol's figures are of, if there is a protocol.
-
-    Raises:
-        InputError: If a split has others.
-    """
+    """Check that splits of so many rows are those that the protocol's figures are of, if there is a protocol."""
     if (protocol := read_protocol(config)) is None:
         return
     for split, expected in protocol.rows.items():
@@ -63,9 +55,6 @@ def check_one_protocol(runs: Iterable[tuple[object, Mapping[str, Any]]]) -> None
 
     Args:
         runs: What messages call each, and its configuration.
-
-    Raises:
-        InputError: If they do not, naming two.
     """
     named = {str((config.get("protocol") or {}).get("name", "none")): place for place, config in runs}
     if len(named) > 1:

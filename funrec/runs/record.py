@@ -91,11 +91,7 @@ def write(run: str | Path, record: Mapping[str, Any]) -> None:
 
 
 def read(run: str | Path) -> dict[str, Any]:
-    """Read `record.json` from a run folder.
-
-    Raises:
-        InputError: If there is none, or it is damaged or not a record.
-    """
+    """Read `record.json` from a run folder."""
     path = Path(run) / RECORD
     try:
         record = read_json(path)
@@ -113,11 +109,7 @@ def read(run: str | Path) -> dict[str, Any]:
 
 
 def write_history(run: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one row per epoch to `history.parquet`. A key that some rows lack is null there.
-
-    Raises:
-        InputError: If the folder cannot be written or the disk is full.
-    """
+    """Write one row per epoch to `history.parquet`. A key that some rows lack is null there."""
     import polars as pl
 
     names = dict.fromkeys(name for row in rows for name in row)
@@ -127,11 +119,7 @@ def write_history(run: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_history(run: str | Path) -> list[dict[str, Any]]:
-    """Read what `write_history` wrote.
-
-    Raises:
-        InputError: If it is missing or damaged.
-    """
+    """Read what `write_history` wrote."""
     return read_parquet(Path(run) / HISTORY).to_dicts()
 
 
@@ -155,11 +143,7 @@ def write_predictions(run: str | Path, columns: Mapping[str, np.ndarray]) -> Non
 
 
 def read_predictions(run: str | Path, columns: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """Read what `write_predictions` wrote, or some of its columns.
-
-    Raises:
-        InputError: If it is missing or damaged, or has no such column.
-    """
+    """Read what `write_predictions` wrote, or some of its columns."""
     frame = read_parquet(Path(run) / PREDICTIONS, columns)
     return {name: frame[name].to_numpy() for name in frame.columns}
 

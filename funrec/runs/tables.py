@@ -71,9 +71,6 @@ def render(
         columns: The columns to show, in this order. By default `model`, what was swept, then the AUC, GAUC, RMSE
             and user counts, sorted by name.
         width: Characters in a line of the terminal. A grid that is wider becomes one row per task.
-
-    Raises:
-        InputError: If the format is unknown, or no row has one of the columns.
     """
     if format != HTML:
         check_format(format)
@@ -93,11 +90,7 @@ def render(
 
 
 def check_format(format: str) -> None:
-    """Check that a table can have this format.
-
-    Raises:
-        InputError: If it cannot, with the nearest one.
-    """
+    """Check that a table can have this format."""
     if format not in FORMATS:
         raise InputError(
             f"The format should be one of {', '.join(FORMATS)}. Received: {format}.{did_you_mean(format, FORMATS)}"

@@ -86,20 +86,12 @@ class Sweep:
         return [key for key in keys if key not in hidden and len({job.get(key) for job in values}) > 1]
 
     def write(self) -> None:
-        """Write the plan into the sweep's folder, whole or not at all.
-
-        Raises:
-            InputError: If the folder cannot be written.
-        """
+        """Write the plan into the sweep's folder, whole or not at all."""
         write_json(self.path / PLAN, {key: value for key, value in asdict(self).items() if key != "path"})
 
 
 def read_sweep(path: str | Path) -> Sweep:
-    """Return the plan of the sweep in a folder.
-
-    Raises:
-        InputError: If there is none, or it is damaged.
-    """
+    """Return the plan of the sweep in a folder."""
     path = Path(path)
     try:
         plan = read_json(path / PLAN)
@@ -185,11 +177,7 @@ def is_done(sweep: Sweep, job: Job) -> bool:
 
 
 def check_same_jobs(planned: Sweep, now: Sweep) -> None:
-    """Check that a sweep's command still makes the jobs that it was planned with.
-
-    Raises:
-        InputError: If it does not.
-    """
+    """Check that a sweep's command still makes the jobs that it was planned with."""
     for before, after in zip(planned.jobs, now.jobs, strict=False):
         if before.overrides != after.overrides or before.folder != after.folder:
             raise InputError(
@@ -210,9 +198,6 @@ def check_unchanged(planned: Sweep, now: Sweep, configs: Sequence[Mapping[str, A
         planned: The sweep as it was planned.
         now: The same, as its command composes today.
         configs: Today's configuration of every job; empty for one that cannot be composed.
-
-    Raises:
-        InputError: If it would not, with what differs.
     """
     # Polars starts threads, and reads how many when it is imported: after a job's environment is set.
     from funrec.config.build import build
@@ -240,11 +225,7 @@ def check_unchanged(planned: Sweep, now: Sweep, configs: Sequence[Mapping[str, A
 
 
 def wait_until_stopped(sweep: Sweep, seconds: float = 60.0) -> None:
-    """Wait for jobs that outlived the process of the sweep: they stop by themselves, with a checkpoint.
-
-    Raises:
-        InputError: If one is still running after so many seconds.
-    """
+    """Wait for jobs that outlived the process of the sweep: they stop by themselves, with a checkpoint."""
     deadline = time.monotonic() + seconds
     while running := [job for job in sweep.jobs if status(sweep.folder(job)).state == "running"]:
         if time.monotonic() > deadline:

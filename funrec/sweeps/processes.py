@@ -143,11 +143,7 @@ class ProcessLauncher(Launcher):
         self._workers, self._limit_memory, self._preload = workers, limit_memory, preload
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra composed. The task function is not called: `run_job_in` is.
-
-        Raises:
-            InputError: If `workers` is not a positive whole number, or leaves too little memory for each.
-        """
+        """Take what Hydra composed. The task function is not called: `run_job_in` is."""
         self._context, self._config = hydra_context, config
         if self._workers is None:
             self._workers = default_workers()

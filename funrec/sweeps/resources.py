@@ -56,11 +56,7 @@ def memory() -> int:
 
 
 def memory_per_worker(workers: int) -> int:
-    """Return the bytes of memory that one of `workers` processes may take.
-
-    Raises:
-        InputError: If that is too little to train in.
-    """
+    """Return the bytes of memory that one of `workers` processes may take."""
     granted = memory() // workers
     if granted < SMALLEST_MEMORY:
         raise InputError(

@@ -24,9 +24,6 @@ def daily_jobs(config: Mapping[str, Any], overrides: Sequence[str]) -> list[list
     The first trains on all rows before `dataset.split.valid_from` and is evaluated on that day; every further one
     trains on the day that the one before it was evaluated on. Days from `test_from` or `calibrate_from` on are left
     out. No epoch is chosen by its metrics, since a day's labels are not there when the model trains.
-
-    Raises:
-        InputError: If the dataset is not split by time, or by a column that is none of days.
     """
     # Polars starts threads, and jobs are forked from a process that has imported this module.
     from funrec.config.build import build

@@ -146,9 +146,6 @@ def describe(paths: Sequence[str]) -> Iterator[str]:
     """Yield a table for each sweep, with counts and how to resume; and one table for the runs of no sweep.
 
     Derived from kernel locks and records: a process that was killed cannot leave a wrong answer.
-
-    Raises:
-        InputError: If there is nothing under a path.
     """
     sweeps: dict[Path, Sweep] = {}
     runs: list[Path] = []

@@ -269,11 +269,7 @@ def for_all_jobs(overrides: Sequence[str]) -> list[str]:
 
 
 def _combinations(overrides: Sequence[str]) -> list[list[str]]:
-    """Return every combination of the values that overrides list; a later override of a key replaces an earlier one.
-
-    Raises:
-        InputError: If one does not parse, or sweeps over what is no list of values.
-    """
+    """Return every combination of the values that overrides list; a later override of a key replaces an earlier one."""
     choices: dict[str, list[str]] = {}
     with one_line_errors(overrides):
         for override in OverridesParser.create().parse_overrides(list(overrides)):

@@ -113,9 +113,6 @@ def begin(overrides: Sequence[str]) -> StudyFolder:
 
     Args:
         overrides: Those of a run, for all trials, and those that begin with `search`.
-
-    Raises:
-        InputError: If a key or a value is not what it should be, or Optuna is missing.
     """
     _check_optuna()
     from funrec.tuning.study import StudyFolder
@@ -159,11 +156,7 @@ def join(path: Path, overrides: Sequence[str] = (), force: bool = False) -> Stud
 
 
 def check_plan(plan: Plan) -> None:
-    """Check that the configuration as it is can be trained, and with each end of each range and each choice.
-
-    Raises:
-        InputError: If it cannot; a combination of values may still fail, and its trial then does.
-    """
+    """Check that the configuration as it is can be trained, and with each end of each range and each choice."""
     if is_popularity(plan.config):
         raise InputError("model should have something to tune. Received: popularity, which is not trained.")
     _check_config(plan.config)

@@ -115,11 +115,7 @@ class Plan:
 
 
 def read_plan(folder: Path) -> Plan:
-    """Return the plan of a study's folder.
-
-    Raises:
-        InputError: If there is none.
-    """
+    """Return the plan of a study's folder."""
     try:
         stored = read_json(folder / STUDY)
         if stored.pop("format") != FORMAT:
@@ -140,9 +136,6 @@ def make_plan(overrides: Sequence[str]) -> Plan:
 
     Args:
         overrides: Those of a run, for all trials, and those that begin with `search`.
-
-    Raises:
-        InputError: If a key or a value is not what it should be.
     """
     parsed = [(override, *parse_override(override)) for override in overrides]
     asked = [override for override, key, _, _ in parsed if key == "search" or key.startswith("search.")]
@@ -187,11 +180,7 @@ def differences(stored: Plan, now: Plan) -> list[str]:
 
 
 def read_settings(values: Mapping[str, Any]) -> Settings:
-    """Return the settings that a configuration has under `search`, its space aside.
-
-    Raises:
-        InputError: If one of them is not what it should be.
-    """
+    """Return the settings that a configuration has under `search`, its space aside."""
     asked = values.get("objectives")
     objectives = _read_objectives(["auc_macro"] if asked is None else asked)
     settings = Settings(**check(Settings, {**values, "objectives": objectives}, "search"))

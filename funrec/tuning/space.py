@@ -125,9 +125,6 @@ def read_space(entries: Any) -> Space:
 
     Args:
         entries: By key of the configuration, `{low, high}` with `step` or `log`, or `{choices: [...]}`.
-
-    Raises:
-        InputError: If it is empty, or a range or a list of choices contradicts itself.
     """
     if not isinstance(entries, Mapping) or not entries:
         raise InputError(
@@ -146,11 +143,7 @@ def write_space(space: Space) -> dict[str, dict[str, Any]]:
 
 
 def grid_size(space: Space) -> int:
-    """Return how many points a grid over the space has.
-
-    Raises:
-        InputError: If a range is continuous.
-    """
+    """Return how many points a grid over the space has."""
     for key, entry in space.items():
         if entry.grid is None:
             raise InputError(

@@ -86,11 +86,7 @@ class StudyFolder:
 
     @classmethod
     def create(cls, path: Path, plan: Plan) -> StudyFolder:
-        """Begin a study in a new folder.
-
-        Raises:
-            InputError: If the storage cannot be written.
-        """
+        """Begin a study in a new folder."""
         study = cls(path, plan)
         directions = [StudyDirection.MAXIMIZE if sign > 0 else StudyDirection.MINIMIZE for sign in plan.settings.signs]
         (path / LOCKS).mkdir()
@@ -101,11 +97,7 @@ class StudyFolder:
 
     @cached_property
     def optuna(self) -> optuna.Study:
-        """Optuna's study.
-
-        Raises:
-            InputError: If the storage is missing or damaged.
-        """
+        """Optuna's study."""
         with storage_errors(self.path):
             try:
                 return optuna.load_study(study_name=self.plan.name, storage=self._storage, pruner=self._pruner())
@@ -264,11 +256,7 @@ class StudyFolder:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn errors of a study's storage into one line, and ignore Optuna's warnings on parts that are experimental.
-
-    Raises:
-        InputError: In their place.
-    """
+    """Turn errors of a study's storage into one line, and ignore Optuna's warnings on parts that are experimental."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

@@ -45,11 +45,7 @@ REASONS_SHOWN = 5
 
 
 def conclude(study: StudyFolder, live: bool = False, force: bool = False) -> str:
-    """Write the winner's configuration and return the summary; with `search.confirm` also run fresh seeds.
-
-    Raises:
-        InputError: If no trial finished.
-    """
+    """Write the winner's configuration and return the summary; with `search.confirm` also run fresh seeds."""
     write_trials(study)
     found, plan = outcomes(study), study.plan
     best = ranked(study, found)

@@ -52,9 +52,6 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes `path`'s place, on failure it is gone.
 
     Both the file and its folder are synced, so that what is there after a power cut is whole.
-
-    Raises:
-        InputError: If the folder cannot be written or the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -101,11 +98,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:
-    """Write a frame to Parquet.
-
-    Raises:
-        InputError: If the folder cannot be written or the disk is full.
-    """
+    """Write a frame to Parquet."""
     import polars as pl
 
     with replacing(path) as temporary:
@@ -118,11 +111,7 @@ def write_parquet(path: Path, frame: pl.DataFrame) -> None:
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Read a Parquet file, or some of its columns.
-
-    Raises:
-        InputError: If it is missing or damaged, or lacks a column.
-    """
+    """Read a Parquet file, or some of its columns."""
     import polars as pl
 
     try:

@@ -10,11 +10,7 @@ VERSION = "0.1.0"
 
 
 def check_installation(site: Path = Path(__file__).parents[2]) -> None:
-    """Check that the other project that is distributed as `funrec` is not installed into the same folder.
-
-    Raises:
-        InputError: If it is: its modules and ours are mixed then.
-    """
+    """Check that the other project that is distributed as `funrec` is not installed into the same folder."""
     for other in site.glob("funrec-*.dist-info"):
         raise InputError(
             f"{site} should hold one package funrec. Received: that of funrec-lab, and another project's "

@@ -22,9 +22,6 @@ def take_lock(path: Path, wait: float = 0.0) -> filelock.BaseFileLock | None:
     Args:
         path: The lock's file, made if missing; it stays.
         wait: Seconds.
-
-    Raises:
-        InputError: If the folder cannot be written, or its file system has no kernel locks.
     """
     if not path.parent.is_dir():  # filelock would make it
         raise InputError(f"{path.parent} should be a folder to write to: no such folder. Choose another.")
@@ -49,11 +46,7 @@ def wait_for_lock(path: Path) -> filelock.BaseFileLock:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock on `path`, once no other process does.
-
-    Raises:
-        InputError: If the folder cannot be written, or its file system has no kernel locks.
-    """
+    """Hold the lock on `path`, once no other process does."""
     lock = wait_for_lock(path)
     try:
         yield

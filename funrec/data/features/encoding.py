@@ -158,11 +158,7 @@ class Encoder:
 
 
 def check_columns(encoders: Mapping[str, Encoder], known: Collection[str]) -> None:
-    """Refuse rows to encode that lack a feature's raw column.
-
-    Raises:
-        InputError: If they do.
-    """
+    """Refuse rows to encode that lack a feature's raw column."""
     for feature in (encoder.feature for encoder in encoders.values()):
         if feature.column not in known and not feature.is_history:
             raise InputError(
@@ -172,11 +168,7 @@ def check_columns(encoders: Mapping[str, Encoder], known: Collection[str]) -> No
 
 
 def read_features(encoders: Mapping[str, Encoder], frame: pl.DataFrame) -> pl.DataFrame:
-    """Select the columns `feature/<name>` from raw rows, as staging does.
-
-    Raises:
-        InputError: If a raw column is missing.
-    """
+    """Select the columns `feature/<name>` from raw rows, as staging does."""
     schema = frame.schema
     check_columns(encoders, schema)
     return frame.select(

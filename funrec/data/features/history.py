@@ -147,9 +147,6 @@ def split_histories(features: Mapping[str, Any]) -> tuple[tuple[HistorySpec, ...
     Returns:
         The histories, and all features: a history in it is a number, or a sequence for each column in `of` (called
         `<name>/<column>` if there are several), read from the column that holds the history's values.
-
-    Raises:
-        InputError: If a history is not one.
     """
     specs, plain = [], {}
     for name, values in features.items():

@@ -70,9 +70,6 @@ def compute_histories(
         folder: Where the values are written: 4 bytes a row and number, 10 a row and sequence, and the events.
         lag: Least age of a row to be seen; None for a day, which only a time column of dates allows.
         until: `row`, or `train_end`: later rows see what was known when training ended.
-
-    Raises:
-        InputError: If the times are not as they should be, or do not allow a lag or window.
     """
     scan = pl.scan_ipc(log)
     by_clock: dict[tuple[str, str], list[HistorySpec]] = {}
@@ -205,11 +202,7 @@ class _Part:
 
 
 def _counted(spec: HistorySpec, frame: pl.DataFrame) -> tuple[NDArray[np.bool_], Numbers | pl.Series | None]:
-    """Return which rows count as events, and what a statistic reads of them.
-
-    Raises:
-        InputError: If a rate is taken of what is neither 0 nor 1.
-    """
+    """Return which rows count as events, and what a statistic reads of them."""
     conditions = [pl.col(name) for name in spec.columns() if name.startswith("where/")]
     counted = frame.select(pl.all_horizontal("feeds", *conditions)).to_series().to_numpy()
     if spec.distinct:

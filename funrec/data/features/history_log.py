@@ -56,9 +56,6 @@ def stage_log(parts: Sequence[LogPart], specs: Sequence[HistorySpec], time: str,
 
     Returns:
         The number of rows of each part.
-
-    Raises:
-        InputError: If a column is missing or an expression does not fit it.
     """
     return write_log([staged_rows(part, specs, time) for part in parts], path)
 
@@ -102,11 +99,7 @@ def staged_rows(part: LogPart, specs: Sequence[HistorySpec], time: str) -> pl.La
 
 
 def _read(key: str, role: str, expr: pl.Expr, schema: pl.Schema) -> pl.Expr:
-    """Return a key, number, condition or value as histories compare it.
-
-    Raises:
-        InputError: If the expression does not fit the columns, or a number or condition is none.
-    """
+    """Return a key, number, condition or value as histories compare it."""
     dtype = dtype_of(key, expr, schema)
     if role in ("number", "where"):
         if not is_number(dtype):

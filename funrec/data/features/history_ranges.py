@@ -75,11 +75,7 @@ class Numbers:
 
     @classmethod
     def read(cls, key: str, values: pl.Series) -> Numbers:
-        """Read a column; a null or NaN is no number.
-
-        Raises:
-            InputError: If a number is infinite or at least 2^52.
-        """
+        """Read a column; a null or NaN is no number."""
         if values.dtype.is_integer() or values.dtype == pl.Boolean:
             return cls(values.is_not_null().to_numpy(), values.cast(pl.Int64).fill_null(0).to_numpy(), None)
         numbers = values.cast(pl.Float64).fill_null(np.nan).to_numpy()

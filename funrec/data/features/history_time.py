@@ -40,11 +40,7 @@ class TimeUnit:
         return self.per_day == 1
 
     def duration(self, key: str, value: float | str) -> int:
-        """Return a duration such as `7d`, `36h` or a plain number of units; parts of a unit are rounded up.
-
-        Raises:
-            InputError: If it is no duration, or the unit of the column is not known.
-        """
+        """Return a duration such as `7d`, `36h` or a plain number of units; parts of a unit are rounded up."""
         if isinstance(value, int | float) and not isinstance(value, bool):
             if not math.isfinite(value) or value < 0:
                 raise InputError(f"{key} should be a duration of at least 0. Received: {value}.")
@@ -75,9 +71,6 @@ def read_times(key: str, values: pl.Series) -> tuple[NDArray[np.int64], TimeUnit
     Args:
         key: The config key of the column, for messages.
         values: The column.
-
-    Raises:
-        InputError: If a value is missing, is no time, or is of another format than the rest.
     """
     if values.dtype.is_float():
         values = values.fill_nan(None)

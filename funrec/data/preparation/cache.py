@@ -43,9 +43,6 @@ def fingerprint(dataset: Dataset) -> str:
     """Hash all that determines a dataset's arrays: its data configuration and its raw files' path, size and time.
 
     What concerns the model alone (embedding widths, pooling, task weights) stays out.
-
-    Raises:
-        InputError: If a raw file is missing.
     """
     kind = type(dataset)
     state = {
@@ -102,9 +99,6 @@ def obtain(cache: Path, name: str, build: Callable[[Path], None]) -> Path:
 
     Two processes that want the same entry at the same moment build it once: the second waits. An entry is built in a
     folder of its own and then renamed, so a killed process leaves no half of one.
-
-    Raises:
-        InputError: If the cache cannot be written to, the disk is full, or `build` raises it.
     """
     entry = cache / name
     with _writing(cache):

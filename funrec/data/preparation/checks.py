@@ -69,11 +69,7 @@ def _agreement(table: pl.DataFrame, task: Task) -> list[float]:
 
 
 def check_agreement(dataset: Dataset, agreement: Mapping[str, Mapping[str, list[float]]]) -> None:
-    """Refuse features that determine a label, by what `measure_agreement` found, unless they say how they are known.
-
-    Raises:
-        InputError: If there is one.
-    """
+    """Refuse features that determine a label, by what `measure_agreement` found, unless they say how they are known."""
     for feature in dataset.features:
         for task, (removed, share) in agreement.get(feature.name, {}).items():
             if removed >= DETERMINES and not feature.known_before:

@@ -61,9 +61,6 @@ def find_delays(dataset: Dataset, frames: Sequence[StagedFrame]) -> Delays | Non
     """Return when labels are seen; None where no task says that they are late.
 
     Training ends where evaluation begins if all training rows are earlier, else with the log.
-
-    Raises:
-        InputError: If there is no time to count from, or a positive label has no delay or one below 0.
     """
     late = [task for task in dataset.tasks if task.observed_after is not None]
     if not late:

@@ -35,11 +35,7 @@ class Known:
 
     @staticmethod
     def read(run: Path) -> Known:
-        """Read it from a run's folder.
-
-        Raises:
-            InputError: If the run has no model.
-        """
+        """Read it from a run's folder."""
         folder = run / "model"
         inputs, digest = load_inputs(folder), hashlib.sha256()
         for path in (folder / INPUTS, *sorted(folder.glob("vocabulary_*.parquet"))):
@@ -47,11 +43,7 @@ class Known:
         return Known(run, inputs, digest.hexdigest()[:16])
 
     def check_features(self, dataset: Dataset) -> None:
-        """Refuse a dataset whose features are not those of the run.
-
-        Raises:
-            InputError: If one is missing, new, in another place or read in another way.
-        """
+        """Refuse a dataset whose features are not those of the run."""
         before = {feature.name: _reading(feature) for feature in self.inputs.layout.features}
         now = {feature.name: _reading(feature) for feature in dataset.features}
         problem = None
@@ -80,9 +72,6 @@ class Known:
         """Return what was fitted to new training rows in terms of the run.
 
         Numbers are scaled and cut as they were; ids keep their rows, and new ones come after them.
-
-        Raises:
-            InputError: If a column now holds another kind of value.
         """
         extended = {}
         for name, fitted in vocabularies.items():

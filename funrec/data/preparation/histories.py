@@ -41,9 +41,6 @@ def add_histories(
         frames: What its `scan` returned.
         used: Those of their rows that are divided into splits.
         folder: A folder to work in, which the frames read from.
-
-    Raises:
-        InputError: If the log has no times, or does not allow a history.
     """
     settings, time = dataset.history, dataset.history_time()
     columns = {time: None, **needed_columns(dataset.histories, dataset.available_columns())}
@@ -120,11 +117,7 @@ class HistorySnapshot:
 
     @classmethod
     def load(cls, state: Mapping[str, Any], folder: Path) -> HistorySnapshot:
-        """Read what `save` wrote.
-
-        Raises:
-            InputError: If a file is missing or damaged.
-        """
+        """Read what `save` wrote."""
         read_parquet(folder / SNAPSHOT, columns=())  # its footer alone: a damaged log is told before new rows are read
         return cls(
             tuple(HistorySpec.read(spec.pop("name"), spec) for spec in map(dict, state["specs"])),
@@ -140,11 +133,7 @@ class HistorySnapshot:
         return list(dict.fromkeys([self.time, *needed_columns(self.specs, self.schema.names(), keys=("by",))]))
 
     def check_columns(self, known: Collection[str], needed: Iterable[str] | None = None) -> None:
-        """Refuse rows that lack a column, by default one of `columns`.
-
-        Raises:
-            InputError: If one is missing.
-        """
+        """Refuse rows that lack a column, by default one of `columns`."""
         for column in self.columns if needed is None else needed:
             if column not in known:
                 raise InputError(f"Rows should have column {column}, for their history.{did_you_mean(column, known)}")
@@ -157,9 +146,6 @@ class HistorySnapshot:
         Args:
             rows: Rows with `columns`.
             folder: An empty folder to work in, which the result reads from.
-
-        Raises:
-            InputError: If a column is missing, or a row has no time.
         """
         typed = self._typed(rows, self.columns)
         parts = [self.log, staged_rows(LogPart(typed, None), self.specs, self.time)]
@@ -172,9 +158,6 @@ class HistorySnapshot:
 
         Args:
             rows: Raw rows with their outcomes, all of them later than what is known.
-
-        Raises:
-            InputError: If a column is missing, a row is not later, or nothing after training may be seen.
         """
         if all((spec.until or self.settings.until) == "train_end" for spec in self.specs):
             raise InputError(

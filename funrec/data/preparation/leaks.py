@@ -42,9 +42,6 @@ def check_histories(dataset: Dataset, folder: Path, seed: int = 0) -> list[LeakC
         dataset: Whose histories to check.
         folder: An empty folder to work in.
         seed: Draws the instants, three of them, and the order.
-
-    Raises:
-        InputError: If the dataset has no histories.
     """
     if not dataset.histories:
         raise InputError("dataset.features should have one of kind history to check for leaks. Received: none.")

@@ -112,11 +112,7 @@ def _group_features(dataset: Dataset) -> list[str]:
 
 
 def open_prepared(dataset: Dataset, entry: Path) -> PreparedData:
-    """Open a cache entry as what `dataset` asks for; `prepare` without the preparing.
-
-    Raises:
-        InputError: If the entry is none.
-    """
+    """Open a cache entry as what `dataset` asks for; `prepare` without the preparing."""
     try:
         state = json.loads((entry / PREPARED).read_text())
     except (OSError, ValueError) as error:

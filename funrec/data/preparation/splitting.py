@@ -47,11 +47,7 @@ class Downsample:
 
 
 def build_split(config: Mapping[str, Any]) -> SplitRule:
-    """Turn `dataset.split` into a checked rule.
-
-    Raises:
-        InputError: If a key is unknown or a value is not what it should be.
-    """
+    """Turn `dataset.split` into a checked rule."""
     rule = SplitRule(**check(SplitRule, config, "dataset.split", ignore_nulls=True))
     if (rule.valid or 0) + (rule.test or 0) + (rule.calibrate or 0) >= 1:
         raise InputError(
@@ -80,11 +76,7 @@ def build_downsample(config: Mapping[str, Any] | None, tasks: Sequence[Task]) ->
 
 
 def split_column(dataset: Dataset) -> str | None:
-    """Return the column that the split rule reads; none for `random`, which reads the row's number.
-
-    Raises:
-        InputError: If the rule needs a column and none is given.
-    """
+    """Return the column that the split rule reads; none for `random`, which reads the row's number."""
     rule = dataset.split
     fallback = {"time": dataset.time, "group": dataset.group, "random": None, "column": None}[rule.by]
     column = rule.column or fallback
@@ -95,11 +87,7 @@ def split_column(dataset: Dataset) -> str | None:
 
 
 def split_code(dataset: Dataset, rows: pl.LazyFrame, schema: pl.Schema, row: str) -> pl.Expr:
-    """Return each row's split as its place in `SPLIT_NAMES`, or `MISSING_VALUE`, or `ODD_VALUE`.
-
-    Raises:
-        InputError: If the rule lacks what it needs, or does not fit the column.
-    """
+    """Return each row's split as its place in `SPLIT_NAMES`, or `MISSING_VALUE`, or `ODD_VALUE`."""
     rule = dataset.split
     column = split_column(dataset) or row
     if rule.by == "time":

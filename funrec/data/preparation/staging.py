@@ -69,11 +69,7 @@ class StagedFrame:
 
 
 def stage(dataset: Dataset, folder: Path) -> list[StagedFrame]:
-    """Evaluate labels, masks, split and weights once, in row order and without holding the rows in memory.
-
-    Raises:
-        InputError: If a column is missing, an expression does not fit it, or a file cannot be read.
-    """
+    """Evaluate labels, masks, split and weights once, in row order and without holding the rows in memory."""
     needed = dataset.needed_columns()
     raw = folder / "raw"
     raw.mkdir()
@@ -112,9 +108,6 @@ def check_columns(dataset: Dataset, needed: Mapping[str, str], known: Collection
         dataset: Whose rows they are.
         needed: By column, the config key that asks for it.
         known: The columns of the rows.
-
-    Raises:
-        InputError: If it does, with the nearest name.
     """
     for column, key in needed.items():
         if column not in known:
