@@ -4,7 +4,7 @@ Writes made-up runs (random scores of three tasks, with the records that go with
 them in a process of its own, and prints its seconds and its peak memory.
 
     python scripts/bench_compare.py
-    python scripts/bench_compare.py --runs 10 --rows 100000 --bootstrap 1000
+    python scripts/bench_compare.py --runs 10 --rows 100000
 """
 
 from __future__ import annotations
@@ -66,19 +66,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="runs of one variant")
     parser.add_argument("--rows", type=int, default=500_000, help="validation rows of every run")
     parser.add_argument("--users", type=int, default=50_000)
-    parser.add_argument("--bootstrap", type=int, help="resamples, in place of influence values")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         write_runs(Path(name), options.runs, options.seeds, options.rows, options.users)
         command = [sys.executable, "-m", "funrec.cli.main", "compare", name, "--baseline", "single_task"]
-        command += ["--bootstrap", str(options.bootstrap)] if options.bootstrap else []
         start = time.perf_counter()
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         seconds = time.perf_counter() - start
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     print("\n".join(done.stdout.splitlines()[:8]))
-    how = f"{options.bootstrap} resamples" if options.bootstrap else "influence values"
-    print(f"{options.runs} runs of {options.rows:,} rows and {options.users:,} users, {len(TASKS)} tasks, {how}:")
+    print(f"{options.runs} runs of {options.rows:,} rows and {options.users:,} users, {len(TASKS)} tasks:")
     processor, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
     print(f"  {seconds:.1f} s ({processor:.1f} s of processors), {peak:.2f} GB resident at its peak, Python included")
 

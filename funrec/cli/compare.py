@@ -17,7 +17,6 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="run folders, sweep folders, or globs of them")
     parser.add_argument("--baseline", metavar="NAME", help="a model, a setting (weighting=fixed) or a run's folder")
-    parser.add_argument("--bootstrap", type=int, metavar="N", help="intervals from N resamples of users, such as 1000")
     parser.add_argument("--format", default="grid", help="grid, github, latex or csv")
     parser.add_argument("--columns", metavar="METRICS", help="such as auc_macro,gauc_* or auc_*@random")
     parser.add_argument("--sort", metavar="COLUMN", help="a metric, best first, or another column")
@@ -30,9 +29,7 @@ def main(arguments: Sequence[str]) -> int:
 
     check_format(options.format)
     columns = options.columns.split(",") if options.columns else None
-    found = compare_runs(
-        options.paths, options.baseline, options.bootstrap, columns, options.sort, options.mixed_history
-    )
+    found = compare_runs(options.paths, options.baseline, columns, options.sort, options.mixed_history)
     print(comparison_tables(found, options.format, width()), flush=True)
     # A file that a program reads holds the table alone.
     reader = sys.stdout if options.format in ("grid", "github") else sys.stderr

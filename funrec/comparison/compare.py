@@ -47,7 +47,6 @@ class Comparison:
         against_logistic: Likewise from logistic.
         remarks: What was skipped or could not be compared.
         damaged: Whether some record or predictions file was.
-        resamples: Number of bootstrap resamples; None for influence values.
     """
 
     variants: list[Variant]
@@ -60,7 +59,6 @@ class Comparison:
     against_logistic: list[Difference] = field(default_factory=list)
     remarks: list[Note] = field(default_factory=list)
     damaged: bool = False
-    resamples: int | None = None
 
     @property
     def notes(self) -> list[Note]:
@@ -91,7 +89,6 @@ class Comparison:
 def compare(
     paths: str | os.PathLike[str] | Iterable[Any] = (),
     baseline: str | Path | None = None,
-    bootstrap: int | None = None,
     columns: Sequence[str] | None = None,
     sort: str | None = None,
     mixed_history: bool = False,
@@ -101,7 +98,6 @@ def compare(
     Args:
         paths: Run folders, sweep folders or globs of either; also `Run` objects.
         baseline: What to compare with: a model (`shared_bottom`), a setting (`weighting=fixed`) or a run's folder.
-        bootstrap: Number of resamples of users; None for influence values, which give the same intervals sooner.
         columns: Metrics or patterns such as `gauc_*`; by default those of a run's table, on the test split if all have,
             and `delta_m` where single_task is compared.
         sort: A metric, best first, or another column.
@@ -121,7 +117,7 @@ def compare(
     import pandas as pd
 
     listed = [paths] if isinstance(paths, str | os.PathLike) or hasattr(paths, "path") else list(paths)
-    comparison = compare_runs(listed, baseline, bootstrap, columns, sort, mixed_history)
+    comparison = compare_runs(listed, baseline, columns, sort, mixed_history)
     for note in comparison.notes:
         log.log(logging.WARNING if note.kind == "skipped" else logging.INFO, "%s", note)
     frame = pd.DataFrame(rows(comparison))
@@ -132,7 +128,6 @@ def compare(
 def compare_runs(
     paths: Sequence[Any],
     baseline: str | Path | None = None,
-    bootstrap: int | None = None,
     columns: Sequence[str] | None = None,
     sort: str | None = None,
     mixed_history: bool = False,
@@ -161,10 +156,10 @@ def compare_runs(
     check_comparable(found.runs, mixed_history)
 
     remarks = [*(Note("about", text) for text in notes), *(Note("skipped", text) for text in skipped)]
-    comparison = Comparison(variants, _choose_columns(found.runs, columns), resamples=bootstrap, remarks=remarks)
+    comparison = Comparison(variants, _choose_columns(found.runs, columns), remarks=remarks)
     if sort is not None:
         comparison.variants = sort_variants(comparison, sort)
-    problems += _measure(comparison, found.runs, baselines, bootstrap, columns is None or DELTA_M in columns)
+    problems += _measure(comparison, found.runs, baselines, columns is None or DELTA_M in columns)
     if baselines and not comparison.against_baseline and not comparison.remarks:
         text = f"Nothing to compare with {baselines[0]}: there is no other run, or no interval."
         comparison.remarks.append(Note("about", text))
@@ -252,13 +247,12 @@ def _measure(
     comparison: Comparison,
     runs: Sequence[RunRecord],
     baselines: list[Variant],
-    bootstrap: int | None,
     with_delta_m: bool,
 ) -> list[str]:
     """Fill a comparison with intervals and differences; return why the predictions of some runs cannot be read."""
     gains = [marked(f"{kind}_{task}", comparison.split) for task in runs[0].tasks for kind in ("auc", "rmse")]
     gains = [metric for metric in gains if with_delta_m and metric in runs[0].record["metrics"]]
-    meter = Meter(runs, [*comparison.metrics, *gains], bootstrap)
+    meter = Meter(runs, [*comparison.metrics, *gains])
     gains = [metric for metric in gains if meter.is_measured(metric)]
     tested = [metric for metric in comparison.metrics if meter.is_measured(metric)]
     per_task = [metric for metric in tested if not is_macro(metric)]

@@ -12,7 +12,7 @@ from funrec.comparison.significance import Accumulator, Measured
 from funrec.comparison.variants import RunRecord
 from funrec.metrics import Metric, build_metrics
 from funrec.metrics.base import Sample
-from funrec.metrics.intervals import RESAMPLES, Resamples, Statistic
+from funrec.metrics.intervals import RESAMPLES, Statistic
 from funrec.metrics.sorting import Array
 from funrec.runs.record import PREDICTIONS
 from funrec.runs.tables import MACRO
@@ -80,7 +80,6 @@ class Meter:
         runs: The runs, with the same tasks. The first with readable predictions lends its rows and labels.
         metrics: Names of metrics. Left out are those of which neither more nor less is better (a count of users), and
             those of a split that some run lacks.
-        bootstrap: Number of resamples; None for influence values, and the bootstrap for metrics without them.
 
     Attributes:
         metrics: The metrics that are measured one by one; a macro is a mean of them.
@@ -89,7 +88,7 @@ class Meter:
         has_users: Whether the data has a group column.
     """
 
-    def __init__(self, runs: Sequence[RunRecord], metrics: Sequence[str], bootstrap: int | None = None) -> None:
+    def __init__(self, runs: Sequence[RunRecord], metrics: Sequence[str]) -> None:
         self.tasks = runs[0].tasks
         self.damaged: list[str] = []
         self._recorded = {name for run in runs for name in run.record["metrics"]}
@@ -98,7 +97,6 @@ class Meter:
         self._measured = list({metric.name: metric for metric in built}.values())
         self._statistics: dict[str, Prepared] = {}
         self._rows: dict[str, int] = {}
-        self._resamples: dict[str, Resamples] = {}
         self._width = 0
         self.has_users = True
         wanted = {part for metric in metrics for part in self._parts(metric)}
@@ -111,9 +109,7 @@ class Meter:
             found = build_statistics(rows, self._measured, names, uncalibrated)
             self._statistics |= {marked(name, split): prepared for name, prepared in found.items()}
             self._rows[split] = len(rows)
-            if bootstrap is not None:
-                self._resamples[split] = Resamples(rows.units, bootstrap)
-            self._width = max(self._width, max(rows.units, RESAMPLES) if bootstrap is None else bootstrap)
+            self._width = max(self._width, rows.units, RESAMPLES)
         self.metrics = list(self._statistics)
         self.counts: Array = np.array([statistic.count for statistic, _ in self._statistics.values()], np.int64)
 
@@ -165,7 +161,7 @@ class Meter:
                     raise _damage(run, f"it should have the column score_{choices[-1]}")
                 try:
                     scores = frame[f"score_{head}"].to_numpy()
-                    values[place], vector = statistic.measure(scores, self._resamples.get(split))
+                    values[place], vector = statistic.measure(scores)
                 except ValueError as error:
                     raise _damage(run, str(error).rstrip(".")) from error
                 vectors[place, : vector.size] = vector

@@ -108,8 +108,7 @@ def about_differences(comparison: Comparison, tables: Sequence[Sequence[Differen
 def _about_intervals(comparison: Comparison, differences: Sequence[Difference]) -> str:
     units = f"{comparison.unit}s"
     varies = f"{units} and seeds" if any(found.estimate.about_variants for found in differences) else f"{units} alone"
-    how = f"from {comparison.resamples} paired resamples of {units}" if comparison.resamples else "paired"
-    return f"Intervals are plain 95% intervals of each difference by itself, {how}, over {varies}."
+    return f"Intervals are plain 95% intervals of each difference by itself, paired, over {varies}."
 
 
 def _about_marks(tables: Sequence[Sequence[Difference]]) -> str:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from funrec.config.build import leaves
 from funrec.runs import folder as run_folder
 from funrec.runs import record as records
 from funrec.runs.protocol import check_one_protocol
 from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.files import flatten
 
 #: Where the same data lies says nothing about the variant, so that of a path only its last part counts.
 PATHS = ("root", "path", "train", "valid", "test", "calibrate")
@@ -243,7 +243,7 @@ def _tell_apart(variants: Sequence[Variant]) -> None:
         if len(set(values)) > 1:
             for variant, value in zip(variants, values, strict=True):
                 variant.settings[key] = value
-    flat = [{key: _text(value, key) for key, value in leaves(config) if value != {}} for config in configs]
+    flat = [{key: _text(value, key) for key, value in flatten(config) if value != {}} for config in configs]
     for key in dict.fromkeys(key for values in flat for key in values):
         names = [str(variant) for variant in variants]
         clashing = [place for place, name in enumerate(names) if names.count(name) > 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from funrec.config.former import FORMER_MODULES, moved
@@ -86,12 +86,3 @@ def allow(packages: Sequence[str]) -> None:
     """Let configurations name classes from these packages, in this process and those that it starts."""
     names = dict.fromkeys((*allowed_packages(), *packages))
     os.environ[ALLOW_VARIABLE] = ",".join(name for name in names if name and name not in ALLOWED_PACKAGES)
-
-
-def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of a configuration by dotted key; an empty mapping is a value."""
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from funrec.data.arrays import PreparedData
-from funrec.data.preparation.checks import count_repeats
 from funrec.data.slicing import cut
 from funrec.experiment.evaluation import SUFFIXES, Scored
 from funrec.metrics import Metric, evaluate
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("funrec")
 
-#: More validation rows than this repeat a training row than training rows repeat each other.
-MOST_REPEATS = 0.02
 #: A feature most of whose validation values training never saw says little.
 MOST_UNKNOWN = 0.5
 RELIABILITY_BINS = 15
@@ -38,14 +35,13 @@ def diagnose(data: PreparedData, scored: Sequence[Scored], more: Sequence[Findin
 
     Returns:
         The record's `diagnosis`: `split`, `tasks`, `auc` (heads by labels), `gain` and `gain_error` (how much better
-        than the label's own head), `units`, `repeats`, and `findings`, each with `kind`, `subjects` and `message`.
+        than the label's own head), `units`, and `findings`, each with `kind`, `subjects` and `message`.
     """
     valid = next(split for split in scored if split.name == "valid")
     rows = _rows(data, valid)
     matrix = head_by_label(rows)
-    repeats = count_repeats(data)
     findings = _name_leaks(data, rows, matrix, find_problems(rows, matrix))
-    findings += [*_data_problems(data, repeats.valid, repeats.train), *more]
+    findings += [*_unknown_values(data), *more]
     for finding in findings:
         log.warning("Warning: %s", finding.message)
     return {
@@ -55,7 +51,6 @@ def diagnose(data: PreparedData, scored: Sequence[Scored], more: Sequence[Findin
         "gain": matrix.gain,
         "gain_error": matrix.gain_error,
         "units": matrix.units,
-        "repeats": asdict(repeats),
         "findings": [asdict(finding) for finding in findings],
     }
 
@@ -156,29 +151,16 @@ def _best_alone(data: PreparedData, rows: Rows, task: int) -> tuple[str, float]:
     return best, value
 
 
-def _data_problems(data: PreparedData, valid: float, train: float) -> list[Finding]:
-    found = []
-    if valid - train > MOST_REPEATS:
-        found.append(
-            Finding(
-                "repeated_rows",
-                (),
-                f"{valid:.1%} of the validation rows stand in the training split too, labels included, while "
-                f"{train:.1%} of its own rows repeat. Check the files for rows that are in two splits.",
-            )
-        )
+def _unknown_values(data: PreparedData) -> Iterator[Finding]:
     for feature, rate in data.statistics["splits"]["valid"]["oov_rate"].items():
         if rate is not None and rate > MOST_UNKNOWN:
-            found.append(
-                Finding(
-                    "out_of_vocabulary",
-                    (feature,),
-                    f"{rate:.0%} of the validation values of {feature} were not in the training split. Check "
-                    f"dataset.features.{feature}.min_count and the split; hash_buckets or dataset.drop=[{feature}] may "
-                    "serve better.",
-                )
+            yield Finding(
+                "out_of_vocabulary",
+                (feature,),
+                f"{rate:.0%} of the validation values of {feature} were not in the training split. Check "
+                f"dataset.features.{feature}.min_count and the split; hash_buckets or dataset.drop=[{feature}] may "
+                "serve better.",
             )
-    return found
 
 
 def _rows(data: PreparedData, split: Scored) -> Rows:

@@ -14,9 +14,9 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
-from funrec.config.build import build, leaves
+from funrec.config.build import build
 from funrec.utils.errors import InputError, Pruned
-from funrec.utils.files import explain, one_line
+from funrec.utils.files import explain, flatten, one_line
 from funrec.utils.signals import Interrupted
 from funrec.utils.specs import PositiveNumber
 
@@ -56,7 +56,7 @@ class TrackedRun:
     def parameters(self) -> dict[str, str | int | float | bool]:
         """The configuration by dotted key; a null is left out, and a list is written as text."""
         shown = {key: value for key, value in self.config.items() if key not in ("tracking", "report")}
-        known = {key: value for key, value in leaves(shown) if value not in (None, {})}
+        known = {key: value for key, value in flatten(shown) if value not in (None, {})}
         return {key: value if isinstance(value, int | float | bool) else str(value) for key, value in known.items()}
 
 

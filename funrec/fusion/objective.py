@@ -9,7 +9,7 @@ import numpy as np
 from funrec.comparison.significance import Accumulator, Measured
 from funrec.fusion.rows import Part
 from funrec.metrics.base import Metric, Sample
-from funrec.metrics.intervals import RESAMPLES, Bootstrapped, Resamples, Statistic
+from funrec.metrics.intervals import Bootstrapped, Statistic
 from funrec.metrics.sorting import Array
 from funrec.runs.formula import parse_formula
 from funrec.schema import Task
@@ -76,8 +76,8 @@ class Gauge:
             if not statistic.is_defined:
                 raise InputError(f"--objective should be defined on {part.name}. {name} is not: too few labels.")
             self._metrics.append((metric, sample, statistic))
-        is_slow = any(isinstance(statistic, Bootstrapped) for *_, statistic in self._metrics)
-        self._resamples = Resamples(part.units, RESAMPLES) if is_slow else None
+        if any(isinstance(statistic, Bootstrapped) for *_, statistic in self._metrics):  # then all, to be added up
+            self._metrics = [(metric, sample, Bootstrapped(metric, sample)) for metric, sample, _ in self._metrics]
 
     def values(self, scores: Array) -> Array:
         """Return the metrics of a score, `float64 (metrics,)`."""
@@ -93,7 +93,7 @@ class Gauge:
 
     def measure(self, scores: Array) -> Measured:
         """Return the metrics of a score with how they vary with the users."""
-        found = [statistic.measure(scores.astype(np.float32), self._resamples) for *_, statistic in self._metrics]
+        found = [statistic.measure(scores.astype(np.float32)) for *_, statistic in self._metrics]
         counts = np.array([statistic.count for *_, statistic in self._metrics])
         measured = Accumulator(counts)
         measured.add(np.array([value for value, _ in found]), np.stack([deviations for _, deviations in found]))

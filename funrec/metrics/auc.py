@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from funrec.metrics.base import Metric, Sample, TaskRows
-from funrec.metrics.intervals import Resamples, small_sample
+from funrec.metrics.intervals import small_sample
 from funrec.metrics.sorting import Array, UndefinedMetric, check_rows, undefined_reason
 
 
@@ -98,17 +98,9 @@ class ClusteredAUC:
             self._expected: Array = positives_of_user / self._positives
             self._expected += (rows_of_user - positives_of_user) / self._negatives
 
-    def measure(self, scores: Array, resamples: Resamples | None = None) -> tuple[float, Array]:
-        scores = self._sample.scored(scores).scores
-        value, influence = self.influence(scores)
-        if resamples is None:
-            return value, influence * small_sample(self.count)
-        order = np.argsort(scores)
-        positive, users, ascending = self._positive[order], self._users[order], scores[order]
-        negative_scores, positive_scores = ascending[~positive], ascending[positive]
-        below = np.searchsorted(negative_scores, positive_scores, side="left")
-        at_or_below = np.searchsorted(negative_scores, positive_scores, side="right")
-        return value, resamples.auc(users[positive], users[~positive], below, at_or_below)
+    def measure(self, scores: Array) -> tuple[float, Array]:
+        value, influence = self.influence(self._sample.scored(scores).scores)
+        return value, influence * small_sample(self.count)
 
     def influence(self, scores: Array) -> tuple[float, Array]:
         """Return the AUC and per-user influence values `float64 (units,)`, whose squares add up to its variance.

@@ -35,7 +35,7 @@ class Finding:
 
     Attributes:
         kind: `swapped`, `outranked`, `too_good`, `leak`, `worse_than_chance`, `chance`, `equal_labels`, `equal_scores`,
-            `constant`, `concentrated`, `off_in_mean`, `repeated_rows` or `out_of_vocabulary`.
+            `constant`, `concentrated`, `off_in_mean` or `out_of_vocabulary`.
         subjects: The tasks (or features) it is about.
         message: One line: what was seen, and what to check.
     """

@@ -18,7 +18,6 @@ from plotly.offline import get_plotlyjs
 
 from funrec.comparison.compare import Comparison, compare_runs
 from funrec.comparison.notes import about_differences, about_values, verdicts
-from funrec.config.build import leaves
 from funrec.report.figures import Figure, Shown, colour_of, learning_curves, trade_offs
 from funrec.report.fused import fused_scores
 from funrec.report.run_figures import constants_of, figures_of_run
@@ -26,7 +25,7 @@ from funrec.report.studies import studies
 from funrec.report.tables import comparison_table, differences_table, exposures_table, inside_table
 from funrec.runs import record as records
 from funrec.utils.errors import InputError
-from funrec.utils.files import replacing
+from funrec.utils.files import flatten, replacing
 
 
 def write_report(
@@ -150,7 +149,7 @@ def _described(shown: Sequence[Shown]) -> dict[str, Any]:
                 "facts": dict([*constants_of(one), *_facts(one.run.record)]),
                 "config": [
                     places.setdefault(f"{key}: {json.dumps(value, ensure_ascii=False)}", len(places))
-                    for key, value in leaves(one.run.record["config"])
+                    for key, value in flatten(one.run.record["config"])
                 ],
             }
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from mechanisms.study import Study
+from mechanisms.study import SMALL_NETWORK, Study
 
 ROWS, VALUES, RANK = 12_000, 20, 4
 
@@ -45,13 +45,7 @@ STUDY = Study(
         *(f"+dataset.features.f{field}.kind=categorical" for field in range(2)),
         "dataset.domain=domain",
         "+dataset.tasks.y.label=y",
-        "model/wide=none",
+        *SMALL_NETWORK,
         "model.tower_units=[16]",
-        "optimizer.learning_rate=0.005",
-        "trainer.monitor=null",
-        "model.tower_dropout=0",
-        "model.embedding_l2=0.1",
-        "trainer.epochs=12",
-        "trainer.batch_size=256",
     ],
 )

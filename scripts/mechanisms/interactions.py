@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from funrec.config.catalogue import describe
-from mechanisms.study import Study
+from mechanisms.study import SMALL_NETWORK, Study
 
 ROWS, FIELDS, VALUES, RANK = 30_000, 4, 30, 8
 PAIRS = {"y1": (0, 1), "y2": (2, 3)}
@@ -46,13 +46,8 @@ STUDY = Study(
     settings=[
         *(f"+dataset.features.f{field}.kind=categorical" for field in range(FIELDS)),
         *(f"+dataset.tasks.{task}.label={task}" for task in PAIRS),
-        "model/wide=none",
+        *SMALL_NETWORK,
         "model.tower_units=[32]",
         "optimizer.learning_rate=0.003",
-        "trainer.monitor=null",
-        "model.tower_dropout=0",
-        "model.embedding_l2=0.1",
-        "trainer.epochs=12",
-        "trainer.batch_size=256",
     ],
 )

@@ -66,17 +66,6 @@ def test_one_seed_a_side_speaks_of_trained_models(sweep):
     assert of(frame, "mmoe")["claim"] == "trained models"
 
 
-def test_the_bootstrap_gives_the_same_intervals(sweep):
-    plain, resampled = (funrec.compare(sweep, baseline="ple", bootstrap=count) for count in (None, 1000))
-    for metric in ("auc_click", "gauc_like", "auc_macro"):
-        plain_width, width = (
-            of(frame, "mmoe")[f"{metric}_high"] - of(frame, "mmoe")[f"{metric}_low"] for frame in (plain, resampled)
-        )
-        # 1000 resamples know a standard error to 1 / sqrt(2000) = 2.2%; the rest is second order in 400 users.
-        assert width == pytest.approx(plain_width, rel=0.1)
-        assert width != plain_width
-
-
 def test_lower_is_better_for_a_loss(sweep):
     frame = funrec.compare(sweep, baseline="shared_bottom", columns=["log_loss_click"])
     mmoe = of(frame, "mmoe")
@@ -341,7 +330,6 @@ def test_a_damaged_run_is_named_and_skipped_with_exit_code_1(sweep, funrec, kind
         (["nowhere"], "nowhere should be a run folder, a folder of runs or a glob."),
         (["{sweep}", "--baseline", "shared_botom"], "Did you mean shared_bottom?"),
         (["{sweep}", "--format", "gird"], "Did you mean grid?"),
-        (["{sweep}", "--bootstrap", "10"], "at least 100 resamples"),
         (["{sweep}", "--columns", "auc_clikc"], "Did you mean auc_click?"),
     ],
 )

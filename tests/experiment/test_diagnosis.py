@@ -124,13 +124,6 @@ def test_a_constant_head_is_named(workdir: Path) -> None:
     assert ("constant", "save") in findings(run)
 
 
-def test_validation_rows_among_the_training_rows_are_named(workdir: Path) -> None:
-    valid = shop(1)
-    run = run_shop(workdir, pl.concat([shop(0), valid.head(2000)]), valid, "+dataset.features.place={kind:numeric}")
-    assert ("repeated_rows",) in findings(run)
-    assert run.record["diagnosis"]["repeats"]["valid"] == pytest.approx(0.5)
-
-
 def test_an_unknown_half_of_a_vocabulary_is_named(workdir: Path) -> None:
     run = run_shop(workdir, shop(0), shop(1).with_columns(pl.col("item") + 25))
     assert ("out_of_vocabulary", "item") in findings(run)

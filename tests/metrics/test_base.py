@@ -17,7 +17,7 @@ from funrec.metrics import (
     split_column,
 )
 from funrec.metrics.base import Sample
-from funrec.metrics.intervals import Resamples
+from funrec.metrics.intervals import resample
 
 CONF = Path(__file__).parents[2] / "conf" / "metrics" / "extra"
 FILES = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CONF.glob("*.yaml"))}
@@ -84,7 +84,7 @@ def test_its_sampling_error_is_that_of_resampled_users(metric):
     value, vector = statistic.measure(scores)
     assert value == pytest.approx(metric.value(TaskRows(labels, scores, users)), abs=1e-12)
     rows = TaskRows(labels, scores, users, users)
-    again = [metric.value(rows.drawn(times)) for times in Resamples(120, 400, seed=5)]
+    again = [metric.value(rows.drawn(times)) for times in resample(120, 400, seed=5)]
     # Four standard errors of a standard error from 400 resamples, and of one from 200 where it has no influence values;
     # the linear part leaves out terms of the order of 1 / users.
     assert np.linalg.norm(vector) == pytest.approx(np.std(again, ddof=1), rel=4 * np.hypot(0.035, 0.05))

@@ -1,16 +1,14 @@
-"""What is checked about rows: features that give labels away, labels that do not nest, rows that are in two splits."""
+"""What is checked about rows: features that give labels away, and labels that do not nest."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from funrec.data.arrays import PreparedData, SplitArrays
+from funrec.data.arrays import PreparedData
 from funrec.data.datasets.base import Dataset
 from funrec.schema import Task
 from funrec.utils.errors import InputError
@@ -19,9 +17,6 @@ from funrec.utils.errors import InputError
 DETERMINES = 0.95
 #: Leaves of the tree that predicts a label from a number: enough for some thresholds, too few for single rows.
 _LEAVES = 64
-#: Rows looked at, spread evenly over the split: a share of 2% is then known to a tenth of itself.
-MOST_ROWS = 100_000
-ROWS_PER_BATCH = 1 << 17
 
 
 def measure_agreement(dataset: Dataset, train: pl.LazyFrame) -> dict[str, dict[str, list[float]]]:
@@ -114,49 +109,3 @@ def check_nesting(dataset: Dataset, data: PreparedData, funnel: str) -> None:
 
 def _condition(task: Task) -> str:
     return f"{task.label} = 1" if task.label.isidentifier() else f"({task.label})"
-
-
-@dataclass(frozen=True, slots=True)
-class Repeats:
-    """How often a row stands in the training split as well, with all its features and labels.
-
-    Attributes:
-        valid: Share of validation rows that do.
-        train: Share of training rows that stand there twice: coarse features repeat by nature, and as often in the
-            validation split as here.
-    """
-
-    valid: float
-    train: float
-
-
-def count_repeats(data: PreparedData) -> Repeats:
-    """Compare a sample of rows with the whole training split by a 64-bit hash, in one pass and little memory.
-
-    A log that holds every row twice looks like one of coarse features: `train` is then high too.
-    """
-    rows = {name: _sample(data.splits[name]) for name in ("valid", "train")}
-    hashes = [_hash_rows(data, name, sampled) for name, sampled in rows.items()]
-    known = np.unique(np.concatenate(hashes))
-    counts = np.zeros(known.size, np.int64)
-    for start in range(0, len(data.splits["train"]), ROWS_PER_BATCH):
-        batch = _hash_rows(data, "train", slice(start, start + ROWS_PER_BATCH))
-        place = np.minimum(np.searchsorted(known, batch), known.size - 1)
-        counts += np.bincount(place[known[place] == batch], minlength=known.size)
-    in_valid, in_train = (counts[np.searchsorted(known, values)] for values in hashes)
-    return Repeats(float(np.mean(in_valid > 0)), float(np.mean(in_train > 1)))
-
-
-def _sample(split: SplitArrays) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, len(split) - 1, min(len(split), MOST_ROWS)).astype(np.int64))
-
-
-def _hash_rows(data: PreparedData, name: str, rows: NDArray[np.int64] | slice) -> NDArray[np.uint64]:
-    """Return a hash of all that is known of each row, `(rows,)`."""
-    split = data.splits[name]
-    parts = [np.asarray(matrix[rows]) for matrix in (split.labels, split.ids, split.numeric)]
-    parts += [codes[rows][:, None] for codes in (split.groups, split.items) if codes is not None]
-    places = np.arange(len(split))[rows]
-    parts += [split.sequences[f.name].padded(places, f.max_length) for f in data.layout.sequence_features]
-    columns = [pl.Series(column) for part in parts for column in part.T]
-    return pl.DataFrame([column.alias(str(place)) for place, column in enumerate(columns)]).hash_rows().to_numpy()
