@@ -148,3 +148,21 @@ def test_the_news_experiment_trains_and_summarises(funrec: Command, workdir: Pat
     summary = funrec("compare", "sweep", "--format", "csv").out
     assert [line.split(",")[0] for line in summary.splitlines()] == ["model", "mmoe", "cgc"]
     assert "auc_ctcvr" in summary.splitlines()[0]
+
+
+def test_hillstrom_is_generated_in_the_layout_that_is_read(tmp_path: Path) -> None:
+    config = compose(["dataset=hillstrom", "dataset.source.rows=20000"])["dataset"]
+    made = prepare(build(config, Dataset, "dataset"), tmp_path / "cache")
+    visit, conversion, spend = np.asarray(made.splits["train"].labels).T
+    assert 0.1 < visit.mean() < 0.2 and 0.005 < conversion.mean() < 0.02
+    assert not conversion[visit == 0].any() and ((spend > 0) == (conversion == 1)).all()
+    assert 60 < spend[spend > 0].mean() < 250
+    # The published file: its first rows have a spend of 0, without a point.
+    head = "recency,history_segment,history,mens,womens,zip_code,newbie,channel,segment,visit,conversion,spend\n"
+    row = '{0},"6) $750 - $1,000",{1}.42,1,0,Surburban,1,Multichannel,Mens E-Mail,{2},{3},{4}\n'
+    lines = [row.format(1 + n % 12, n, n % 2, n % 4 // 3, "29.99" if n % 4 == 3 else "0") for n in range(400)]
+    (tmp_path / "hillstrom.csv").write_text(head + "".join(lines))
+    read = prepared(tmp_path, "hillstrom", "dataset.source=null", "dataset.path=hillstrom.csv")
+    found = np.concatenate([split.labels for split in read.splits.values()])
+    assert found.sum(axis=0) == pytest.approx([200, 100, 2999], rel=1e-6)
+    assert set(made.columns) == set(read.columns)
