@@ -90,7 +90,7 @@ def trainer(videos: int, steps: int, epochs: int, folder: Path) -> Any:
         def __len__(self) -> int:
             return len(self.ids)
 
-    rows = Rows(ids=ids, numeric=None, sequences={}, labels=labels, masks=None, weights=None)
+    rows = Rows(ids=ids, numeric=None, sequences={}, labels=labels, masks=None, weights=None, observed=None)
     written: list[tuple[float, float, float]] = []
     save, wait = Checkpoints._save, BackgroundWriter.wait
 

@@ -151,7 +151,7 @@ def timer(name: str, videos: int, steps: int, clock: Callable[[], float]) -> tup
             return len(self.ids)
 
     labels = np.minimum.accumulate(labels[:, : len(tasks)], axis=1)
-    rows = Rows(ids=ids, numeric=None, sequences={}, labels=labels, masks=None, weights=None)
+    rows = Rows(ids=ids, numeric=None, sequences={}, labels=labels, masks=None, weights=None, observed=None)
     stream = BatchStream(rows, layout, BATCH, 0)
     step = TrainingStep(model, weighting, LazyAdam(), 0)
     step.trace(stream.block(0, 1))

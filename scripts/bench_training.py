@@ -1,11 +1,14 @@
-"""Training speed: this package's loop beside the same model from plain Keras layers, and beside torch-rechub.
+"""Training speed: this package's loop beside the same model from plain Keras layers, torch-rechub and expert PyTorch.
 
     python scripts/bench_training.py                          # ratios at 7,583 and at 4,371,900 videos
     python scripts/bench_training.py --peer-python PATH       # with a Python that has torch and torch-rechub 0.9
+    python scripts/bench_training.py --peer-python PATH --cells    # and, with fbgemm-gpu-cpu, an expert's PyTorch:
+                                                              # float32 and bfloat16, with dropout and without
+    python scripts/bench_training.py --cores                  # one core against all of them
 
 The model is an MMoE of 4 experts [128, 64] with hidden gates and towers [128, 64], 16 features of width 8, 3 tasks,
-batches of 1024, dropout 0.1, Adam. All variants train on the same random ids. Seconds depend on the machine and its
-other work, so variants take turns, and the best of each one's turns enters the ratio.
+batches of 1024, dropout 0.1, Adam. All variants train on the same random ids, each in a process of its own. Seconds
+depend on the machine and its other work, so variants take turns, and the best of each one's turns enters the ratio.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +30,6 @@ import numpy as np
 FEATURES, DIM, TASKS, BATCH = 16, 8, 3, 1024
 UNITS = (128, 64)
 EXPERTS = 4
-DROPOUT = 0.1
 
 
 def main() -> None:
@@ -37,30 +40,76 @@ def main() -> None:
     )
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--peer-python", help="a Python with torch and torch-rechub")
-    parser.add_argument("--variant", choices=["peer"], help=argparse.SUPPRESS)
+    parser.add_argument("--cells", action="store_true", help="float32 and bfloat16, with dropout and without")
+    parser.add_argument("--cores", action="store_true", help="this package on one core and on all")
+    parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--variant", choices=list(TIMERS), help=argparse.SUPPRESS)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--precision", default="float32", help="float32 or bfloat16")
     arguments = parser.parse_args()
-    if arguments.variant == "peer":
-        print(json.dumps(time_peer(arguments.videos[0], arguments.steps, arguments.turns)))
-        return
-    ours = {}
-    for videos in arguments.videos:
-        sizes = feature_sizes(videos)
-        timers = {"funrec": funrec_timer(sizes, arguments.steps), "keras": keras_timer(sizes, arguments.steps)}
-        best = {name: 0.0 for name in timers}
-        for _ in range(arguments.turns):
-            for name, turn in timers.items():
-                best[name] = max(best[name], turn())
-        if arguments.peer_python:
-            best["torch-rechub"] = run_peer(arguments.peer_python, videos, arguments.steps, arguments.turns)
-            for _ in range(arguments.turns):
-                best["funrec"] = max(best["funrec"], timers["funrec"]())
-        ours[videos] = best["funrec"]
-        print(f"{videos:>9,} videos: " + ", ".join(f"{name} {rate:,.0f} rows/s" for name, rate in best.items()))
-        for name in list(best)[1:]:
-            print(f"{'':>9}  funrec / {name} = {best['funrec'] / best[name]:.2f}")
-    if len(ours) > 1:
-        small, large = min(ours), max(ours)
-        print(f"funrec at {large:,} videos / at {small:,} = {ours[large] / ours[small]:.2f}")
+    if arguments.variant:
+        print(json.dumps(best_turn(TIMERS[arguments.variant](arguments), arguments.turns)))
+    elif arguments.cores:
+        compare_cores(arguments)
+    elif arguments.cells:
+        for precision in ("float32", "bfloat16"):
+            for dropout in (0.1, 0.0):
+                print(f"{precision}, dropout {dropout}:")
+                compare(arguments, ["funrec", "fbgemm", *(["rechub"] if dropout else [])], precision, dropout)
+    else:
+        names = ["funrec", "keras", *(["rechub"] if arguments.peer_python else [])]
+        rates = {videos: compare(arguments, names, videos=videos) for videos in arguments.videos}
+        if len(rates) > 1:
+            small, large = min(rates), max(rates)
+            ratio = rates[large]["funrec"] / rates[small]["funrec"]
+            print(f"funrec at {large:,} videos / at {small:,} = {ratio:.2f}")
+
+
+def compare(
+    arguments: Any, names: list[str], precision: str = "float32", dropout: float = 0.1, videos: int | None = None
+) -> dict[str, float]:
+    """Time variants in turn, twice, and print their rates and ratios."""
+    videos = videos or arguments.videos[0]
+    options = {"videos": videos, "precision": precision, "dropout": dropout}
+    best = dict.fromkeys(names, 0.0)
+    for _ in range(2):
+        for name in names:
+            best[name] = max(best[name], run_variant(arguments, name, **options))
+    print(f"{videos:>9,} videos: " + ", ".join(f"{name} {rate:,.0f} rows/s" for name, rate in best.items()))
+    for name in names[1:]:
+        print(f"{'':>9}  funrec / {name} = {best['funrec'] / best[name]:.2f}")
+    return best
+
+
+def compare_cores(arguments: Any) -> None:
+    """Time one core and all of them, in turn."""
+    cores = sorted(os.sched_getaffinity(0))
+    rates = {1: 0.0, len(cores): 0.0}
+    for _ in range(2):
+        for count in rates:
+            os.sched_setaffinity(0, set(cores[:count]))
+            rates[count] = max(rates[count], run_variant(arguments, "funrec", videos=arguments.videos[0]))
+    os.sched_setaffinity(0, set(cores))
+    for count, rate in rates.items():
+        print(f"{count} cores: {rate:,.0f} rows/s, {rate / rates[1]:.2f} of one")
+
+
+def run_variant(arguments: Any, name: str, **options: Any) -> float:
+    """Return a variant's rows per second, measured in a process of its own: threads are a process's."""
+    python = sys.executable if name in ("funrec", "keras") else arguments.peer_python
+    command = [python, __file__, "--variant", name, "--steps", arguments.steps, "--turns", arguments.turns]
+    command += ["--shards", arguments.shards]
+    for option, value in options.items():
+        command += [f"--{option}", value]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{name} failed: {done.stderr.strip().splitlines()[-1]}")
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def best_turn(turn: Any, turns: int) -> float:
+    turn()
+    return max(turn() for _ in range(turns))
 
 
 def feature_sizes(videos: int) -> list[int]:
@@ -77,9 +126,14 @@ def random_batches(sizes: list[int], steps: int) -> tuple[np.ndarray, np.ndarray
     return ids, (generator.random((rows, TASKS)) < 0.3).astype(np.float32)
 
 
-def funrec_timer(sizes: list[int], steps: int) -> Any:
+def funrec_timer(arguments: Any) -> Any:
     """Return a function that trains `steps` steps with our loop and returns rows per second."""
     import tensorflow as tf
+
+    from funrec.training.shards import set_threads
+
+    set_threads({"trainer": {"shards": arguments.shards}})
+    sizes, steps, dropout = feature_sizes(arguments.videos[0]), arguments.steps, arguments.dropout
 
     from funrec.config.inputs import build_features, build_tasks
     from funrec.models.backbones.mmoe import MMoE
@@ -95,8 +149,10 @@ def funrec_timer(sizes: list[int], steps: int) -> Any:
     tasks = build_tasks({f"task_{i}": {} for i in range(TASKS)})
     names = tuple(feature.name for feature in features)
     layout = InputLayout(features, names, (), dict(zip(names, sizes, strict=True)))
-    backbone = MMoE(EXPERTS, UNITS, gate_units=UNITS, dropout=DROPOUT)
-    model = MultiTaskModel(backbone, Independent(), layout, tasks, tower_units=UNITS, tower_dropout=DROPOUT)
+    backbone = MMoE(EXPERTS, UNITS, gate_units=UNITS, dropout=dropout)
+    precision = "float32" if arguments.precision == "float32" else "mixed_bfloat16"
+    network = {"tower_units": UNITS, "tower_dropout": dropout, "precision": precision}
+    model = MultiTaskModel(backbone, Independent(), layout, tasks, **network)
     model.initialise(0)
     weighting = Fixed()
     weighting.configure(tasks)
@@ -106,9 +162,9 @@ def funrec_timer(sizes: list[int], steps: int) -> Any:
         def __len__(self) -> int:
             return len(self.ids)
 
-    rows = Rows(ids=ids, numeric=None, sequences={}, labels=labels, masks=None, weights=None)
+    rows = Rows(ids=ids, numeric=None, sequences={}, labels=labels, masks=None, weights=None, observed=None)
     stream = BatchStream(rows, layout, BATCH, 0)
-    step = TrainingStep(model, weighting, LazyAdam(), 0)
+    step = TrainingStep(model, weighting, LazyAdam(), 0, shards=arguments.shards)
     step.trace(stream.block(0, 1))
 
     def turn() -> float:
@@ -116,17 +172,18 @@ def funrec_timer(sizes: list[int], steps: int) -> Any:
         step.run(stream.block(0, steps), tf.constant(0, tf.int64))  # gathering the rows is part of the work
         return steps * BATCH / (time.perf_counter() - clock)
 
-    turn()
     return turn
 
 
-def keras_timer(sizes: list[int], steps: int) -> Any:
+def keras_timer(arguments: Any) -> Any:
     """Return a function that trains the same model from plain Keras layers with `Model.fit`."""
     import keras
 
+    sizes, steps, dropout = feature_sizes(arguments.videos[0]), arguments.steps, arguments.dropout
+
     def network(x: Any) -> Any:
         for units in UNITS:
-            x = keras.layers.Dropout(DROPOUT)(keras.layers.Dense(units, activation="relu")(x))
+            x = keras.layers.Dropout(dropout)(keras.layers.Dense(units, activation="relu")(x))
         return x
 
     inputs = keras.Input((FEATURES,), dtype="int32")
@@ -148,51 +205,120 @@ def keras_timer(sizes: list[int], steps: int) -> Any:
         model.fit(ids, labels, batch_size=BATCH, epochs=1, verbose=0, shuffle=True)
         return steps * BATCH / (time.perf_counter() - clock)
 
-    turn()
     return turn
 
 
-def run_peer(python: str, videos: int, steps: int, turns: int) -> float:
-    """Time torch-rechub in a Python of its own."""
-    command = [python, __file__, "--variant", "peer", "--videos", str(videos)]
-    done = subprocess.run(
-        [*command, "--steps", str(steps), "--turns", str(turns)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"The peer failed: {done.stderr.strip().splitlines()[-1]}")
-    return float(json.loads(done.stdout.splitlines()[-1]))
-
-
-def time_peer(videos: int, steps: int, turns: int) -> float:
-    """Return torch-rechub's rows per second, with its own trainer's step."""
+def rechub_timer(arguments: Any) -> Any:
+    """Return a function that trains torch-rechub's MMoE, with its own trainer's step."""
     import torch
     from torch_rechub.basic.features import SparseFeature
     from torch_rechub.models.multi_task import MMOE
 
-    sizes = feature_sizes(videos)
+    sizes = feature_sizes(arguments.videos[0])
     features = [SparseFeature(f"feature_{i}", vocab_size=size, embed_dim=DIM) for i, size in enumerate(sizes)]
-    mlp = {"dims": list(UNITS), "dropout": DROPOUT, "activation": "relu"}
+    mlp = {"dims": list(UNITS), "dropout": arguments.dropout, "activation": "relu"}
     model = MMOE(features, ["classification"] * TASKS, EXPERTS, mlp, [dict(mlp) for _ in range(TASKS)])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    loss = torch.nn.BCELoss()
-    steps = steps if videos < 1_000_000 else max(5, steps // 20)
+    steps = arguments.steps if arguments.videos[0] < 1_000_000 else max(5, arguments.steps // 20)
     ids, labels = random_batches(sizes, steps)
     columns = {f"feature_{i}": torch.tensor(ids[:, i], dtype=torch.long) for i in range(FEATURES)}
-    targets = torch.tensor(labels)
     model.train()
-    best = 0.0
-    for _ in range(turns + 1):
-        clock = time.perf_counter()
-        for start in range(0, steps * BATCH, BATCH):
-            batch = {name: column[start : start + BATCH] for name, column in columns.items()}
-            predicted = model(batch)
-            total = sum(loss(predicted[:, t], targets[start : start + BATCH, t]) for t in range(TASKS)) / TASKS
-            optimizer.zero_grad()
-            total.backward()
-            optimizer.step()
-        best = max(best, steps * BATCH / (time.perf_counter() - clock))
-    return best
 
+    def predict(rows: slice) -> Any:
+        return model({name: column[rows] for name, column in columns.items()})
+
+    return torch_turn(predict, [optimizer], labels, torch.nn.BCELoss(), arguments.precision)
+
+
+def fbgemm_timer(arguments: Any) -> Any:
+    """Return a function that trains what an expert writes in PyTorch: FBGEMM's fused tables, whose update is part of
+    their backward pass, and experts, gates and towers as batched products."""
+    import torch
+    from fbgemm_gpu.split_embedding_configs import EmbOptimType
+    from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation, PoolingMode
+    from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
+        ComputeDevice,
+        SplitTableBatchedEmbeddingBagsCodegen,
+    )
+
+    sizes, dropout = feature_sizes(arguments.videos[0]), arguments.dropout
+    tables = SplitTableBatchedEmbeddingBagsCodegen(
+        [(size, DIM, EmbeddingLocation.HOST, ComputeDevice.CPU) for size in sizes],
+        optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD,  # of its exact optimizers, the one that runs on a CPU
+        learning_rate=1e-3,
+        pooling_mode=PoolingMode.SUM,
+        device="cpu",
+    )
+    tables.init_embedding_weights_uniform(-0.05, 0.05)
+
+    class Bank(torch.nn.Module):
+        def __init__(self, count: int, widths: list[int]) -> None:
+            super().__init__()
+            pairs = list(pairwise(widths))
+            bound = [(6 / (a + b)) ** 0.5 for a, b in pairs]
+            self.kernels = torch.nn.ParameterList(
+                torch.empty(count, a, b).uniform_(-limit, limit) for (a, b), limit in zip(pairs, bound, strict=True)
+            )
+            self.biases = torch.nn.ParameterList(torch.zeros(count, 1, b) for _, b in pairs)
+
+        def forward(self, x: Any) -> Any:
+            for kernel, bias in zip(self.kernels, self.biases, strict=True):
+                x = torch.nn.functional.relu(torch.baddbmm(bias.expand(-1, x.shape[1], -1), x, kernel))
+                x = torch.nn.functional.dropout(x, dropout) if dropout else x
+            return x
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            inputs = FEATURES * DIM
+            self.experts, self.gates = Bank(EXPERTS, [inputs, *UNITS]), Bank(TASKS, [inputs, *UNITS])
+            self.towers = Bank(TASKS, [UNITS[-1], *UNITS])
+            self.gate = torch.nn.Parameter(torch.empty(TASKS, UNITS[-1], EXPERTS).uniform_(-0.2, 0.2))
+            self.head = torch.nn.Parameter(torch.empty(TASKS, UNITS[-1], 1).uniform_(-0.2, 0.2))
+
+        def forward(self, x: Any) -> Any:
+            experts = self.experts(x.expand(EXPERTS, -1, -1))
+            gates = torch.softmax(torch.bmm(self.gates(x.expand(TASKS, -1, -1)), self.gate), -1)
+            mixed = torch.bmm(gates.transpose(0, 1), experts.transpose(0, 1)).transpose(0, 1)
+            return torch.bmm(self.towers(mixed), self.head)[:, :, 0].t().float()
+
+    network = Network()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    ids, labels = random_batches(sizes, arguments.steps)
+    by_feature = torch.tensor(ids, dtype=torch.long)
+    offsets = torch.arange(FEATURES * BATCH + 1)
+
+    def predict(rows: slice) -> Any:
+        looked_up = tables(by_feature[rows].t().reshape(-1), offsets)
+        return network(looked_up.float()[None])
+
+    return torch_turn(predict, [optimizer], labels, torch.nn.BCEWithLogitsLoss(), arguments.precision)
+
+
+def torch_turn(predict: Any, optimizers: list[Any], labels: np.ndarray, loss: Any, precision: str) -> Any:
+    """Return a function that trains over all rows and returns rows per second."""
+    import torch
+
+    targets = torch.tensor(labels)
+
+    def turn() -> float:
+        clock = time.perf_counter()
+        for start in range(0, len(labels), BATCH):
+            rows = slice(start, start + BATCH)
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                predicted = predict(rows)
+            total = loss(predicted.float(), targets[rows])
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            total.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+        return len(labels) / (time.perf_counter() - clock)
+
+    return turn
+
+
+TIMERS = {"funrec": funrec_timer, "keras": keras_timer, "rechub": rechub_timer, "fbgemm": fbgemm_timer}
 
 if __name__ == "__main__":
     main()

@@ -86,7 +86,7 @@ def make_timer(name: str, place: str | None, sizes: list[int], arguments: argpar
         def __len__(self) -> int:
             return len(self.ids)
 
-    rows = Rows(ids=ids, numeric=None, sequences={}, labels=labels, masks=None, weights=None)
+    rows = Rows(ids=ids, numeric=None, sequences={}, labels=labels, masks=None, weights=None, observed=None)
     block = BatchStream(rows, layout, BATCH, 0).block(0, steps)
     step = TrainingStep(model, weighting, LazyAdam(), 0)
     step.trace(block)

@@ -231,7 +231,9 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
     if has_network(config):
         load_tensorflow()
         from funrec.experiment import fitting
+        from funrec.training.shards import set_threads
 
+        set_threads(config)
         fitting.check_parts(config, dataset)
     data = prepare(dataset, cache_folder(), None if start is None else start.known)
     check_rows(config, {name: len(split) for name, split in data.splits.items()})

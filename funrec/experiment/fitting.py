@@ -68,7 +68,7 @@ def train(
         taken = transfer(load_model(start.record["config"], start.known.inputs, start.run), parts.model)
         fields["started_from"] = describe_start(start, dataset, data, taken)
     metrics, uncalibrated = build_metrics(config["metrics"]), parts.model.uncalibrated
-    scorer = Scorer(parts.model, parts.trainer.eval_batch_size)
+    scorer = Scorer(parts.model, parts.trainer.eval_batch_size, parts.trainer.shards)
     gates = GateMeter(parts.model)
     attempt.clock.lap("build")
 

@@ -23,6 +23,7 @@ from funrec.models.model import MultiTaskModel
 from funrec.runs import record as records
 from funrec.runs.formula import columns_of, parse_formula, read_fusion
 from funrec.training.scoring import Scorer
+from funrec.training.shards import set_threads
 from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.files import replacing
 
@@ -48,9 +49,11 @@ class Predictor:
 
     def __init__(self, run: Path) -> None:
         config = records.read(run)["config"]
+        set_threads(config)
         self.inputs = load_inputs(run / MODEL)
         self.model = building.load_model(config, self.inputs, run)
-        self._scorer = Scorer(self.model, config["trainer"]["eval_batch_size"])
+        trainer = config["trainer"]
+        self._scorer = Scorer(self.model, trainer["eval_batch_size"], trainer.get("shards", 1))
         values = {task.name: "value" for task in self.inputs.tasks if not task.is_binary}
         self.calibration = Fitted.load(run / MODEL)
         calibrated = () if self.calibration is None else self.calibration.curves

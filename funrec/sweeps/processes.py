@@ -24,10 +24,10 @@ from omegaconf import DictConfig, open_dict
 from funrec.config.compose import save, to_plain
 from funrec.runs.folder import status, write_failure
 from funrec.sweeps.plan import read_sweep
-from funrec.sweeps.resources import default_workers, environment, limit_memory, memory_per_worker
 from funrec.sweeps.status import has_failed
 from funrec.utils.errors import InputError
 from funrec.utils.logging import FORMAT
+from funrec.utils.machine import default_workers, environment, limit_memory, memory_per_worker
 from funrec.utils.signals import EXIT_CODE, Interruption
 
 #: Seconds after which a signal or the end of a process is noticed at the latest.

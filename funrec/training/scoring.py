@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from funrec.models.model import MultiTaskModel
 from funrec.training.batches import Rows, take_features
+from funrec.training.shards import cut
 
 #: Matrix products round the last few rows of an odd number differently; whole blocks make a row's score its own,
 #: wherever it stands and however many are scored with it.
@@ -25,15 +26,21 @@ class ScoreNotANumber(ArithmeticError):
 
 
 class Scorer:
-    """Scores rows with an initialised model, its weights as they are at each call, in whole batches of one shape."""
+    """Scores rows with an initialised model, its weights as they are at each call.
 
-    def __init__(self, model: MultiTaskModel, batch_size: int = 8192) -> None:
+    Batches are whole and of one shape; `shards` parts of each run beside each other, see `funrec.training.shards`.
+    """
+
+    def __init__(self, model: MultiTaskModel, batch_size: int = 8192, shards: int = 1) -> None:
         self.model = model
         self.batch_size = batch_size
+        self.shards = shards
         self._graphs: dict[int, Any] = {}  # by rows per batch
 
     def _score_batch(self, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        return self.model.scores(self.model(batch, training=False), batch)
+        parts = cut(batch, self.shards, ALIGNMENT)
+        logits = tf.concat([self.model(part, training=False) for part in parts], axis=1)
+        return self.model.scores(logits, batch)
 
     def score(self, rows: Rows) -> dict[str, np.ndarray]:
         """Return every head's scores over all rows, float32 `(rows,)`: logits, or values for regression.

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from funrec.models.layers.randomness import RandomSites, random_sites
 from funrec.models.model import MultiTaskModel
-from funrec.models.penalty import penalty, penalty_weights
+from funrec.models.penalty import penalty_weights
+from funrec.training.shards import auxiliary_loss, logits_of, penalties, run_forward
 from funrec.training.task_gradients import SharedGradients
 from funrec.weighting.base import State, Statistics, Weighting
 
@@ -21,7 +22,7 @@ class TrainingStep:
     """Forward, backward and update, for as many batches as a block holds.
 
     The model is initialised, the weighting configured; the optimizer is built here. `offsets` are `log r` of every task
-    whose negatives were downsampled at rate r.
+    whose negatives were downsampled at rate r; `shards` is how many parts of a batch run beside each other.
 
     Raises:
         InputError: If the weighting compares gradients of what tasks share, and the model shares nothing.
@@ -34,12 +35,14 @@ class TrainingStep:
         optimizer: keras.optimizers.Optimizer,
         seed: int,
         offsets: Mapping[str, float] | None = None,
+        shards: int = 1,
     ) -> None:
         self.model = model
         self.weighting = weighting
         self.optimizer = optimizer
         self.seed = seed
         self.offsets = dict(offsets or {})
+        self.shards = shards
         self.variables = list(model.trainable_variables)
         self._values = [variable.value for variable in self.variables]
         self.shared_gradients = SharedGradients(model, weighting.shared) if weighting.needs == "gramian" else None
@@ -98,7 +101,7 @@ class TrainingStep:
         self.optimizer.apply(gradients, self.variables)
         if self.weighting.reads_losses_after:
             with random_sites(self.seed, step):  # the same keys as before the update: the same dropout
-                logits = self.model(batch, training=True)
+                logits = logits_of(run_forward(self.model, batch, self.shards))
                 losses = self.model.task_losses(logits, batch, self.offsets)
                 state = self.weighting.after_step(losses, state, active)
         for name, value in state.items():
@@ -111,18 +114,16 @@ class TrainingStep:
         """Return the gradient by variable, the weighting's state, and what to report."""
         model = self.model
         with tf.GradientTape() as tape:
-            embedded = model.embed(batch)
-            x = model.read(embedded, training=True)
-            representation = model.backbone(x, training=True)
-            logits = model.head(representation, embedded.linear, training=True)
+            shards = run_forward(model, batch, self.shards)
+            logits = logits_of(shards)
             losses = model.task_losses(logits, batch, self.offsets)
             known = Statistics(tf.stop_gradient(losses), sites.next_key(), active=active)
             weights, state = self.weighting.weights(known, state)
             report = _report(losses, weights, active)
             weights = tf.stop_gradient(report["weights"])
             total = tf.tensordot(weights, losses, 1)
-            ridge = penalty(model, embedded, batch["ids"].shape[0])
-            auxiliary = model.auxiliary_loss(logits, x)
+            ridge = penalties(model, shards, batch["ids"].shape[0])
+            auxiliary = auxiliary_loss(model, shards, logits)
             if ridge is not None:
                 total += tf.tensordot(penalty_weights(model, weights), ridge, 1)
             if auxiliary is not None:
@@ -139,7 +140,7 @@ class TrainingStep:
         sites: RandomSites,
     ) -> tuple[list[Any], State, Report]:
         """Return the gradient by variable, the weighting's state, and what to report."""
-        forward = shared.run_forward(batch, self.offsets)
+        forward = shared.run_forward(batch, self.offsets, self.shards)
         pulled = shared.pull(forward)
         known = Statistics(forward.losses, sites.next_key(), pulled.gramian, active)
         weights, state = self.weighting.weights(known, state)

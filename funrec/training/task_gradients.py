@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from funrec.models.layers.embedding import Embedded
 from funrec.models.model import Batch, MultiTaskModel
-from funrec.models.penalty import penalty, penalty_weights
+from funrec.models.penalty import penalty_weights
 from funrec.models.sharing import find_sharing
+from funrec.training.shards import Shard, auxiliary_loss, logits_of, penalties, run_forward
 from funrec.utils.errors import InputError
 
 
@@ -19,9 +19,7 @@ class Forward(NamedTuple):
 
     Attributes:
         tape: Recorded all of it.
-        embedded: The batch, looked up.
-        shared: The backbone's shared tensor.
-        representation: What the towers read, `(towers, batch, units)`.
+        shards: The parts of the batch.
         losses: The tasks' losses, `(tasks,)`.
         penalty: What the step descends besides, a function of the embeddings, by tower (see
             `funrec.models.penalty`); None where there is none.
@@ -29,12 +27,20 @@ class Forward(NamedTuple):
     """
 
     tape: tf.GradientTape
-    embedded: Embedded
-    shared: tf.Tensor
-    representation: tf.Tensor
+    shards: list[Shard]
     losses: tf.Tensor
     penalty: tf.Tensor | None
     auxiliary: tf.Tensor | None
+
+    @property
+    def representation(self) -> list[tf.Tensor]:
+        """What the towers read, by shard, `(towers, rows, units)`."""
+        return [shard.representation for shard in self.shards]
+
+    @property
+    def x(self) -> list[tf.Tensor]:
+        """The embedded rows, by shard."""
+        return [shard.embedded.x for shard in self.shards]
 
 
 class TaskGradients(NamedTuple):
@@ -42,13 +48,13 @@ class TaskGradients(NamedTuple):
 
     Attributes:
         gramian: `G[i, j] = <grad_i, grad_j>`, float32 `(tasks, tasks)`.
-        cotangents: By task: the gradient at the representation, `(towers, batch, units)`.
+        cotangents: By task, then by shard: the gradient at the representation, `(towers, rows, units)`.
         towers: Of the sum of all losses, by tower variable, then for the linear term; None where it mixes.
-        passes: By task, for `all_shared`: of the shared variables, then of the embedded batch; else empty.
+        passes: By task, for `all_shared`: of the shared variables, then of the embedded batch by shard; else empty.
     """
 
     gramian: tf.Tensor
-    cotangents: list[tf.Tensor]
+    cotangents: list[list[tf.Tensor]]
     towers: list[tf.Tensor] | None
     passes: list[list[tf.Tensor]]
 
@@ -110,19 +116,15 @@ class SharedGradients:
         self.source = "all_shared" if is_last_embeddings else source
         self.mixes_towers = model.funnel.mixes_towers
 
-    def run_forward(self, batch: Batch, offsets: Any) -> Forward:
-        """Compute the losses of `batch`, keeping what the gradients are taken at."""
+    def run_forward(self, batch: Batch, offsets: Any, shards: int = 1) -> Forward:
+        """Compute the losses of `batch` in so many shards, keeping what the gradients are taken at."""
         model = self.model
         with tf.GradientTape(persistent=True) as tape:
-            embedded = model.embed(batch)
-            x = model.read(embedded, training=True)
-            shared, private = model.backbone.share(x, training=True)
-            representation = model.backbone.specialise(shared, private, training=True)
-            logits = model.head(representation, embedded.linear, training=True)
+            parts = run_forward(model, batch, shards)
+            logits = logits_of(parts)
             losses = model.task_losses(logits, batch, offsets)
-            ridge = penalty(model, embedded, batch["ids"].shape[0])
-            auxiliary = model.auxiliary_loss(logits, x)
-            return Forward(tape, embedded, shared, representation, losses, ridge, auxiliary)
+            penalty = penalties(model, parts, batch["ids"].shape[0])
+            return Forward(tape, parts, losses, penalty, auxiliary_loss(model, parts, logits))
 
     def pull(self, forward: Forward) -> TaskGradients:
         """Take every task's gradient as far as `source` says."""
@@ -130,23 +132,25 @@ class SharedGradients:
         if self.mixes_towers:
             towers = None
             cotangents = [
-                _gradients(tape, [forward.losses], [representation], [task])[0] for task in tf.unstack(tf.eye(tasks))
+                _gradients(tape, [forward.losses], representation, [task]) for task in tf.unstack(tf.eye(tasks))
             ]
         else:
-            at_towers, *towers = _gradients(tape, [forward.losses], [representation, *self._head(forward)])
-            blocks = tf.eye(tasks, dtype=at_towers.dtype)
-            cotangents = [blocks[task][:, None, None] * at_towers for task in range(tasks)]
+            everything = _gradients(tape, [forward.losses], [*representation, *self._head(forward)])
+            at_towers, towers = everything[: len(representation)], everything[len(representation) :]
+            blocks = tf.eye(tasks, dtype=at_towers[0].dtype)
+            cotangents = [[blocks[task][:, None, None] * part for part in at_towers] for task in range(tasks)]
         sources = {
-            "representation": [forward.shared],
+            "representation": [shard.shared for shard in forward.shards],
             "last_shared_layer": self.last,
-            "all_shared": [*self.shared, forward.embedded.x],
+            "all_shared": [*self.shared, *forward.x],
         }[self.source]
-        pulled = [_gradients(tape, [representation], sources, [cotangent]) for cotangent in cotangents]
+        pulled = [_gradients(tape, representation, sources, cotangent) for cotangent in cotangents]
         if self.source != "all_shared":
             return TaskGradients(self._gramian(sources, pulled), cotangents, towers, [])
-        gramian = self._embedding_gramian(forward, [gradients[-1] for gradients in pulled])
+        variables = len(self.shared)
+        gramian = self._embedding_gramian(forward, [gradients[variables:] for gradients in pulled])
         if self.shared:
-            gramian += self._gramian(self.shared, [gradients[:-1] for gradients in pulled])
+            gramian += self._gramian(self.shared, [gradients[:variables] for gradients in pulled])
         return TaskGradients(gramian, cotangents, towers, pulled)
 
     def combine(self, forward: Forward, pulled: TaskGradients, weights: tf.Tensor, own: tf.Tensor) -> list[Any]:
@@ -155,23 +159,22 @@ class SharedGradients:
         The losses are weighted by `weights`, and for parameters of one task alone by `own`, both `(tasks,)`; `own` may
         be `weights` itself.
         """
-        tape, representation = forward.tape, [forward.representation]
+        tape, representation = forward.tape, forward.representation
         towers = self._tower_gradients(forward, pulled, own)
-        shared_weighted = _weighted_sum(pulled.cotangents, weights)
-        own_weighted = shared_weighted if own is weights else _weighted_sum(pulled.cotangents, own)
-        x, linear = forward.embedded.x, forward.embedded.linear
-        sources = [*self.shared, x]
+        shared_weighted = _weighted_sums(pulled.cotangents, weights)
+        own_weighted = shared_weighted if own is weights else _weighted_sums(pulled.cotangents, own)
+        sources = [*self.shared, *forward.x]
         if pulled.passes:
-            shared = [_weighted_sum(list(parts), weights) for parts in zip(*pulled.passes, strict=True)]
-            mine = _gradients(tape, representation, self.own, [own_weighted])
+            shared = _weighted_sums(pulled.passes, weights)
+            mine = _gradients(tape, representation, self.own, own_weighted)
         elif own is weights:
-            both = _gradients(tape, representation, [*sources, *self.own], [shared_weighted])
+            both = _gradients(tape, representation, [*sources, *self.own], shared_weighted)
             shared, mine = both[: len(sources)], both[len(sources) :]
         else:
-            shared = _gradients(tape, representation, sources, [shared_weighted])
-            mine = _gradients(tape, representation, self.own, [own_weighted])
+            shared = _gradients(tape, representation, sources, shared_weighted)
+            mine = _gradients(tape, representation, self.own, own_weighted)
         if own is not weights and self.parts:
-            rest = _gradients(tape, representation, [self.shared[place] for place in self.parts], [own_weighted])
+            rest = _gradients(tape, representation, [self.shared[place] for place in self.parts], own_weighted)
             for (place, part), gradient in zip(self.parts.items(), rest, strict=True):
                 shared[place] = part * shared[place] + (1.0 - part) * gradient
         places, gradients = [*sources, *self.own, *self._head(forward)], [*shared, *mine, *towers]
@@ -179,7 +182,7 @@ class SharedGradients:
             more = _gradients(tape, [forward.auxiliary], places)
             gradients = [gradient + extra for gradient, extra in zip(gradients, more, strict=True)]
         found = {id(place): gradient for place, gradient in zip(places, gradients, strict=True)}
-        targets = [x] if linear is None else [x, linear]
+        targets = [*forward.x, *_linear(forward)]
         cotangents = [found[id(target)] for target in targets]
         if forward.penalty is not None:
             targets.append(forward.penalty)
@@ -190,8 +193,7 @@ class SharedGradients:
 
     def _head(self, forward: Forward) -> list[Any]:
         """Return what stands between the representation and the logits: the towers' variables, the linear term."""
-        linear = forward.embedded.linear
-        return [*self.towers, *([] if linear is None else [linear])]
+        return [*self.towers, *_linear(forward)]
 
     def _tower_gradients(self, forward: Forward, pulled: TaskGradients, own: tf.Tensor) -> list[tf.Tensor]:
         if pulled.towers is None:
@@ -199,23 +201,25 @@ class SharedGradients:
         # Whatever belongs to towers has them in front, in the order of the tasks.
         return [gradient * tf.reshape(own, (-1,) + (1,) * (gradient.ndim - 1)) for gradient in pulled.towers]
 
-    def _embedding_gramian(self, forward: Forward, at_embeddings: list[tf.Tensor]) -> tf.Tensor:
-        """Return the Gramian over the tables' rows and poolings, from every task's gradient at the embedded batch."""
+    def _embedding_gramian(self, forward: Forward, at_embeddings: list[list[tf.Tensor]]) -> tf.Tensor:
+        """Return the Gramian over the tables' rows and poolings, from every task's gradients at the embedded shards."""
         tasks, linear_units = len(at_embeddings), self.model.embedding.linear_units
-        lookups = forward.embedded.lookups
+        tables = list(zip(*(shard.embedded.lookups for shard in forward.shards), strict=True))  # each by shard
+        lookups = [lookup for table in tables for lookup in table]
         sources = [*(lookup.rows for lookup in lookups), *self.poolings]
         by_task = [
-            _gradients(forward.tape, [forward.embedded.x], sources, [gradient])
-            for gradient in map(self._keep_shared_copies, at_embeddings)
+            _gradients(forward.tape, forward.x, sources, [self._keep_shared_copies(part) for part in gradients])
+            for gradients in at_embeddings
         ]
         total = tf.zeros((tasks, tasks))
         if self.poolings:
             total += self._gramian(self.poolings, [gradients[len(lookups) :] for gradients in by_task])
-        for table, lookup in enumerate(lookups):
-            width = lookup.rows.shape[-1] - linear_units
-            places = tf.stack([gradients[table][..., :width] for gradients in by_task], axis=1)
-            rows, position = tf.unique(lookup.ids)
-            flat = tf.cast(tf.reshape(places, (-1, tasks * width)), tf.float32)
+        for place, table in enumerate(tables):
+            width = table[0].rows.shape[-1] - linear_units
+            parts = slice(place * len(table), (place + 1) * len(table))
+            at_rows = [tf.concat(gradients[parts], axis=0)[..., :width] for gradients in by_task]
+            rows, position = tf.unique(tf.concat([lookup.ids for lookup in table], axis=0))
+            flat = tf.cast(tf.reshape(tf.stack(at_rows, axis=1), (-1, tasks * width)), tf.float32)
             sums = tf.reshape(tf.math.unsorted_segment_sum(flat, position, tf.size(rows)), (-1, tasks, width))
             total += _products(tf.reshape(tf.transpose(sums, (1, 0, 2)), (tasks, -1)))
         return total
@@ -252,8 +256,17 @@ def _gradients(
     )
 
 
-def _weighted_sum(gradients: list[tf.Tensor], weights: tf.Tensor) -> tf.Tensor:
-    return tf.add_n([tf.cast(weights[task], gradient.dtype) * gradient for task, gradient in enumerate(gradients)])
+def _linear(forward: Forward) -> list[tf.Tensor]:
+    """Return what the wide part adds to the logits, by shard; empty without one."""
+    return [shard.embedded.linear for shard in forward.shards if shard.embedded.linear is not None]
+
+
+def _weighted_sums(by_task: Sequence[Sequence[tf.Tensor]], weights: tf.Tensor) -> list[tf.Tensor]:
+    """Return the tasks' weighted sum of every gradient in their lists."""
+    return [
+        tf.add_n([tf.cast(weights[task], gradient.dtype) * gradient for task, gradient in enumerate(gradients)])
+        for gradients in zip(*by_task, strict=True)
+    ]
 
 
 def _products(rows: tf.Tensor) -> tf.Tensor:

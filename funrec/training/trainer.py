@@ -19,6 +19,7 @@ from funrec.training.checkpoints import CheckpointFile, Checkpoints, load_weight
 from funrec.training.optimizers import SCHEDULES, WeightAverage
 from funrec.training.progress import EpochTotals, TrainingProgress
 from funrec.training.scoring import ScoreNotANumber
+from funrec.training.shards import count_shards
 from funrec.training.state import Session, TrainingDiverged, TrainingState, check_finite, copy_to_host
 from funrec.training.step import TrainingStep
 from funrec.utils.errors import InputError, did_you_mean
@@ -49,6 +50,9 @@ class Trainer:
         average_steps: Average the weights over this many of an epoch's last steps before validation; 0 does not.
         average_snapshots: How many snapshots that average takes.
         steps_per_call: Steps in one call of the graph.
+        shards: Parts of a batch that run beside each other, each with its share of the cores. Tables depend on it and
+            not on the cores; more than 2 pay on more than two cores. Networks with batch normalisation, which takes
+            the whole batch, have one.
         eval_batch_size: Rows per batch when scoring.
         precision: `float32`, or `mixed_bfloat16` for matrix products in bfloat16.
         checkpoint_minutes: Minutes between checkpoints within an epoch; null writes them only at the end of epochs.
@@ -71,6 +75,7 @@ class Trainer:
     average_steps: WholeNumber = 0
     average_snapshots: PositiveInt = 10
     steps_per_call: PositiveInt = 100
+    shards: PositiveInt = 2
     eval_batch_size: PositiveInt = 8192
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     checkpoint_minutes: PositiveNumber | None = 5.0
@@ -126,7 +131,8 @@ class Trainer:
         if self.learning_rate_decay is not None:
             schedule = SCHEDULES[self.learning_rate_decay]
             optimizer.learning_rate = schedule(float(optimizer.learning_rate), steps, self.final_learning_rate)
-        step = TrainingStep(model, weighting, optimizer, seed, offsets)
+        shards = count_shards(model, self.shards, stream.batch_size)
+        step = TrainingStep(model, weighting, optimizer, seed, offsets, shards)
         step.trace(stream.block(0, 1))
         tasks = [task.name for task in model.tasks]
         average = WeightAverage(model.weights, self.average_steps, self.average_snapshots)

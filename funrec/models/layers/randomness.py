@@ -1,10 +1,16 @@
-"""Random numbers that are a function of (seed, step, site): initial weights, and dropout at a random byte per unit."""
+"""Random numbers that are a function of (seed, step, site): initial weights, and masks of dropout.
+
+Drawing a byte per unit cost a quarter of a training step. Masks are windows into a pool that a seed determines instead,
+each at an offset of its own. A unit's fate is as random as before; two masks share bits where their windows meet, at
+places that differ from one time to the next.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +24,7 @@ class RandomSites:
     """
 
     def __init__(self, seed: int, step: Any) -> None:
+        self.seed = seed
         self._key = tf.stack([tf.constant(seed, tf.int32), tf.cast(step, tf.int32)])
         self._sites = 0
 
@@ -61,24 +68,41 @@ def uniform_initializer(limit: float) -> Any:
 
 def dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
     """Zero units with probability `rate`, rounded to 1/256, and scale the rest up by the exact inverse."""
-    keep, scale = _draw_mask(tf.shape(x), rate)
-    return x * tf.cast(keep, x.dtype) * tf.cast(scale, x.dtype)
+    return x * _draw_mask(x, rate)
 
 
 def relu_dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
-    """Return `dropout(relu(x))` with one saved tensor: the result is positive just where a gradient flows."""
-    keep, scale = _draw_mask(tf.shape(x), rate)
-    # Dropped units are made 0 ahead of the rectifier, whose own gradient then stops there. (A `tf.custom_gradient` says
-    # so too, but TensorFlow keeps its graph, and with it the model's, for as long as the process lives.)
-    kept = x - tf.stop_gradient(tf.where(keep, tf.zeros([], x.dtype), x))
-    return tf.nn.relu(kept) * tf.cast(scale, x.dtype)
+    """Return `dropout(relu(x))`."""
+    return tf.nn.relu(x) * _draw_mask(x, rate)
 
 
-def _draw_mask(shape: tf.Tensor, rate: float) -> tuple[tf.Tensor, float]:
-    threshold = min(round(rate * 256), 255)
-    size = tf.reduce_prod(shape)
-    words = tf.random.stateless_uniform(
-        [(size + 3) // 4], current_sites().next_key(), minval=None, maxval=None, dtype=tf.uint32
-    )
-    uniform = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size], shape)
-    return uniform >= tf.constant(threshold, tf.uint8), 256 / (256 - threshold)
+#: Units in a pool, or a power of two at least twice as large as the mask.
+POOL_SIZE = 1 << 21
+#: Windows start at multiples of so many units, where TensorFlow need not copy them.
+ALIGNMENT = 32
+
+
+def _draw_mask(x: tf.Tensor, rate: float) -> tf.Tensor:
+    """Return a mask for `x`: 0 with probability `rate`, else the factor that keeps the mean."""
+    threshold, sites = min(round(rate * 256), 255), current_sites()
+    size = x.shape.num_elements()
+    if size is None:  # histories of a length that batches differ in
+        return tf.reshape(_draw_factors(tf.size(x), threshold, sites.next_key(), x.dtype), tf.shape(x))
+    pool_size = max(POOL_SIZE, 2 ** (2 * size - 1).bit_length())
+    pool = _draw_pool(sites.seed, pool_size, threshold, x.dtype)
+    windows = (pool_size - size) // ALIGNMENT + 1
+    start = ALIGNMENT * tf.random.stateless_uniform([], sites.next_key(), maxval=windows, dtype=tf.int32)
+    return tf.reshape(tf.slice(pool, [start], [size]), x.shape)
+
+
+@lru_cache(maxsize=4)
+def _draw_pool(seed: int, size: int, threshold: int, dtype: tf.DType) -> tf.Tensor:
+    with tf.init_scope():
+        return _draw_factors(tf.constant(size), threshold, tf.constant([seed, -2], tf.int32), dtype)
+
+
+def _draw_factors(size: tf.Tensor, threshold: int, key: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    words = tf.random.stateless_uniform([(size + 3) // 4], key, minval=None, maxval=None, dtype=tf.uint32)
+    uniform = tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:size]
+    keep = uniform >= tf.constant(threshold, tf.uint8)
+    return tf.cast(keep, dtype) * tf.cast(256 / (256 - threshold), dtype)

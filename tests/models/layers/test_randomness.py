@@ -1,4 +1,4 @@
-"""Dropout at one byte per unit: the right share, unbiased, and a function of seed, step and site alone."""
+"""Dropout at one byte per unit, from a pool: the right share, unbiased, a function of seed, step and site alone."""
 
 from __future__ import annotations
 
@@ -56,6 +56,33 @@ def test_every_unit_is_drawn_by_itself() -> None:
     for shifted in (np.roll(dropped, 1, axis=0), np.roll(dropped, 1, axis=1), np.roll(dropped, 4, axis=1)):
         together = (dropped & shifted).mean()
         assert abs(together - (77 / 256) ** 2) < 4.5 * np.sqrt(0.09 * 0.91 / 1e6)
+
+
+def test_masks_of_many_steps_are_unrelated_unit_by_unit() -> None:
+    """Windows into one pool: over steps, a unit is dropped as often as it should be, whatever its neighbours are."""
+    masks = []
+    for step in range(400):
+        with random_sites(1, step):
+            masks.append(dropout(tf.ones((20, 30)), 0.3).numpy().ravel() == 0)
+    dropped = np.stack(masks).astype(float)  # (steps, units)
+    rate, steps = 77 / 256, len(dropped)
+    assert np.abs(dropped.mean(0) - rate).max() < 5 * np.sqrt(rate * (1 - rate) / steps)
+    correlations = np.corrcoef(dropped.T)[np.triu_indices(600, k=1)]
+    assert np.abs(correlations).max() < 5.5 / np.sqrt(steps)
+    assert correlations.std() == pytest.approx(1 / np.sqrt(steps), rel=0.1)
+    between_steps = np.corrcoef(dropped)[np.triu_indices(steps, k=1)]
+    assert between_steps.std() == pytest.approx(1 / np.sqrt(600), rel=0.1)
+
+
+def test_lists_of_any_length_are_dropped_too() -> None:
+    @tf.function(input_signature=[tf.TensorSpec([None, 50])])
+    def graph(x: tf.Tensor) -> tf.Tensor:
+        with random_sites(3, 5):
+            return dropout(x, 0.3)
+
+    first, second = graph(tf.ones((400, 50))).numpy(), graph(tf.ones((300, 50))).numpy()
+    assert abs((first == 0).mean() - 77 / 256) < 0.015
+    np.testing.assert_array_equal(first[:300], second)
 
 
 def test_the_gradient_of_relu_dropout_is_that_of_relu_and_then_dropout() -> None:
