@@ -18,7 +18,7 @@ from funrec.utils.installation import VERSION, check_installation
 
 COMMANDS = (
     *("run", "tune", "resume", "status", "clean", "list", "data"),
-    *("predict", "fuse", "policy", "compare", "report", "export", "explain", "ablate", "completion"),
+    *("predict", "fuse", "policy", "compare", "report", "export", "serve", "explain", "ablate", "completion"),
 )
 
 HELP = """\
@@ -37,6 +37,7 @@ usage: funrec COMMAND ...
   funrec predict RUN FILE -o SCORES      score raw rows with a finished run
   funrec policy RUN                      what a policy of the scores would earn, from logged propensities
   funrec export RUN --format onnx        write a model for other programs, compared with the run's scores
+  funrec serve RUN                       answer requests with an exported model, on 127.0.0.1
   funrec explain RUN                     how much AUC is lost where a feature's values are shuffled
   funrec ablate groups=G,... [OVERRIDE]  what each group of features adds to those before it
   funrec data fetch NAME                 download a public data set: funrec list downloads

@@ -21,8 +21,9 @@ Arrays = Mapping[str, np.ndarray]
 REPEATS = 20
 
 
-def load(model: Path) -> Callable[[Arrays], dict[str, np.ndarray]]:
-    """Return what scores rows with a SavedModel's folder or an ONNX file."""
+def load(model: Path, threads: int = 0) -> Callable[[Arrays], dict[str, np.ndarray]]:
+    """Return what scores rows with a SavedModel's folder, a `.keras` archive or an ONNX file, the last with so many
+    threads; 0 for one per core."""
     if model.is_dir():
         import tensorflow as tf
 
@@ -44,7 +45,9 @@ def load(model: Path) -> Callable[[Arrays], dict[str, np.ndarray]]:
         }
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(model))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(model), options)
     names = [output.name for output in session.get_outputs()]
     read = [given.name for given in session.get_inputs()]
 

@@ -1,0 +1,14 @@
+"""One finished run for all tests of exported models."""
+
+from __future__ import annotations
+
+import pytest
+from exported import finish
+
+from funrec.experiment.run import Run
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run on every kind of feature, calibrated by the values of one, its heads fused."""
+    return finish(tmp_path_factory.mktemp("exported"))
