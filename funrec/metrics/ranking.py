@@ -8,14 +8,14 @@ often, and the metric is the exact expectation over these orders.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Literal
 
 import numpy as np
 
 from funrec.metrics.base import Entries, GroupMean, TaskRows
 from funrec.metrics.sorting import Array
-from funrec.utils.errors import InputError, did_you_mean
+from funrec.utils.specs import PositiveInt
 
-USERS = ("both_labels", "any_positive", "all")
 #: Which users a mean is over, and why there is no value where there is none.
 _COUNTED = {
     "both_labels": ("users with both labels", "no group has both labels"),
@@ -36,14 +36,9 @@ class MeanAtK(GroupMean):
     stem: str
     has_macro = True
 
-    def __init__(self, k: int = 10, users: str = "both_labels") -> None:
-        where = f"metrics.extra.{self.stem}_k"
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise InputError(f"{where}.k should be a positive whole number, or a list of them. Received: {k}.")
-        if users not in USERS:
-            raise InputError(
-                f"{where}.users should be one of {', '.join(USERS)}. Received: {users}.{did_you_mean(users, USERS)}"
-            )
+    def __init__(
+        self, k: PositiveInt = 10, users: Literal["both_labels", "any_positive", "all"] = "both_labels"
+    ) -> None:
         self.k = k
         self.needs_both_labels = users == "both_labels"
         self.name = f"{self.stem}_{k}" + ("" if self.needs_both_labels else f"_{users}")

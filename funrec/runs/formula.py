@@ -10,6 +10,7 @@ A formula that `funrec fuse` found is kept in a finished run's `fusion.json`, fr
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,10 @@ from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.files import read_json
 
 FUSION = "fusion.json"
-_TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?)|(?P<name>[^\W\d][\w@]*)|(?P<sign>.))"
-)
+_NUMBER = re.compile(r"\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?")
+_NAME = re.compile(r"[^\W\d][\w@]*")
+_TOKEN = re.compile(rf"{_NUMBER.pattern}|{_NAME.pattern}|\S")
+_END = "its end"
 
 
 @dataclass(frozen=True)
@@ -73,75 +75,49 @@ class Formula:
 
 def parse_formula(text: str, known: Collection[str], what: str = "The formula") -> Formula:
     """Read a formula over the names of `known`; `what` is how messages call it."""
-    formula = _Parser(text, known, what).parse()
-    numbers = [number for term in formula.terms for number in (term.coefficient, *term.powers.values())]
+    tokens = deque([*_TOKEN.findall(text), _END])
+
+    def mistake(expected: str) -> InputError:
+        return InputError(
+            f"{what} should have {expected} where it has {tokens[0]}, as in 0.5 * a + b^2. Received: {text}."
+        )
+
+    def take(sign: str) -> bool:
+        return tokens[0] == sign and bool(tokens.popleft())
+
+    def number() -> float:
+        if not _NUMBER.fullmatch(tokens[0]):
+            raise mistake("a number")
+        return float(tokens.popleft())
+
+    def term(coefficient: float) -> Term:
+        powers: dict[str, float] = {}
+        while True:
+            if _NAME.fullmatch(name := tokens[0]):
+                if name not in known:
+                    raise InputError(
+                        f"{what} should be over {', '.join(known)}. Received: {name}.{did_you_mean(name, known)}"
+                    )
+                tokens.popleft()
+                power = (-1.0 if take("-") else 1.0) * number() if take("^") else 1.0
+                powers[name] = powers.get(name, 0.0) + power
+            elif _NUMBER.fullmatch(name):
+                coefficient *= number()
+            else:
+                raise mistake("a number or a name")
+            if not take("*"):
+                return Term(coefficient, powers)
+
+    terms = [term(-1.0 if take("-") else 1.0)]
+    while tokens[0] != _END:
+        if tokens[0] not in ("+", "-"):
+            raise mistake("+, -, * or ^")
+        terms.append(term(1.0 if tokens.popleft() == "+" else -1.0))
+    formula = Formula(tuple(terms), text.strip())
+    numbers = [number for term in terms for number in (term.coefficient, *term.powers.values())]
     if not formula.names or not np.isfinite(numbers).all():
         raise InputError(f"{what} should be of finite numbers and {', '.join(known)}. Received: {formula.text}.")
     return formula
-
-
-class _Parser:
-    def __init__(self, text: str, known: Collection[str], what: str) -> None:
-        self._text, self._known, self._what = text, known, what
-        self._tokens = [(str(match.lastgroup), match[match.lastgroup or 0]) for match in _TOKEN.finditer(text.strip())]
-        self._place = 0
-
-    def parse(self) -> Formula:
-        terms = [self._term(-1.0 if self._take("-") else 1.0)]
-        while self._place < len(self._tokens):
-            if self._take("+"):
-                terms.append(self._term(1.0))
-            elif self._take("-"):
-                terms.append(self._term(-1.0))
-            else:
-                raise self._mistake("+, -, * or ^")
-        return Formula(tuple(terms), self._text.strip())
-
-    def _term(self, coefficient: float) -> Term:
-        powers: dict[str, float] = {}
-        while True:
-            kind, value = self._next("a number or a name")
-            if kind == "number":
-                coefficient *= float(value)
-            elif kind == "name":
-                if value not in self._known:
-                    raise InputError(
-                        f"{self._what} should be over {', '.join(self._known)}. Received: {value}."
-                        + did_you_mean(value, list(self._known))
-                    )
-                powers[value] = powers.get(value, 0.0) + self._power()
-            else:
-                self._place -= 1
-                raise self._mistake("a number or a name")
-            if not self._take("*"):
-                return Term(coefficient, powers)
-
-    def _power(self) -> float:
-        if not self._take("^"):
-            return 1.0
-        sign = -1.0 if self._take("-") else 1.0
-        kind, value = self._next("a number")
-        if kind != "number":
-            self._place -= 1
-            raise self._mistake("a number")
-        return sign * float(value)
-
-    def _take(self, sign: str) -> bool:
-        is_next = self._place < len(self._tokens) and self._tokens[self._place] == ("sign", sign)
-        self._place += is_next
-        return is_next
-
-    def _next(self, expected: str) -> tuple[str, str]:
-        if self._place == len(self._tokens):
-            raise self._mistake(expected)
-        self._place += 1
-        return self._tokens[self._place - 1]
-
-    def _mistake(self, expected: str) -> InputError:
-        found = self._tokens[self._place][1] if self._place < len(self._tokens) else "its end"
-        return InputError(
-            f"{self._what} should have {expected} where it has {found}, as in 0.5 * a + b^2. Received: {self._text}."
-        )
 
 
 def columns_of(head: str, kind: str) -> list[str]:

@@ -261,7 +261,7 @@ def test_tables_are_printed_when_asked_for(workdir: Path, funrec: Command) -> No
     ("override", "reason"),
     [
         ("metrics.slices=[tabb]", "metrics.slices: no such column tabb in the rows of Synthetic. Did you mean tab?"),
-        ("metrics.slices=tab", "metrics.slices should list columns, such as [tab]. Received: tab."),
+        ("metrics.slices=tab", "metrics.slices should be a list of columns, such as [tab]. Received: tab."),
         ("baselines=yes_please", "baselines should be true or false. Received: yes_please."),
     ],
 )
