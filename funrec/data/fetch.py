@@ -51,11 +51,7 @@ class Download:
 
 
 def find_download(name: str) -> Download:
-    """Return what `conf/download/<name>.yaml` says.
-
-    Raises:
-        InputError: If there is no such file, or it is not what it should be.
-    """
+    """Return what `conf/download/<name>.yaml` says."""
     found = Download(**check(Download, read_choice("download", name, "funrec data fetch"), f"download.{name}"))
     if not found.url.startswith(("https://", "http://")):
         raise InputError(f"download.{name}.url should begin with https:// or http://. Received: {found.url}.")

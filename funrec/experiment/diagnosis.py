@@ -1,31 +1,26 @@
-"""What a run says about itself beside its metrics: warnings, slices, reliability. From the same saved scores."""
+"""Warnings: what looks wrong with a run, by its validation scores and its data."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from funrec.data.arrays import PreparedData
-from funrec.data.slicing import cut
-from funrec.experiment.evaluation import SUFFIXES, Scored
-from funrec.metrics import Metric, evaluate
-from funrec.metrics.base import sigmoid
-from funrec.metrics.calibration import reliability_bins
+from funrec.experiment.evaluation import Scored
 from funrec.metrics.diagnosis import Finding, find_problems
 from funrec.metrics.heads import HeadByLabel, Rows, auc_of_codes, auc_of_numbers, head_by_label
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 log = logging.getLogger("funrec")
 
 #: A feature most of whose validation values training never saw says little.
 MOST_UNKNOWN = 0.5
-RELIABILITY_BINS = 15
 #: A feature that ranks a label so well by itself has seen it. Only tasks ranked as well are searched for one.
 GIVES_AWAY = 0.95
 
@@ -53,63 +48,6 @@ def diagnose(data: PreparedData, scored: Sequence[Scored], more: Sequence[Findin
         "units": matrix.units,
         "findings": [asdict(finding) for finding in findings],
     }
-
-
-def measure_slices(
-    data: PreparedData,
-    scored: Sequence[Scored],
-    metrics: Sequence[Metric],
-    columns: Mapping[str, Mapping[str, pl.Series]],
-) -> list[dict[str, Any]]:
-    """Return the table's metrics on every slice of every evaluation split that has rows: the record's `slices`.
-
-    A row has `split`, `slice`, `value`, `rows`, `metrics`, and `absent` with the reason for a metric that has no value.
-    """
-    found = []
-    for split in scored:
-        scores = split.matrix(data.tasks)
-        of_split = {name: values[split.name] for name, values in columns.items() if split.name in values}
-        for part in cut(data, split.rows, of_split):
-            places = np.flatnonzero(part.rows)
-            if not places.size:
-                continue
-            evaluation = evaluate(
-                data.tasks,
-                np.asarray(split.rows.labels[places]),
-                scores[places],
-                masks=None if split.rows.masks is None else np.asarray(split.rows.masks[places]),
-                groups=None if split.rows.groups is None else np.asarray(split.rows.groups[places]),
-                uncalibrated=split.uncalibrated,
-                metrics=metrics,
-                strict=False,
-                level="table",
-            )
-            found.append(
-                {
-                    "split": split.name,
-                    "slice": part.name,
-                    "value": part.value,
-                    "rows": places.size,
-                    "metrics": evaluation.metrics,
-                    "absent": evaluation.absent,
-                }
-            )
-    return found
-
-
-def measure_reliability(data: PreparedData, scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
-    """Return every binary task's reliability bins: the record's `reliability`, by `<task>` and `<task>@<split>`."""
-    found = {}
-    for split in scored:
-        rows, suffix = _rows(data, split), SUFFIXES.get(split.name, f"@{split.name}")
-        for column in rows.binary():
-            places = rows.of_task(column)
-            if not places.size or data.tasks[column].name in split.uncalibrated:
-                continue
-            labels, logits = rows.labels[places, column], rows.scores[places, column]
-            bins = reliability_bins(labels, sigmoid(logits), RELIABILITY_BINS)
-            found[f"{data.tasks[column].name}{suffix}"] = asdict(bins)
-    return found
 
 
 def _name_leaks(data: PreparedData, rows: Rows, matrix: HeadByLabel, findings: Sequence[Finding]) -> list[Finding]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from funrec.data.arrays import PreparedData, SplitArrays
+from funrec.data.slicing import cut
 from funrec.metrics import Evaluation, Metric, TaskRows, evaluate
-from funrec.metrics.base import GroupMean
+from funrec.metrics.base import GroupMean, sigmoid
+from funrec.metrics.calibration import reliability_bins
 from funrec.metrics.gauc import GAUC
 from funrec.runs import record
 from funrec.schema import Task
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 #: Splits by how the table marks them; any other split is `@<name>`.
 SUFFIXES = {"valid": ""}
+RELIABILITY_BINS = 15
 
 
 class Scored(NamedTuple):
@@ -112,6 +116,63 @@ def evaluate_oracle(
         if len(columns) < len(tasks):
             values = {name: value for name, value in values.items() if not name.partition("@")[0].endswith("_macro")}
     return values
+
+
+def measure_slices(
+    data: PreparedData,
+    scored: Sequence[Scored],
+    metrics: Sequence[Metric],
+    columns: Mapping[str, Mapping[str, pl.Series]],
+) -> list[dict[str, Any]]:
+    """Return the table's metrics on every slice of every evaluation split that has rows: the record's `slices`.
+
+    A row has `split`, `slice`, `value`, `rows`, `metrics`, and `absent` with the reason for a metric that has no value.
+    """
+    found = []
+    for split in scored:
+        scores = split.matrix(data.tasks)
+        of_split = {name: values[split.name] for name, values in columns.items() if split.name in values}
+        for part in cut(data, split.rows, of_split):
+            places = np.flatnonzero(part.rows)
+            if not places.size:
+                continue
+            evaluation = evaluate(
+                data.tasks,
+                np.asarray(split.rows.labels[places]),
+                scores[places],
+                masks=None if split.rows.masks is None else np.asarray(split.rows.masks[places]),
+                groups=None if split.rows.groups is None else np.asarray(split.rows.groups[places]),
+                uncalibrated=split.uncalibrated,
+                metrics=metrics,
+                strict=False,
+                level="table",
+            )
+            found.append(
+                {
+                    "split": split.name,
+                    "slice": part.name,
+                    "value": part.value,
+                    "rows": places.size,
+                    "metrics": evaluation.metrics,
+                    "absent": evaluation.absent,
+                }
+            )
+    return found
+
+
+def measure_reliability(data: PreparedData, scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
+    """Return every binary task's reliability bins: the record's `reliability`, by `<task>` and `<task>@<split>`."""
+    found = {}
+    for split in scored:
+        for column, task in enumerate(data.tasks):
+            labels, logits = np.asarray(split.rows.labels[:, column]), split.scores[task.name]
+            if split.rows.masks is not None:
+                inside = np.asarray(split.rows.masks[:, column])
+                labels, logits = labels[inside], logits[inside]
+            if task.is_binary and labels.size and task.name not in split.uncalibrated:
+                bins = reliability_bins(labels, sigmoid(logits), RELIABILITY_BINS)
+                found[f"{task.name}{SUFFIXES.get(split.name, f'@{split.name}')}"] = asdict(bins)
+    return found
 
 
 def write_scored(folder: Path, data: PreparedData, scored: Sequence[Scored]) -> None:

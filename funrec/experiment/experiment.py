@@ -17,8 +17,16 @@ from funrec.data.preparation.prepare import prepare
 from funrec.data.slicing import read_columns
 from funrec.experiment.baselines import baseline_configs, baseline_folder, has_network, is_popularity, train_baseline
 from funrec.experiment.calibration import CALIBRATE, build_calibration, calibrate, measure_calibration
-from funrec.experiment.diagnosis import diagnose, measure_reliability, measure_slices
-from funrec.experiment.evaluation import Scored, describe_group_means, evaluate_oracle, evaluate_scored, write_scored
+from funrec.experiment.diagnosis import diagnose
+from funrec.experiment.evaluation import (
+    Scored,
+    describe_group_means,
+    evaluate_oracle,
+    evaluate_scored,
+    measure_reliability,
+    measure_slices,
+    write_scored,
+)
 from funrec.experiment.run import Attempt, EpochHook, Run
 from funrec.experiment.settings import check_settings
 from funrec.experiment.start import describe_seen, find_start

@@ -1,6 +1,6 @@
 """What a trained model's parts do: wide part and network, gates, experts, and the gradients in what tasks share.
 
-It shows when a model is nearly another one; `funrec.runs.inside` says so in words.
+It shows when a model is nearly another one; `funrec.runs.diagnosis` says so in words.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Pass(NamedTuple):
 def look_inside(
     model: MultiTaskModel, valid: Rows, train: Rows, seed: int, offsets: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    """Return the record's `inside`, see `funrec.runs.inside`; nothing about the model changes.
+    """Return the record's `inside`, see `funrec.runs.diagnosis`; nothing about the model changes.
 
     At most 32,768 rows of `valid` are looked at, and gradients are taken on batches of `train`, drawn by `seed`.
     """

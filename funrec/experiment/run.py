@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from funrec.metrics import split_column
 from funrec.metrics.diagnosis import Finding
 from funrec.runs import record as records
-from funrec.runs.inside import nearly_another
-from funrec.runs.tables import HTML, label, render, render_diagnosis, render_gates, render_slices, rows_from_record
+from funrec.runs.diagnosis import nearly_another, render_diagnosis, render_gates
+from funrec.runs.tables import HTML, label, render, render_slices, rows_from_record
 from funrec.utils.errors import InputError
 from funrec.utils.logging import load_tensorflow
 from funrec.utils.signals import Interruption
@@ -114,7 +114,7 @@ class Run:
         return render(rows_from_record(self.record), format, columns, width)
 
     def gates(self) -> str:
-        """Return how much of its experts every task uses, as text; see `funrec.runs.tables.render_gates`."""
+        """Return how much of its experts every task uses, as text; see `funrec.runs.diagnosis.render_gates`."""
         return render_gates(self.record.get("gates") or [])
 
     def diagnosis(self) -> str:

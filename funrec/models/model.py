@@ -49,9 +49,6 @@ class MultiTaskModel(keras.Model):
         embedding_l2: Ridge penalty on embeddings: `embedding_l2 * sum(||w||^2)` beside the sum of all rows'
             losses. Applied to the rows a batch looks up, never to the whole table. See `funrec.models.penalty`.
         precision: `float32`, or `mixed_bfloat16` for matrix products in bfloat16.
-
-    Raises:
-        InputError: If the parts do not fit each other or the tasks.
     """
 
     def __init__(

@@ -50,11 +50,7 @@ class Structure:
     fields: tuple[Field, ...] = ()
 
     def spans(self, key: str, names: Sequence[str]) -> list[tuple[int, int]]:
-        """Return where the features' embeddings start and end among all.
-
-        Raises:
-            InputError: If one has no embedding; `key` is where the configuration names it.
-        """
+        """Return where the features' embeddings start and end among all."""
         ends = accumulate(field.width for field in self.fields)
         known = {field.name: (end - field.width, end) for field, end in zip(self.fields, ends, strict=True)}
         for name in names:

@@ -12,7 +12,7 @@ from funrec.comparison.significance import Estimate
 from funrec.comparison.text import EXPOSURE_TITLE, behind, exposures, signed
 from funrec.comparison.variants import Variant
 from funrec.metrics import is_count, is_higher_better
-from funrec.runs.inside import inside_columns
+from funrec.runs.diagnosis import inside_columns
 
 MARKS = {"better": "▲", "worse": "▼", "cannot tell": "≈"}
 

@@ -35,7 +35,7 @@ with its process, and files appear whole or not at all.
     metrics, absent                values by name; why a metric is absent, by name
     uncalibrated                   tasks whose scores rank and are no log odds
     gates                          per gate: its mean expert weights, entropy, how often an expert is nearly unused
-    inside                         what the model's parts do; see `funrec.runs.inside`
+    inside                         what the model's parts do; see `funrec.runs.diagnosis`
     oracle                         the same metrics for the true probabilities, or null
     calibration                    what it changed; see `funrec.experiment.calibration`
     diagnosis, slices, reliability see `funrec.experiment.diagnosis`

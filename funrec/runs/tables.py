@@ -1,4 +1,4 @@
-"""From records to rows, and from rows to a printed table; a record's diagnosis, slices and gates as tables."""
+"""From records to rows, and from rows to a printed table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 from tabulate import tabulate
 
 from funrec.metrics import is_count, is_table_metric, split_column, table_columns
-from funrec.runs.inside import grid, render_inside
 from funrec.utils.errors import InputError, did_you_mean
 
 FORMATS = ("grid", "github", "latex", "csv")
@@ -199,43 +198,6 @@ def _csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
     return text.getvalue().removesuffix("\n")
 
 
-def render_gates(gates: Sequence[Mapping[str, Any]]) -> str:
-    """Return a record's `gates` as a table, a row per gate and expert; a line that says so where there are none.
-
-    `weight` is the expert's mean weight, `unused` the share of rows in which it gets less than a tenth of an equal
-    share, and `entropy` 1 for a gate that mixes all alike and 0 for one that takes a single expert.
-    """
-    if not gates:
-        return "This backbone has no gates."
-    rows: list[list[str]] = []
-    for gate in gates:
-        start = [gate["reader"], gate["gate"], f"{gate['entropy']:.3f}"]
-        for expert, weight, unused in zip(gate["experts"], gate["weight"], gate["unused"], strict=True):
-            rows.append([*start, expert, f"{weight:.3f}", f"{unused:.3f}"])
-            start = ["", "", ""]
-    headers = ["gate of", "place", "entropy", "expert", "weight", "unused"]
-    if not any(gate["gate"] for gate in gates):
-        rows, headers = [[row[0], *row[2:]] for row in rows], [headers[0], *headers[2:]]
-    align = ["left" if name in ("gate of", "place", "expert") else "right" for name in headers]
-    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)
-
-
-def render_diagnosis(record: Mapping[str, Any]) -> str:
-    """Return the head-by-label matrix, the warnings, and random beside standard exposure if there is any."""
-    diagnosis = record.get("diagnosis")
-    if not diagnosis:
-        return NOT_RECORDED
-    tasks = list(diagnosis["tasks"])
-    rows = [
-        [task, *("" if value is None else f"{value:.4f}" for value in values)]
-        for task, values in zip(tasks, diagnosis["auc"], strict=True)
-    ]
-    parts = ["AUC of every head (row) on every task's labels (column)", grid(["head", *tasks], rows)] if tasks else []
-    findings = diagnosis["findings"]
-    parts += [f"Warning: {finding['message']}" for finding in findings] or ["No warnings."]
-    return "\n".join([*parts, *render_inside(record), *_exposures(record["metrics"])])
-
-
 def selection_note(record: Mapping[str, Any]) -> str:
     """Return a line on the rows that chose what they report, and on those that did not; empty if nothing was chosen."""
     split = record.get("selected_on")
@@ -268,16 +230,3 @@ def render_slices(record: Mapping[str, Any], of: str | None = None) -> str:
     rows = [{name: part[name] for name in leading} | part["metrics"] for part in slices]
     metrics = [name for name in table_columns({name for row in rows for name in row}) if not is_count(name)]
     return render(rows, columns=[*leading, *metrics])
-
-
-def _exposures(metrics: Mapping[str, float]) -> list[str]:
-    """Return the table's metrics on randomly exposed rows beside those on standard ones, and their difference."""
-    pairs = [(name, f"{name}@random") for name in table_columns(metrics) if f"{name}@random" in metrics]
-    rows = [
-        [name, f"{metrics[name]:.4f}", f"{metrics[other]:.4f}", f"{metrics[other] - metrics[name]:+.4f}"]
-        for name, other in pairs
-        if not is_count(name)
-    ]
-    if not rows:
-        return []
-    return ["Standard exposure and random exposure", grid(["metric", "standard", "random", "difference"], rows)]

@@ -10,9 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from funrec.runs.diagnosis import render_gates
 from funrec.runs.folder import RECORD
 from funrec.runs.record import HISTORY
-from funrec.runs.tables import render, render_gates, rows_from_record
+from funrec.runs.tables import render, rows_from_record
 
 
 def table_of(record: Mapping[str, Any], format: str = "github") -> str:

@@ -16,7 +16,7 @@ from funrec.models.backbones.mmoe import MMoE
 from funrec.models.backbones.single_task import SingleTask
 from funrec.models.model import MultiTaskModel
 from funrec.models.wide.linear import Linear
-from funrec.runs.inside import inside_tables, nearly_another, network_share, unused_by
+from funrec.runs.diagnosis import inside_tables, nearly_another, network_share, unused_by
 from funrec.training.gates import GateMeter
 
 ROWS = contracts.nested_rows()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from examples import randomise
 
-from funrec.runs.tables import render_gates
+from funrec.runs.diagnosis import render_gates
 from funrec.training.gates import GateMeter, gate_columns
 
 

@@ -64,9 +64,6 @@ def find_files(key: str, path: str, root: str | None, hint: str = "", any_kind: 
     """Return the files that a path, a folder or a glob, in `root` first, names, sorted by name.
 
     `key` and `hint` (where to get the files) are for messages; with `any_kind` a file may have any suffix.
-
-    Raises:
-        InputError: If there is none, or one of a kind that cannot be read.
     """
     given = Path(path).expanduser()
     places = [given] if root is None or given.is_absolute() else [Path(root).expanduser() / given, given]
@@ -104,9 +101,6 @@ def scan_files(
 
     A text file's separator, if not given, is that of its suffix; dtypes that are not given come from its first rows.
     `columns` names the columns of text files without a header line.
-
-    Raises:
-        InputError: If the files are of several kinds, or a text file is none that can be read.
     """
     kinds = {file_kind(file) in PARQUET for file in files}
     if len(kinds) > 1:
@@ -142,11 +136,7 @@ def _has_rows(file: Path) -> bool:
 
 
 def check_unique(table: pl.LazyFrame, key: str, name: str) -> None:
-    """Refuse a table that would multiply the log's rows.
-
-    Raises:
-        InputError: If a key comes twice.
-    """
+    """Refuse a table that would multiply the log's rows."""
     found = table.select(repeated=pl.len() - pl.col(key).n_unique()).collect(engine="streaming")["repeated"][0]
     if found:
         raise InputError(f"{name} should hold each {key} once. {found:,} rows repeat one: copy or download it again.")

@@ -96,9 +96,6 @@ class KuaiRand(Dataset):
         allow_leaky: Allow features that are known only after the labels are.
 
     The other arguments are those of `Dataset`.
-
-    Raises:
-        InputError: If the folder or a needed file is missing.
     """
 
     def __init__(
@@ -147,11 +144,7 @@ class KuaiRand(Dataset):
         )
 
     def _find(self, stem: str, why: str) -> list[Path]:
-        """Return a published file, or its parts in order.
-
-        Raises:
-            InputError: If there is none.
-        """
+        """Return a published file, or its parts in order."""
         whole = self._folder / f"{stem}_{self.variant}.csv"
         if whole.is_file():
             return [whole]

@@ -30,9 +30,6 @@ class OpenBandit(Dataset):
         campaign: `men`, `women` or `all`.
 
     The other arguments are those of `Dataset`.
-
-    Raises:
-        InputError: If a file is missing.
     """
 
     leaky: Mapping[str, str] = {

@@ -43,9 +43,6 @@ class Remote:
         key: The config key, for messages.
         uri: The URI. A last part with `*` is a glob; one without a suffix is a folder.
         options: For fsspec's file system, such as `{anon: true}`.
-
-    Raises:
-        InputError: If the scheme is none that can be read, or an option is a secret.
     """
 
     key: str
@@ -68,19 +65,11 @@ class Remote:
                 )
 
     def identity(self) -> list[Any]:
-        """Return the URI, size and version (ETag, hash or time of change) of every file.
-
-        Raises:
-            InputError: If there is none, or it cannot be reached.
-        """
+        """Return the URI, size and version (ETag, hash or time of change) of every file."""
         return [[uri, size, *stamps] for uri, size, stamps in self._look()]
 
     def fetch(self) -> list[Path]:
-        """Return copies of the files in the cache; what is there with the same identity is not fetched again.
-
-        Raises:
-            InputError: If one cannot be reached, or changes meanwhile.
-        """
+        """Return copies of the files in the cache; what is there with the same identity is not fetched again."""
         return [self._fetch(*found) for found in self._look()]
 
     def _fetch(self, uri: str, size: int | None, stamps: list[str]) -> Path:

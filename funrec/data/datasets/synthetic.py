@@ -111,9 +111,6 @@ class Synthetic(Generated):
 
     The other arguments are those of `Dataset`; `split.valid_from`, where not given, is the start of the last fifth
     of the days.
-
-    Raises:
-        InputError: If a knob is out of range.
     """
 
     leaky = dict.fromkeys(TRUTHS, "it is the true probability that a model should find")

@@ -49,9 +49,6 @@ class SyntheticPair(Generated):
         seed: Everything is a function of it. Row i is the same whatever `rows` is.
 
     The other arguments are those of `Dataset`.
-
-    Raises:
-        InputError: If a knob is out of range.
     """
 
     rows_per_file = 2**15

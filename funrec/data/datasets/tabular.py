@@ -62,9 +62,6 @@ class Tabular(Dataset):
         homepage: Where to get the files; said when they are missing.
 
     The other arguments are those of `Dataset`.
-
-    Raises:
-        InputError: If none or several of `path`, `source`, and `train` and `valid` are given.
     """
 
     def __init__(
@@ -145,11 +142,7 @@ class Tabular(Dataset):
         return {name: self._join(source) for name, source in self._sources.items()}
 
     def _join(self, source: Source) -> pl.LazyFrame:
-        """Return the rows of a source with the columns of the joined tables.
-
-        Raises:
-            InputError: If a column is missing, or a table repeats a key.
-        """
+        """Return the rows of a source with the columns of the joined tables."""
         rows = source.scan()
         for table, its in self._joined:
             key = table.key or table.column

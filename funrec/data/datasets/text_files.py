@@ -25,9 +25,6 @@ def check_text(file: Path, separator: str, columns: Sequence[str] = ()) -> None:
     """Look at both ends of a text file that is not compressed: encoding, line ends, header, and a whole last row.
 
     `columns` are the names of its columns if it has no header line.
-
-    Raises:
-        InputError: If one of them is not what it should be.
     """
     if not file.stat().st_size:
         raise InputError(f"{file} should hold rows. It is empty.")

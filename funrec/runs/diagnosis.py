@@ -1,4 +1,4 @@
-"""What a trained model's parts do, in words and tables, and what it says about the model's name.
+"""A record's diagnosis in words and tables: heads, gates, what the model's parts do and what that says about its name.
 
 The record's `inside` holds
 
@@ -17,7 +17,9 @@ from typing import Any
 
 from tabulate import tabulate
 
+from funrec.metrics import is_count, table_columns
 from funrec.metrics.diagnosis import Finding
+from funrec.runs.tables import NOT_RECORDED
 
 #: A network with less of a logit's standard deviation than this adds next to nothing to a wide part.
 LITTLE = 0.05
@@ -164,3 +166,53 @@ def unused_by(gates: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple
                 who.append(gate["reader"])
             found[gate["gate"], name] = (who, readers + 1)
     return found
+
+
+def render_gates(gates: Sequence[Mapping[str, Any]]) -> str:
+    """Return a record's `gates` as a table, a row per gate and expert; a line that says so where there are none.
+
+    `weight` is the expert's mean weight, `unused` the share of rows in which it gets less than a tenth of an equal
+    share, and `entropy` 1 for a gate that mixes all alike and 0 for one that takes a single expert.
+    """
+    if not gates:
+        return "This backbone has no gates."
+    rows: list[list[str]] = []
+    for gate in gates:
+        start = [gate["reader"], gate["gate"], f"{gate['entropy']:.3f}"]
+        for expert, weight, unused in zip(gate["experts"], gate["weight"], gate["unused"], strict=True):
+            rows.append([*start, expert, f"{weight:.3f}", f"{unused:.3f}"])
+            start = ["", "", ""]
+    headers = ["gate of", "place", "entropy", "expert", "weight", "unused"]
+    if not any(gate["gate"] for gate in gates):
+        rows, headers = [[row[0], *row[2:]] for row in rows], [headers[0], *headers[2:]]
+    align = ["left" if name in ("gate of", "place", "expert") else "right" for name in headers]
+    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)
+
+
+def render_diagnosis(record: Mapping[str, Any]) -> str:
+    """Return the head-by-label matrix, the warnings, and random beside standard exposure if there is any."""
+    diagnosis = record.get("diagnosis")
+    if not diagnosis:
+        return NOT_RECORDED
+    tasks = list(diagnosis["tasks"])
+    rows = [
+        [task, *("" if value is None else f"{value:.4f}" for value in values)]
+        for task, values in zip(tasks, diagnosis["auc"], strict=True)
+    ]
+    parts = ["AUC of every head (row) on every task's labels (column)", grid(["head", *tasks], rows)] if tasks else []
+    findings = diagnosis["findings"]
+    parts += [f"Warning: {finding['message']}" for finding in findings] or ["No warnings."]
+    return "\n".join([*parts, *render_inside(record), *_exposures(record["metrics"])])
+
+
+def _exposures(metrics: Mapping[str, float]) -> list[str]:
+    """Return the table's metrics on randomly exposed rows beside those on standard ones, and their difference."""
+    pairs = [(name, f"{name}@random") for name in table_columns(metrics) if f"{name}@random" in metrics]
+    rows = [
+        [name, f"{metrics[name]:.4f}", f"{metrics[other]:.4f}", f"{metrics[other] - metrics[name]:+.4f}"]
+        for name, other in pairs
+        if not is_count(name)
+    ]
+    if not rows:
+        return []
+    return ["Standard exposure and random exposure", grid(["metric", "standard", "random", "difference"], rows)]
