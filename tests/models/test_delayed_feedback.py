@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import polars as pl
 import pytest
 import tensorflow as tf
 
+from funrec import run_experiment
 from funrec.config.build import build
 from funrec.config.compose import compose
 from funrec.data.datasets.base import Dataset
 from funrec.data.preparation.delays import estimate_law
 from funrec.experiment.fitting import check_parts
+from funrec.metrics.base import sigmoid
 from funrec.models.funnels.base import from_logit
 from funrec.models.losses.base import Loss, Prediction
 from funrec.models.losses.bce import BinaryCrossEntropy
 from funrec.models.losses.delayed_feedback import DelayedFeedback
+from funrec.runs.record import read_predictions
 from funrec.utils.errors import InputError
 
 LABEL = tf.constant([1.0, 0.0, 1.0, 0.0, 0.0])
@@ -106,3 +112,22 @@ def test_a_label_that_comes_late_is_never_read_as_a_plain_0(overrides: list[str]
     config = compose(overrides)
     with pytest.raises(InputError, match=message):
         check_parts(config, build(config["dataset"], Dataset, "dataset"))
+
+
+@pytest.mark.slow
+def test_a_run_on_labels_that_come_late_predicts_as_many_as_come(workdir: Path) -> None:
+    draw = np.random.default_rng(0)
+    hour, delay = np.sort(draw.uniform(0, 100, 6000)), draw.exponential(40.0, 6000)
+    buy = (draw.random(6000) < 0.4) & (delay < 80)
+    log = pl.DataFrame({"item": np.arange(6000) % 5, "hour": hour, "delay": delay, "buy": buy.astype(int)})
+    overrides = ("dataset.time=hour", "dataset.split={by: time, valid_from: 80}", "+dataset.features={item: {}}")
+    found = {}
+    for arm, task in {
+        "late": "observed_after: delay",
+        "plain": 'label: "buy = 1 AND (hour >= 80 OR hour + delay < 80)"',
+    }.items():
+        chosen = f"+dataset.tasks={{buy: {{{task}}}}}"
+        run = run_experiment("logistic", *overrides, chosen, "trainer.epochs=6", "trainer.monitor=null", data=log)
+        found[arm] = sigmoid(read_predictions(run.path, ["score_buy"])["score_buy"]).mean()
+    assert found["plain"] < 0.7 * buy.mean()
+    assert found["late"] == pytest.approx(buy.mean(), rel=0.1)

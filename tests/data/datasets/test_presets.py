@@ -125,6 +125,13 @@ def test_criteo_attribution_counts_sales_after_a_click(tmp_path: Path) -> None:
     assert labels(data, "test", 1) == (test["click"] & test["conversion"]).to_list()
     with pytest.raises(InputError, match=r"Column attribution is not: it tells of a sale"):
         prepared(tmp_path, "criteo_attribution", "dataset.path=log.tsv", "+dataset.features.attribution={}")
+    late = 'dataset.tasks.sale.observed_after="conversion_timestamp - timestamp"'
+    table = table.with_columns(conversion_timestamp=pl.col("timestamp") + 5 * 86_400)
+    table.write_csv(tmp_path / "late.tsv", separator="\t")
+    known = prepared(tmp_path, "criteo_attribution", "dataset.path=late.tsv", late)
+    days = table["timestamp"].to_numpy()[np.asarray(known.splits["train"].rows)] // 86_400
+    sold = (table["click"] & table["conversion"]).to_numpy()[np.asarray(known.splits["train"].rows)]
+    assert labels(known, "train", 1) == (sold & (days < 20)).tolist() and sold[days >= 20].any()
 
 
 def test_the_news_log_counts_earlier_rows_alone_and_is_the_same_every_time() -> None:
