@@ -86,4 +86,4 @@ if __name__ == "__main__":
     print("One law of delays")
     study(__doc__, (0.1, 0.3, 1.0), "naive", partial(measure, by_user=False))
     print("\nA law for either kind of users")
-    study(__doc__, (0.3, 1.0), "naive", partial(measure, by_user=True))
+    study(__doc__, (0.3,), "naive", partial(measure, by_user=True))

@@ -9,7 +9,7 @@ from it have in expectation, the mean prediction over the mean truth, and the er
 predictions, as a share of the mean. Users and videos have many rows each and likes are frequent, so that what is
 seen is selection and not a lack of data.
 
-    python scripts/study_selection.py [--seeds 10] [--grid 0 0.3 0.6 0.9] [--overrides ...]
+    python scripts/study_selection.py [--seeds 10] [--grid 0 0.5 0.9] [--overrides ...]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from funrec.runs.record import read_predictions
 CLICKS = "clicks alone"
 FUNNELS = ("esmm", "escm2_ips", "escm2_dr", "dcmt")
 DENSE = [
-    *("dataset.rows=80000", "dataset.users=500", "dataset.videos=300", "dataset.like_rate=0.1"),
+    *("dataset.rows=40000", "dataset.users=300", "dataset.videos=200", "dataset.like_rate=0.1"),
     *("dataset.long_view_rate=0.2", "trainer.epochs=2"),
 ]
 
@@ -49,4 +49,4 @@ def measure(strength: float, seed: int, overrides: list[str]) -> Found:
 
 
 if __name__ == "__main__":
-    study(__doc__, (0.0, 0.3, 0.6, 0.9), CLICKS, measure)
+    study(__doc__, (0.0, 0.5, 0.9), CLICKS, measure)
