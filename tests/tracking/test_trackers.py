@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -155,6 +163,44 @@ def test_mlflow_holds_parameters_epochs_metrics_and_files_under_the_sweep(tracke
     assert (parent.info.run_name, parent.info.status) == ("swept", "FINISHED")
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"record.json", "history.parquet", "table.txt", "report.html"} <= files
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """MLflow's own server, with its database and its artifacts."""
+    if not any(distribution.name == "mlflow" for distribution in distributions()):
+        pytest.skip("needs MLflow's server: pip install mlflow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    stores = (f"--backend-store-uri=sqlite:///{tmp_path}/server.db", f"--artifacts-destination={tmp_path}/artifacts")
+    command = (sys.executable, "-m", "mlflow", "server", *stores, "--host=127.0.0.1", f"--port={port}", "--workers=1")
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(600):
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.slow
+@third_party
+def test_mlflows_server_has_the_epochs_and_the_files_of_a_run(server: str, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    run = run_in(tmp_path / "run", "tracking=mlflow", f"tracking.mlflow.uri={server}")
+    client = MlflowClient(server)
+    (told,) = client.search_runs([client.get_experiment_by_name("funrec").experiment_id])
+    assert told.info.status == "FINISHED"
+    points = client.get_metric_history(told.info.run_id, "auc_is_click")
+    assert [point.value for point in points] == pytest.approx(run.history()["auc_is_click"].tolist())
+    file = client.download_artifacts(told.info.run_id, "record.json", str(tmp_path))
+    assert Path(file).read_bytes() == (run.path / "record.json").read_bytes()
 
 
 @pytest.mark.slow
