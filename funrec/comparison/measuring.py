@@ -237,12 +237,15 @@ def load_rows(runs: Sequence[RunRecord], split: str) -> Rows:
         same.add(run.rows[split])
     if missing := [name for name in columns if name not in frame.columns and name != "group"]:
         raise _damage(first, f"it should have the column {missing[0]}")
-    users = None
-    if "group" in frame.columns:
-        # Rows without a user are one user's; a dense rank begins at 1.
-        users = frame["group"].rank("dense").fill_null(0).to_numpy().astype(np.int64)
-        users -= users.min(initial=0)
-    return Rows(users, {task: frame[f"label_{task}"].to_numpy() for task in runs[0].tasks})
+    return Rows(user_codes(frame), {task: frame[f"label_{task}"].to_numpy() for task in runs[0].tasks})
+
+
+def user_codes(frame: pl.DataFrame) -> Array | None:
+    """Return a code from 0 per row's user, `int64 (rows,)`; rows without a user are one user's. None without groups."""
+    if "group" not in frame.columns:
+        return None
+    ranks: Array = frame["group"].rank("dense").fill_null(0).to_numpy().astype(np.int64)  # a dense rank begins at 1
+    return ranks - (ranks.min() if ranks.size else 0)
 
 
 def read_split(run: RunRecord, split: str, columns: Sequence[str]) -> pl.DataFrame:

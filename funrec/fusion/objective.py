@@ -71,7 +71,7 @@ class Gauge:
         for name, (metric, task) in objective.measured.items():
             if metric.needs_groups and part.users is None:
                 raise InputError(f"--objective should do without {name}: the dataset names no group column.")
-            sample = part.sample(task)
+            sample = part.sample(part.labels[task])
             statistic = metric.statistic(sample)
             if not statistic.is_defined:
                 raise InputError(f"--objective should be defined on {part.name}. {name} is not: too few labels.")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from funrec.metrics.base import Sample, sigmoid
+from funrec.comparison.measuring import TEST, VALID, Rows, user_codes
+from funrec.metrics.base import sigmoid
 from funrec.metrics.sorting import Array
 from funrec.runs import record as records
 from funrec.runs.formula import columns_of
@@ -19,40 +20,20 @@ from funrec.schema import Task
 from funrec.utils.errors import InputError
 from funrec.utils.files import read_parquet
 
-VALID, TEST, CALIBRATE = "valid", "test", "calibrate"
+CALIBRATE = "calibrate"
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(Rows):
     """Some scored rows.
 
     Attributes:
         name: What they are, in words.
-        users: A code from 0 per row's user, `(rows,)`; None where the data has no group column.
-        labels: By task, `float32 (rows,)`, NaN where the row is not in the task's sample space.
         columns: What formulas read, `float64 (rows,)` by name; see `funrec.runs.formula.columns_of`.
     """
 
     name: str
-    users: Array | None
-    labels: Mapping[str, Array]
     columns: Mapping[str, Array]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values())))
-
-    @property
-    def units(self) -> int:
-        """Number of users, or of rows where there is no group column."""
-        return len(self) if self.users is None else int(self.users.max(initial=-1)) + 1
-
-    def sample(self, task: str) -> Sample:
-        """Return the rows of a task's sample space."""
-        labels = self.labels[task]
-        places = np.flatnonzero(~np.isnan(labels))
-        units = places if self.users is None else self.users[places]
-        index = None if places.size == labels.size else places
-        return Sample(labels[places], units, self.units, self.users is not None, index)
 
 
 class RunRows:
@@ -99,13 +80,14 @@ class RunRows:
         if (report := TEST if TEST in splits else VALID) != search:
             return self._part(f"the {search} split", search), self._part(f"the {report} split", report)
         whole = self._frame.filter(pl.col("split") == VALID)
-        units = _codes(whole) if "group" in whole.columns else np.arange(len(whole))
+        users = user_codes(whole)
+        units = np.arange(len(whole)) if users is None else users
         held_out = np.random.default_rng(self._seed).permutation(int(units.max(initial=0)) + 1)[units] % 2 == 1
         if held_out.all() or not held_out.any():
             raise InputError(
                 f"A run to fuse should have two users or more to divide. Received: {len(whole)} rows of one."
             )
-        what = "users" if "group" in whole.columns else "rows"
+        what = "rows" if users is None else "users"
         return (
             self._part(f"half of the validation {what}", whole.filter(~pl.Series(held_out))),
             self._part(f"the other half of the validation {what}", whole.filter(pl.Series(held_out))),
@@ -119,10 +101,4 @@ class RunRows:
             scores = frame[f"score_{head}"].to_numpy().astype(np.float64)
             values = [sigmoid(scores), scores] if kind == "p" else [scores]
             columns |= dict(zip(columns_of(head, kind), values, strict=True))
-        return Part(name, _codes(frame) if "group" in frame.columns else None, labels, columns)
-
-
-def _codes(frame: pl.DataFrame) -> Array:
-    """Return a code from 0 per user; rows without a user are one user's."""
-    ranks: Array = frame["group"].rank("dense").fill_null(0).to_numpy().astype(np.int64)
-    return ranks - ranks.min(initial=0) if ranks.size else ranks
+        return Part(user_codes(frame), labels, name, columns)

@@ -22,7 +22,7 @@ from optuna.samplers import TPESampler
 
 from funrec.fusion.objective import Gauge, Objective
 from funrec.fusion.rows import Part
-from funrec.metrics.sorting import Array
+from funrec.metrics.sorting import Array, undominated
 from funrec.runs.formula import columns_of, format_weights
 from funrec.utils.errors import InputError
 
@@ -78,12 +78,8 @@ def pareto_front(trials: Sequence[Trial], signs: Array) -> list[Trial]:
         trials: Formulas that were tried.
         signs: By metric, 1 where more is better and -1 where less is, `(metrics,)`.
     """
-    values = np.stack([trial.values * signs for trial in trials])
-    front = [
-        trial
-        for trial, own in zip(trials, values, strict=True)
-        if not np.any((values >= own).all(axis=1) & (values > own).any(axis=1))
-    ]
+    is_front = undominated(np.stack([trial.values * signs for trial in trials]))
+    front = [trial for trial, is_kept in zip(trials, is_front, strict=True) if is_kept]
     unique = list({trial.values.tobytes(): trial for trial in front}.values())
     unique.sort(key=lambda trial: float(trial.values[0]))
     places = np.unique(np.linspace(0, len(unique) - 1, MOST_POINTS).astype(int))

@@ -189,3 +189,12 @@ def _count_runs(keys: Array, score_bits: int, decode: Callable[[Array], Array]) 
     groups = decode(codes[group_starts].astype(np.int64))
     run_keys &= np.uint64((1 << score_bits) - 1)
     return Runs(positives, counts, run_keys, group_starts, groups)
+
+
+def undominated(values: Array) -> Array:
+    """Return which points no other is at least as good as in every number and better in one, `bool (points,)`.
+
+    Of `values`, `(points, numbers)`, more is better.
+    """
+    beaten = [np.any((values >= own).all(axis=1) & (values > own).any(axis=1)) for own in values]
+    return ~np.array(beaten, bool)

@@ -8,7 +8,7 @@ from typing import Any
 
 from plotly import graph_objects as go
 
-from funrec.report.figures import GREY, Figure, axis_range, colour_of, dots, line, plain
+from funrec.report.figures import GREY, Figure, axis_range, beside, colour_of, dots, plain, rows_axis, vertical
 
 #: Slices of fewer rows are left out: their observed rates are noise.
 FEWEST_ROWS = 500
@@ -25,15 +25,14 @@ def ratios_by_slice(calibration: Mapping[str, Any], split: str) -> Figure | None
         return None
     places = list(dict.fromkeys((part["slice"], part["value"]) for part in parts))
     tasks = list(dict.fromkeys(part["task"] for part in parts))
-    traces = [line("", [1, 1], [-0.6, len(places) - 0.4], GREY, "", mode="lines", hoverinfo="skip", showlegend=False)]
+    traces = [vertical(1, len(places))]
     ends = [1.0]
     for number, task in enumerate(tasks):
         mine = [part for part in parts if part["task"] == task]
-        shift = 0.2 * (number - (len(tasks) - 1) / 2)
         for moment, colour in enumerate((GREY, colour_of(number))):
             known = [part for part in mine if part["ratio"][moment]]
             values = [part["ratio"][moment] for part in known]
-            rows = [places.index((part["slice"], part["value"])) + shift for part in known]
+            rows = [beside(places.index((part["slice"], part["value"])), number, len(tasks)) for part in known]
             ends += values
             words = [
                 f"{plain(task)}, {plain(part['slice'])} {plain(part['value'])}: {part['rows']:,}" for part in known
@@ -44,11 +43,7 @@ def ratios_by_slice(calibration: Mapping[str, Any], split: str) -> Figure | None
     layout = go.Layout(
         height=130 + 34 * len(places),
         xaxis=dict(title="predicted / observed", range=axis_range(ends)),
-        yaxis=dict(
-            range=[len(places) - 0.4, -0.6],
-            tickvals=list(range(len(places))),
-            ticktext=[plain(f"{name}: {value}") for name, value in places],
-        ),
+        yaxis=rows_axis([plain(f"{name}: {value}") for name, value in places]),
     )
     alt = f"Farthest from 1: {worst['task']} on {worst['slice']} {worst['value']}, {worst['ratio'][1]:.3f}."
     note = f"Calibration by {calibration['method']}; grey is before. 1 is right in the mean."

@@ -19,7 +19,7 @@ from funrec.comparison.compare import Comparison
 from funrec.comparison.measuring import marked
 from funrec.comparison.variants import RunRecord, Variant
 from funrec.metrics import is_higher_better
-from funrec.metrics.sorting import Array
+from funrec.metrics.sorting import Array, undominated
 
 #: Mid tones that stand out on white and on black; runs of one variant share one.
 COLOURS = (
@@ -135,6 +135,21 @@ def axis_range(values: Iterable[float], least: float = 0.0) -> list[float] | Non
     return [round(middle - 0.56 * width, 6), round(middle + 0.56 * width, 6)]
 
 
+def beside(row: float, place: int, count: int) -> float:
+    """Return how high the dot of a series stands in its row, so that the bars of several do not hide each other."""
+    return row + 0.2 * (place - (count - 1) / 2)
+
+
+def rows_axis(names: Sequence[str], **more: Any) -> dict[str, Any]:
+    """Return a vertical axis with a row per name, the first at the top."""
+    return dict(range=[len(names) - 0.4, -0.6], tickvals=list(range(len(names))), ticktext=list(names), **more)
+
+
+def vertical(at: float, rows: int) -> Any:
+    """Return a thin line across all rows."""
+    return line("", [at, at], [-0.6, rows - 0.4], GREY, "", mode="lines", hoverinfo="skip", showlegend=False)
+
+
 def interval(comparison: Comparison, variant: Variant, metric: str) -> tuple[float, float] | None:
     """Return the ends of a metric's 95% interval; None where there is none."""
     found = comparison.measured.get((id(variant), metric))
@@ -165,12 +180,7 @@ def pareto_front(points: Sequence[tuple[float, float]], signs: tuple[int, int] =
 
     `signs` are 1 where more of a metric is better, -1 where less is.
     """
-    values = np.asarray(points, np.float64) * signs
-    front = [
-        place
-        for place, value in enumerate(values)
-        if not np.any((values >= value).all(axis=1) & (values > value).any(axis=1))
-    ]
+    front = np.flatnonzero(undominated(np.asarray(points, np.float64) * signs)).tolist()
     return sorted(front, key=lambda place: points[place])
 
 

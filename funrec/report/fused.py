@@ -8,7 +8,20 @@ from typing import Any
 
 from plotly import graph_objects as go
 
-from funrec.report.figures import GREY, Figure, Shown, axis_range, colour_of, dots, error_bars, line, plain
+from funrec.report.figures import (
+    GREY,
+    Figure,
+    Shown,
+    axis_range,
+    beside,
+    colour_of,
+    dots,
+    error_bars,
+    line,
+    plain,
+    rows_axis,
+    vertical,
+)
 from funrec.runs.formula import read_fusion
 from funrec.utils.errors import InputError
 
@@ -32,22 +45,21 @@ def _differences(fusion: Mapping[str, Any]) -> Figure:
     """Draw the fused score's metrics less those of each head alone, with intervals."""
     known = [one for one in fusion["differences"] if one["estimate"]["low"] is not None]
     names = list(dict.fromkeys(one["metric"] for one in known))
-    zero = dict(mode="lines", hoverinfo="skip", showlegend=False)
-    traces = [line("", [0, 0], [-0.6, len(names) - 0.4], GREY, "", **zero)]
+    traces = [vertical(0, len(names))]
     ends = [0.0]
     for place, head in enumerate(fusion["heads"]):
         mine = [one for one in known if one["head"] == head]
         values = [one["estimate"]["value"] for one in mine]
         intervals = [(one["estimate"]["low"], one["estimate"]["high"]) for one in mine]
         ends += [end for pair in intervals for end in pair]
-        rows = [names.index(one["metric"]) + 0.2 * (place - (len(fusion["heads"]) - 1) / 2) for one in mine]
+        rows = [beside(names.index(one["metric"]), place, len(fusion["heads"])) for one in mine]
         words = [f"{plain(one['metric'])} less {plain(head)} alone: {one['mark']}" for one in mine]
         bars = error_bars(values, intervals, colour_of(place))
         traces.append(dots(f"{head} alone", values, rows, colour_of(place), "%{x:+.4f}", text=words, error_x=bars))
     layout = go.Layout(
         height=140 + 24 * len(known),
         xaxis=dict(title="fused score less head alone", range=axis_range(ends)),
-        yaxis=dict(range=[len(names) - 0.4, -0.6], tickvals=list(range(len(names))), ticktext=list(map(plain, names))),
+        yaxis=rows_axis([plain(name) for name in names]),
     )
     note = f"Reported on {fusion['reported']}; objective {fusion['objective']}. Bars are 95% intervals over users."
     title = f"Fused score {fusion['formula']} less each head alone"

@@ -18,12 +18,14 @@ from funrec.report.figures import (
     Figure,
     Shown,
     axis_range,
+    beside,
     colour_of,
     dots,
     epochs,
     error_bars,
     line,
     plain,
+    rows_axis,
     short,
     thin,
 )
@@ -211,8 +213,7 @@ def slice_dots(comparison: Comparison, shown: Shown, split: str) -> Figure | Non
         # The bars of small slices may leave the figure, their points may not.
         large = [pair for part, pair in zip(known, intervals, strict=True) if part["rows"] >= FEW_ROWS]
         ends += [*values, *(end for pair in large for end in pair)]
-        # One below the other, so that the bars of the tasks do not hide each other.
-        places = [parts.index(part) + 0.2 * (place - (len(shown.run.tasks) - 1) / 2) for part in known]
+        places = [beside(parts.index(part), place, len(shown.run.tasks)) for part in known]
         words = [f"{plain(_slice_name(part))}<br>{plain(metric)}" for part in known]
         colours = [GREY if part["rows"] < FEW_ROWS else colour_of(place) for part in known]
         bars = error_bars(values, intervals, colour_of(place))
@@ -229,7 +230,7 @@ def slice_dots(comparison: Comparison, shown: Shown, split: str) -> Figure | Non
     layout = go.Layout(
         height=110 + 34 * len(parts),
         xaxis_range=axis_range(ends),
-        yaxis=dict(range=[len(parts) - 0.4, -0.6], tickvals=list(range(len(parts))), ticktext=names, showgrid=False),
+        yaxis=rows_axis(names, showgrid=False),
     )
     note = (
         f"Rows of a slice in brackets; grey: fewer than {FEW_ROWS}. Bars are rough 95% intervals: that of all rows, "

@@ -40,7 +40,7 @@ with its process, and files appear whole or not at all.
     calibration                    what it changed; see `funrec.experiment.calibration`
     diagnosis, slices, reliability see `funrec.experiment.diagnosis`
 
-of which those in `REQUIRED` must be there. The JSON is strict: a metric that is not finite moves to `absent`,
+of which those in `Required` must be there. The JSON is strict: a metric that is not finite moves to `absent`,
 and any other number that is not finite is written as null.
 """
 
@@ -50,6 +50,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from funrec.config.former import full_label, translate
 from funrec.metrics import build_metrics
@@ -63,13 +66,19 @@ if TYPE_CHECKING:
 HISTORY = "history.parquet"
 PREDICTIONS = "predictions.parquet"
 
-REQUIRED: dict[str, type | tuple[type, ...]] = {
-    "label": str,
-    "config": dict,
-    "tasks": list,
-    "metrics": dict,
-    "rows_per_second": (int, float, type(None)),
-}
+
+@with_config(ConfigDict(strict=True, allow_inf_nan=False))
+class Required(TypedDict):
+    """The fields that every record has, whatever else it has."""
+
+    label: str
+    config: dict[str, Any]
+    tasks: list[str]
+    metrics: dict[str, float]
+    rows_per_second: float | None
+
+
+_RECORD = TypeAdapter(Required)
 
 
 def write(run: str | Path, record: Mapping[str, Any]) -> None:
@@ -150,14 +159,9 @@ def read_predictions(run: str | Path, columns: Sequence[str] | None = None) -> d
 
 def _problem(record: Any) -> str | None:
     """Return what keeps `record` from being one; None if nothing does."""
-    if not isinstance(record, dict):
-        return f"should be a mapping, but is a {type(record).__name__}"
-    for field, kind in REQUIRED.items():
-        if field not in record:
-            return f"should have the field {field}"
-        if not isinstance(record[field], kind):
-            return f"has a {type(record[field]).__name__} in the field {field}"
-    for name, value in record["metrics"].items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"has a {type(value).__name__} in the metric {name}"
+    try:
+        _RECORD.validate_python(record)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        return f"has no good {'.'.join(map(str, found['loc'])) or 'form'}: {found['msg']}"
     return None

@@ -116,6 +116,7 @@ def test_a_backbone_of_ones_own_runs_once_its_package_is_allowed(
     assert done.code == 0, done.err
     assert cells(done.out)[0]["model"] == "my_backbones"
     assert funrec(*own, "--allow=my-backbones").code == 2
+    assert funrec("compare", "--allow", "my_backbones", "outputs/runs").code == 0
 
 
 # Sweeps
