@@ -76,6 +76,7 @@ def test_a_run_killed_while_it_writes_its_record_goes_on_to_the_same_table(
     assert json.loads((run / "record.json").read_text())["metrics"]
 
 
+@pytest.mark.exhaustive  # test_resume.py fills the disk at the same place, without a process and a disk of its own
 def test_a_disk_full_during_a_checkpoint_is_said_in_one_line_and_the_run_goes_on(
     outside: Funrec, funrec: Command, undisturbed: str, workdir: Path
 ) -> None:

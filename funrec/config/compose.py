@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -78,14 +79,23 @@ def reaching_overrides(overrides: Sequence[str], name: str = "config") -> list[s
         parsed = overrides_of(overrides)
         if not any(map(is_nested_key, parsed)):
             return list(overrides)
-        with _own_hydra():
-            composed = []
-            for chosen in choices(parsed):
-                with suppress(HydraException, OmegaConfBaseException):  # of a sweep, the job with this choice says it
-                    composed.append(hydra_compose(name, [*chosen, *_search_path()]))
-            return reach(parsed, [OmegaConf.to_container(config, resolve=False) for config in composed])  # type: ignore[misc]
+        composed = []
+        for chosen in choices(parsed):
+            with suppress(HydraException, OmegaConfBaseException):  # of a sweep, the job with this choice says it
+                composed.append((_chosen_anew if _search_path() else _chosen)(name, tuple(chosen)))
+        return reach(parsed, composed)
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError):
         return list(overrides)
+
+
+def _chosen_anew(name: str, chosen: tuple[str, ...]) -> Mapping[str, Any]:
+    """Return what choices alone compose to, references unresolved."""
+    with _own_hydra():
+        return OmegaConf.to_container(hydra_compose(name, [*chosen, *_search_path()]), resolve=False)  # type: ignore[return-value]
+
+
+#: The jobs of a sweep and the trials of a study make the same choices; our own files do not change in the meantime.
+_chosen = cache(_chosen_anew)
 
 
 def parse_override(override: str) -> tuple[str, Any, bool]:

@@ -18,6 +18,8 @@ from funrec.experiment.run import Run
 from funrec.metrics import auc
 from funrec.runs.tables import selection_note
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("dataset.rows=6000", "trainer=smoke")
 TASKS = {"click": {"label": "click"}, "save": {"label": "save"}}
 
@@ -272,7 +274,6 @@ def test_bad_settings_are_refused_in_one_line(workdir: Path, funrec: Command, ov
     assert not list(workdir.rglob("record.json"))
 
 
-@pytest.mark.slow
 def test_a_run_says_that_it_is_nearly_another_in_its_record_its_diagnosis_and_a_comparison(workdir: Path) -> None:
     """The wide part alone moves: its steps are a thousand times those of the network."""
     options = ("model/wide=linear", "model.wide.scale=1000", "optimizer.learning_rate=1e-5")

@@ -22,6 +22,8 @@ from funrec.experiment.run import Run
 from funrec.metrics import auc, group_auc
 from funrec.runs.folder import status
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("dataset.rows=3000", "trainer=smoke")
 #: Two epochs, weights averaged, dropout, a linear term and penalties: all that draws or adds up.
 RICH = (*SMALL, "trainer.epochs=2", "trainer.average_steps=4", "model/wide=linear", "model.embedding_l2=1")
@@ -185,7 +187,6 @@ def test_the_same_seed_gives_the_same_table_to_the_last_digit(finished: Run, in_
     np.testing.assert_array_equal(again.predictions()["score_is_like"], finished.predictions()["score_is_like"])
 
 
-@pytest.mark.slow
 def test_another_seed_gives_another_table_on_the_same_rows(finished: Run, in_place: Path) -> None:
     other = funrec.run_experiment("mmoe", *RICH, "seed=1")
     assert other.metrics["auc_is_click"] != finished.metrics["auc_is_click"]
@@ -193,7 +194,6 @@ def test_another_seed_gives_another_table_on_the_same_rows(finished: Run, in_pla
     assert other.record["data_fingerprint"] == finished.record["data_fingerprint"]
 
 
-@pytest.mark.slow
 def test_another_process_with_one_thread_gives_the_same_table(finished: Run, in_place: Path) -> None:
     code = f"""
 import json, sys
@@ -220,7 +220,6 @@ def _reversed(*tasks: str) -> list[str]:
     return [f"~dataset.tasks.{task}" for task in TASKS] + [f"+dataset.tasks.{task}={spelled[task]}" for task in tasks]
 
 
-@pytest.mark.slow
 def test_the_order_of_tasks_changes_no_number_of_a_logistic_regression(in_place: Path) -> None:
     """It starts at zero and draws nothing, so that not even noise is left."""
     first = funrec.run_experiment("logistic", *SMALL)
@@ -232,7 +231,6 @@ def test_the_order_of_tasks_changes_no_number_of_a_logistic_regression(in_place:
     assert first.table().splitlines()[1] == other.table().splitlines()[1]
 
 
-@pytest.mark.slow
 def test_the_order_of_tasks_changes_an_mmoe_by_noise_alone(in_place: Path) -> None:
     """Tasks are far apart here: a head under another's name would show as .1 and more."""
     planted = ("dataset.rows=20000", "trainer=smoke", "dataset.tasks.is_like.label='is_click = 0'")
@@ -253,7 +251,6 @@ def deviation_of_ratio(probabilities: NDArray[np.float64]) -> float:
     return float(np.sqrt((probabilities * (1 - probabilities)).sum()) / probabilities.sum())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("task", ["is_click", "is_like"], ids=["a root", "a nested task"])
 def test_downsampled_negatives_are_put_right(task: str, in_place: Path) -> None:
     """Predicted over observed is 1 to within 4 deviations of the validation labels' sum, and a share for the fit."""
@@ -281,14 +278,12 @@ def test_regression_tasks_have_an_error_instead_of_an_auc(in_place: Path) -> Non
     assert run.metrics["rmse_y1"] == pytest.approx(error, rel=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "rate"), [("adam", 0.01), ("adagrad", 0.5)])
 def test_keras_optimizers_train_too(optimizer: str, rate: float, in_place: Path) -> None:
     run = funrec.run_experiment("mmoe", *SMALL, f"optimizer={optimizer}", f"optimizer.learning_rate={rate}")
     assert run.metrics["auc_is_click"] > 0.55
 
 
-@pytest.mark.slow
 def test_bfloat16_trains_too(in_place: Path) -> None:
     run = funrec.run_experiment("mmoe", *SMALL, "trainer.precision=mixed_bfloat16", "model.batch_normalization=true")
     assert run.metrics["auc_is_click"] > 0.55

@@ -15,11 +15,12 @@ TABLE = (
 )
 
 
+@pytest.mark.slow
 def test_a_frame_gives_the_metrics_of_its_file(workdir: Path) -> None:
     table = log_table(2000)
     table.write_parquet("log.parquet")
-    expected = run_experiment("mmoe", "dataset=tabular", "dataset.path=log.parquet", *TABLE)
-    found = run_experiment("mmoe", *TABLE, data=table)
+    expected = run_experiment("shared_bottom", "dataset=tabular", "dataset.path=log.parquet", *TABLE)
+    found = run_experiment("shared_bottom", *TABLE, data=table)
     assert found.metrics == expected.metrics
     assert found.record["config"]["dataset"]["path"].startswith("frame:")
     assert (found.predict(table) == expected.predict(table)).all(axis=None)

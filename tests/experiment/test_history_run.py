@@ -14,6 +14,8 @@ from funrec import InputError, Run, load_run, run_experiment
 from funrec.metrics.base import sigmoid
 from funrec.runs.record import read_predictions
 
+pytestmark = pytest.mark.slow
+
 FEATURES = (
     "user: {}, item: {}, rate: {kind: history, by: [user], rate: click}, n: {kind: history, by: item, count: true}, "
     "recent: {kind: history, by: user, last: 5, of: [item, price], ago: true, where: 'click = 1', "
@@ -80,7 +82,6 @@ def test_a_run_frozen_at_the_end_of_training_takes_no_newer_log(run: Run, folder
         run.predictor.move_on(str(folder / "log.csv"))
 
 
-@pytest.mark.slow
 def test_where_users_drift_history_gets_at_least_half_of_the_way_to_the_true_probabilities(workdir: Path) -> None:
     setting = [
         *("model=shared_bottom", "dataset.drift=0.05", "dataset.taste_strength=0", "dataset.drop=[long_view,is_like]"),

@@ -22,6 +22,8 @@ from funrec.runs.formula import FUSION
 from funrec.runs.record import read_predictions
 from funrec.utils.files import write_json
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "trainer=smoke",
     "dataset.rows=12_000",
@@ -72,7 +74,6 @@ def test_a_fused_score_is_a_column_of_its_own(run: Run, raw: pl.DataFrame, tmp_p
     np.testing.assert_allclose(fused["score"], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_a_new_process_gives_the_same_bits(run: Run, raw: pl.DataFrame, tmp_path: Path) -> None:
     raw.write_csv(tmp_path / "rows.csv")
     main = "import sys; from funrec.cli.main import main; main(sys.argv[1:])"
@@ -127,7 +128,6 @@ def test_the_model_can_be_had(run: Run) -> None:
     assert model.count_params() == run.predictor.model.count_params() > 0
 
 
-@pytest.mark.slow
 def test_a_regression_gives_values(workdir: Path) -> None:
     done = run_experiment(
         "mmoe", "dataset=synthetic_pair", "dataset.rows=3_000", "trainer=smoke", "trainer.monitor=null"

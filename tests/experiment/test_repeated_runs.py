@@ -15,7 +15,7 @@ from funrec.experiment import experiment
 from funrec.experiment.run import Run
 from funrec.models.model import MultiTaskModel
 
-RUNS = 5
+RUNS = 3
 
 
 def memory() -> int:
@@ -61,6 +61,6 @@ def test_large_models_do_not_wait_for_one_another(run: Callable[[int], Run], mon
     monkeypatch.setattr("funrec.experiment.building.MAY_WAIT", 0)  # as if these were of gigabytes
     gc.collect()
     before = sum(isinstance(found, MultiTaskModel) for found in gc.get_objects())
-    for number in range(3):
+    for number in range(2):
         run(number)
         assert sum(isinstance(found, MultiTaskModel) for found in gc.get_objects()) <= before + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from funrec.utils.signals import Interrupted
 
 pytestmark = pytest.mark.slow
 
-SMALL = ("dataset.rows=2000", "trainer=smoke", "trainer.epochs=3", "trainer.steps_per_call=2")
+SMALL = ("model=shared_bottom", "dataset.rows=2000", "trainer=smoke", "trainer.epochs=3", "trainer.steps_per_call=2")
 CHECKPOINT = "checkpoint.npz"
 
 
@@ -68,6 +69,17 @@ def check_same(run: Run, expected: Run) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return start(tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture(scope="module")
+def interrupted_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return interrupted(tmp_path_factory.mktemp("interrupted") / "run", epoch=2)
+
+
+@pytest.fixture
+def stopped(interrupted_run: Path, tmp_path: Path) -> Path:
+    """The folder of a run that was interrupted at the end of its second epoch, to do with as a test likes."""
+    return shutil.copytree(interrupted_run, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -187,8 +199,8 @@ def log_of(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("damage", ["a bit flipped", "weights gone", "weights of an epoch before"])
-def test_a_damaged_checkpoint_is_named_and_training_starts_over(damage: str, tmp_path: Path, whole: Run) -> None:
-    folder = interrupted(tmp_path / "run", epoch=2)
+def test_a_damaged_checkpoint_is_named_and_training_starts_over(damage: str, stopped: Path, whole: Run) -> None:
+    folder = stopped
     checkpoint, weights = folder / CHECKPOINT, folder / "model" / "weights.npz"
     if damage == "a bit flipped":
         content = bytearray(checkpoint.read_bytes())
@@ -205,8 +217,8 @@ def test_a_damaged_checkpoint_is_named_and_training_starts_over(damage: str, tmp
     assert "checkpoint.npz is damaged" in line or "should hold the weights of epoch 2" in line
 
 
-def test_another_configuration_is_refused_with_what_differs_and_the_run_stays_as_it_was(tmp_path: Path) -> None:
-    folder = interrupted(tmp_path / "run")
+def test_another_configuration_is_refused_with_what_differs_and_the_run_stays_as_it_was(stopped: Path) -> None:
+    folder = stopped
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with pytest.raises(
         InputError, match=r"Changed since: optimizer\.learning_rate was 0\.003 and is 0\.002\. .*--force"
@@ -216,8 +228,8 @@ def test_another_configuration_is_refused_with_what_differs_and_the_run_stays_as
     assert start(folder, "optimizer.learning_rate=0.002", resume=True, force=True).record["resumed_at"]
 
 
-def test_other_code_data_or_libraries_are_refused(tmp_path: Path) -> None:
-    folder = interrupted(tmp_path / "run")
+def test_other_code_data_or_libraries_are_refused(stopped: Path) -> None:
+    folder = stopped
     path = folder / CHECKPOINT
     notes, arrays = read_notes(path), read_arrays(path)
     for changes, said in (
@@ -226,7 +238,7 @@ def test_other_code_data_or_libraries_are_refused(tmp_path: Path) -> None:
         ({"versions": {**notes["origin"]["versions"], "keras": "1.0"}}, "keras was 1.0 and is 3"),
     ):
         write_arrays(path, arrays, {**notes, "origin": notes["origin"] | changes})
-        with pytest.raises(InputError, match="should be resumed as it began, in epoch 2") as refused:
+        with pytest.raises(InputError, match="should be resumed as it began, in epoch 3") as refused:
             funrec.resume(folder)
         assert f"Changed since: {said}" in str(refused.value)
         assert "\n" not in str(refused.value)
@@ -236,15 +248,13 @@ def test_other_code_data_or_libraries_are_refused(tmp_path: Path) -> None:
     assert "Resuming although this has changed: keras was 1.0" in log_of(folder)
 
 
-def test_what_does_not_change_the_training_may_change(tmp_path: Path) -> None:
-    folder = interrupted(tmp_path / "run")
-    assert start(folder, "report.gates=true", "trainer.keep=all", "trainer.checkpoint_minutes=1", resume=True)
+def test_what_does_not_change_the_training_may_change(stopped: Path) -> None:
+    assert start(stopped, "report.gates=true", "trainer.keep=all", "trainer.checkpoint_minutes=1", resume=True)
 
 
-def test_a_model_of_another_shape_is_refused_even_by_force(tmp_path: Path) -> None:
-    folder = interrupted(tmp_path / "run")
+def test_a_model_of_another_shape_is_refused_even_by_force(stopped: Path) -> None:
     with pytest.raises(InputError, match="should be of this model"):
-        start(folder, "model.tower_units=[7]", resume=True, force=True)
+        start(stopped, "model.tower_units=[7]", resume=True, force=True)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
@@ -253,8 +263,8 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
             funrec.resume(folder)
 
 
-def test_a_run_that_is_not_resumed_starts_over(tmp_path: Path, whole: Run) -> None:
-    run = start(interrupted(tmp_path / "run", "optimizer.learning_rate=0.01"))
+def test_a_run_that_is_not_resumed_starts_over(stopped: Path, whole: Run) -> None:
+    run = start(stopped)
     assert run.record["resumed_at"] == []
     check_same(run, whole)
 
@@ -271,7 +281,7 @@ def test_a_run_resumes_its_baselines_and_keeps_what_is_finished(tmp_path: Path) 
     alone = start(folder, "trainer.epochs=1")
     save(config, asked, folder / ".hydra")
     runs = funrec.resume(folder)
-    assert [run.record["label"] for run in runs] == ["mmoe", "logistic", "popularity", "single_task", "gbdt"]
+    assert [run.record["label"] for run in runs] == ["shared_bottom", "logistic", "popularity", "single_task", "gbdt"]
     assert runs[0].record["finished"] == alone.record["finished"]
     (runs[2].path / "record.json").unlink()
     again = funrec.resume(folder)
@@ -284,19 +294,18 @@ def test_a_run_resumes_its_baselines_and_keeps_what_is_finished(tmp_path: Path) 
 # What is kept
 
 
-@pytest.mark.parametrize(("keep", "kept"), [("best", {"model/weights.npz"}), ("none", set()), ("all", None)])
-def test_a_finished_run_keeps_what_it_was_told_to(keep: str, kept: set[str] | None, tmp_path: Path) -> None:
-    run = start(tmp_path / "run", f"trainer.keep={keep}")
-    kept = {"model/weights.npz", CHECKPOINT} if kept is None else kept
-    assert {str(path.relative_to(run.path)) for path in run.path.rglob("*.npz")} == kept
-    assert removable(run.path) == []
-    if keep == "none":
-        with pytest.raises(InputError, match=r"weights\.npz: no such file.*trainer\.keep=best"):
-            run.model()
-    else:
-        assert run.model()
-    if keep == "all":
-        assert read_notes(run.path / CHECKPOINT)["position"] == "after epoch 3 of 3"
+def arrays_of(run: Run) -> set[str]:
+    return {str(path.relative_to(run.path)) for path in run.path.rglob("*.npz")}
+
+
+def test_a_finished_run_keeps_its_best_weights_unless_told_otherwise(whole: Run, tmp_path: Path) -> None:
+    assert arrays_of(whole) == {"model/weights.npz"}
+    assert removable(whole.path) == []
+    assert whole.model()
+    run = start(tmp_path / "run", "trainer.keep=none")
+    assert arrays_of(run) == set()
+    with pytest.raises(InputError, match=r"weights\.npz: no such file.*trainer\.keep=best"):
+        run.model()
 
 
 def test_an_unknown_keep_is_refused(tmp_path: Path) -> None:
@@ -306,6 +315,9 @@ def test_an_unknown_keep_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_crash_after_the_record_left_can_be_cleaned(tmp_path: Path) -> None:
     run = start(tmp_path / "run", "trainer.keep=all")
+    assert arrays_of(run) == {"model/weights.npz", CHECKPOINT}
+    assert read_notes(run.path / CHECKPOINT)["position"] == "after epoch 3 of 3"
+    assert removable(run.path) == []
     record = run.path / "record.json"
     record.write_text(record.read_text().replace('"keep": "all"', '"keep": "best"'))
     (run.path / "model" / ".weights.npz.1.tmp").write_text("half")
@@ -404,8 +416,8 @@ def test_a_disk_that_is_full_for_a_checkpoint_says_so_and_the_run_resumes(tmp_pa
     check_same(funrec.resume(folder)[0], whole)
 
 
-def test_a_disk_that_fills_up_later_leaves_the_last_checkpoint_whole(tmp_path: Path, whole: Run) -> None:
-    folder = interrupted(tmp_path / "run")
+def test_a_disk_that_fills_up_later_leaves_the_last_checkpoint_whole(stopped: Path, whole: Run) -> None:
+    folder = stopped
     stands = status(folder).progress
     with no_file_above(5000), pytest.raises(InputError, match="cannot be written"):
         start(folder, resume=True)
@@ -414,6 +426,5 @@ def test_a_disk_that_fills_up_later_leaves_the_last_checkpoint_whole(tmp_path: P
     check_same(funrec.resume(folder)[0], whole)
 
 
-def test_cleaning_knows_every_file_that_a_run_writes(tmp_path: Path) -> None:
-    folder = interrupted(tmp_path / "run")
-    assert removable(tmp_path) == [folder]
+def test_cleaning_knows_every_file_that_a_run_writes(stopped: Path) -> None:
+    assert removable(stopped.parent) == [stopped]

@@ -39,34 +39,26 @@ def wait_for(text: str, sweep: str, jobs: int) -> None:
         time.sleep(0.02)
 
 
-def test_processes_give_the_table_of_a_serial_sweep_and_prepare_the_same_data_once(
+def test_a_job_that_is_killed_or_starves_is_a_failed_row_and_the_others_end_as_without_processes(
     workdir: Path, funrec: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FUNREC_CACHE", str(workdir / "cache"))
-    sweep = ("model=logistic,shared_bottom", *SMALL)
-    done = funrec(*PROCESS, *sweep, "hydra.sweep.dir=processes")
-    assert done.code == 0, done.err
-    assert sum(log.count("prepared 3,000 rows") for log in logs("processes")) == 1
-    assert len(list((workdir / "cache").glob("*/manifest.json"))) == 1
-    assert all("epoch 1" in log for log in logs("processes"))
-    assert "epoch 1" not in done.err
-    assert "; 2 of 2 done" in done.err
-    serial = funrec("run", "-m", *sweep, "hydra.sweep.dir=serial")
-    assert serial.out.endswith(done.out)
-    assert done.out.count("| model ") == 1
-
-
-def test_a_job_that_is_killed_or_starves_is_a_failed_row_and_the_others_finish(workdir: Path, funrec: Command) -> None:
     backbones = f"troublemakers.Killed,troublemakers.Hungry,{SHARED_BOTTOM}"
     sweep = ("model=shared_bottom", f"model.backbone._target_={backbones}", "hydra.sweep.dir=sweep")
     done = funrec(*PROCESS, "--allow", "troublemakers", *sweep, *SMALL)
     assert done.code == 1
     assert status("sweep/0").reason == "killed by SIGKILL, perhaps for want of memory"
     assert "out of memory" in status("sweep/1").reason
-    assert status("sweep/2").state == "finished"
     assert "killed by SIGKILL" in done.out
     assert "Traceback" in Path("sweep/1/funrec.log").read_text()
     assert "Traceback" not in done.err
+    assert record.read("sweep/2")["metrics"] == package.run_experiment("shared_bottom", *SMALL).metrics
+    assert done.out.count("| model ") == 2  # what finished, and what did not
+    assert "; 3 of 3 done" in done.err
+    assert "epoch 1" in logs("sweep")[2] and "epoch 1" not in done.err
+    # All of them read the same prepared data.
+    assert sum(log.count("prepared 3,000 rows") for log in logs("sweep")) == 1
+    assert len(list((workdir / "cache").glob("*/manifest.json"))) == 1
 
 
 def test_fail_fast_lets_what_runs_finish_and_starts_nothing_else(workdir: Path, funrec: Command) -> None:

@@ -12,14 +12,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import Command
+from commands import Command, process_unchanged
 
+from funrec.cli.main import main
 from funrec.runs.folder import status
 from funrec.sweeps.plan import LOCK, leading, read_sweep
 from funrec.utils.locks import is_locked
 
 SMALL = ("dataset.rows=3000", "trainer=smoke")
 SWEEP = ("run", "-m", "model=logistic", "seed=1,2", "hydra.sweep.dir=sweep", *SMALL)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished sweep that tests look at."""
+    place = tmp_path_factory.mktemp("swept")
+    with pytest.MonkeyPatch.context() as patch, process_unchanged(), pytest.raises(SystemExit) as stop:
+        patch.chdir(place)
+        main(SWEEP)
+    assert not stop.value.code
+    return place
+
+
+@pytest.fixture
+def in_swept(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(swept)
 
 
 def once(happened: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
@@ -47,9 +64,9 @@ def last_table(text: str) -> str:
 # The plan
 
 
-def test_the_plan_of_a_sweep_stands_in_its_folder(workdir: Path, funrec: Command) -> None:
-    assert funrec(*SWEEP).code == 0
-    plan = json.loads((workdir / "sweep" / "sweep.json").read_text())
+@pytest.mark.slow
+def test_the_plan_of_a_sweep_stands_in_its_folder(swept: Path) -> None:
+    plan = json.loads((swept / "sweep" / "sweep.json").read_text())
     assert plan["command"] == list(SWEEP[1:])
     assert [job["folder"] for job in plan["jobs"]] == ["0", "1"]
     # No file spells dataset.rows, a default of its class.
@@ -135,13 +152,15 @@ def test_the_first_job_with_the_same_data_makes_the_baselines(workdir: Path, fun
         "1",
     ]
     assert last_table(done.out).count("| single_task ") == 1
+    assert "No popularity baseline: the dataset names no item column" in done.err
 
 
 # Folders
 
 
-def test_a_second_sweep_in_the_same_folder_is_refused(workdir: Path, funrec: Command) -> None:
-    assert funrec(*SWEEP).code == 0
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_swept")
+def test_a_second_sweep_in_the_same_folder_is_refused(funrec: Command) -> None:
     again = funrec(*SWEEP)
     assert (again.code, again.out) == (2, "")
     assert again.err == "funrec: sweep holds a sweep already. Resume it: funrec resume sweep; or choose another.\n"
@@ -184,7 +203,7 @@ def test_two_jobs_never_share_a_folder(workdir: Path, funrec: Command) -> None:
 def test_a_sweep_that_was_interrupted_says_how_to_go_on_and_ends_as_if_it_never_was(
     workdir: Path, funrec: Command
 ) -> None:
-    command = [*SWEEP[:-2], "dataset.rows=3000", "trainer.epochs=30", "trainer.patience=null"]
+    command = [*SWEEP[:-2], "dataset.rows=3000", "trainer.epochs=12", "trainer.patience=null"]
     undisturbed = funrec(*command[:-4], "hydra.sweep.dir=whole", *command[-3:])
     assert undisturbed.code == 0, undisturbed.err
     once(lambda: "epoch 3" in (log.read_text() if (log := Path("sweep/1/funrec.log")).exists() else ""), interrupt)
@@ -241,8 +260,9 @@ def test_a_sweep_whose_configuration_changed_is_refused_with_what_differs(workdi
     assert [config["trainer"]["batch_size"] for config in configs] == [256, 128]
 
 
-def test_a_sweep_cannot_be_resumed_as_another(workdir: Path, funrec: Command) -> None:
-    assert funrec(*SWEEP).code == 0
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_swept")
+def test_a_sweep_cannot_be_resumed_as_another(funrec: Command) -> None:
     done = funrec("resume", "sweep", "seed=3")
     assert done.code == 2
     assert "seed=3" in done.err

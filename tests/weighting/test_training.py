@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -17,8 +16,9 @@ from commands import Command
 from examples import Rows, layout, model, optimizer
 from weightings import NAMES, make
 
+from funrec.models.backbones.base import Backbone
 from funrec.models.backbones.mmoe import MMoE
-from funrec.models.wide.linear import Linear
+from funrec.models.backbones.shared_bottom import SharedBottom
 from funrec.schema import Task
 from funrec.training.batches import BatchStream
 from funrec.training.step import TrainingStep
@@ -40,9 +40,9 @@ def masked_rows(rows: int = 1280) -> Rows:
     return Rows(ids, np.zeros((rows, 0), np.float32), labels, masks)
 
 
-def train(name: str, rows: Rows, epochs: int = 3, backbone: Any = None) -> dict[str, np.ndarray]:
+def train(name: str, rows: Rows, epochs: int = 3, backbone: Backbone | None = None) -> dict[str, np.ndarray]:
     """Return what the steps report, all epochs one after the other."""
-    built = model(backbone or MMoE(num_experts=2, expert_units=(16,), dropout=0.1), INPUTS, TASKS, wide=Linear(l2=0.0))
+    built = model(backbone or SharedBottom(units=(16,), dropout=0.1), INPUTS, TASKS)
     stream = BatchStream(rows, INPUTS, batch_size=16, seed=0)
     step = TrainingStep(built, make(name, TASKS), optimizer(0.003), seed=0)
     reports = []
@@ -68,23 +68,33 @@ def test_training_lowers_the_losses_though_batches_miss_a_task(name: str) -> Non
         assert losses[-40:, task].mean() < 0.98 * losses[:3, task].mean(), TASKS[task].name
 
 
-def test_a_schemes_training_is_the_same_twice() -> None:
-    first, second = (train("pcgrad", masked_rows(rows=320), epochs=1) for _ in range(2))
+def one_epoch(name: str) -> dict[str, np.ndarray]:
+    return train(name, masked_rows(rows=320), 1, MMoE(num_experts=2, expert_units=(16,), dropout=0.1))
+
+
+@pytest.fixture(scope="module")
+def pcgrad() -> dict[str, np.ndarray]:
+    return one_epoch("pcgrad")
+
+
+@pytest.mark.slow
+def test_a_schemes_training_is_the_same_twice(pcgrad: dict[str, np.ndarray]) -> None:
+    first, second = pcgrad, one_epoch("pcgrad")
     for key in first:
         np.testing.assert_array_equal(first[key], second[key])
 
 
-def test_the_gradient_of_even_weights_is_that_of_fixed_ones() -> None:
+@pytest.mark.slow
+def test_the_gradient_of_even_weights_is_that_of_fixed_ones(pcgrad: dict[str, np.ndarray]) -> None:
     """A Gramian scheme whose weights are all 1 makes the steps that `fixed` makes, dropout included."""
-    rows = masked_rows(rows=320)
-    fixed = train("fixed", rows, epochs=1)
-    without_say = train("pcgrad", rows, epochs=1, backbone=MMoE(num_experts=2, expert_units=(16,), dropout=0.1))
+    fixed, without_say = one_epoch("fixed"), pcgrad
     same = (without_say["weights"] == np.where(without_say["active"], 1, 0)).all(1)
     until = int(np.argmin(same)) if not same.all() else len(same)
     assert until >= 1
     np.testing.assert_allclose(without_say["losses"][: until + 1], fixed["losses"][: until + 1], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_famo_reads_the_losses_after_the_update_under_the_same_dropout() -> None:
     moments = {}
     for rate in (1e-9, 0.01):
@@ -99,6 +109,7 @@ def test_famo_reads_the_losses_after_the_update_under_the_same_dropout() -> None
 QUICK = ("dataset.rows=6000", "dataset.users=300", "dataset.videos=100", "trainer=smoke")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("workdir")
 def test_the_history_shows_what_a_scheme_did(funrec: Command) -> None:
     done = funrec("run", "model=shared_bottom", "weighting=mgda", *QUICK)

@@ -20,7 +20,7 @@ from funrec.data.features.history_engine import compute_histories
 from funrec.data.features.history_log import LogPart, stage_log
 from funrec.utils.errors import InputError
 
-ROWS = 2_000
+ROWS = 1_200
 KEYS: dict[str, tuple[str, ...]] = {"viewer": ("viewer",), "viewer_tag": ("viewer", "tag"), "seventh": ("viewer % 7",)}
 STATISTICS: dict[str, dict[str, Any]] = {
     "count": {"count": True},
@@ -37,7 +37,7 @@ WHERE: dict[str, str | None] = {"all": None, "short": "watched <= 150"}
 
 @pytest.fixture
 def log() -> pl.DataFrame:
-    """Return 2,000 rows on 25 days: keys with nulls, many rows of one day, some rows twice, in no order of time."""
+    """Return 1,200 rows on 25 days: keys with nulls, many rows of one day, some rows twice, in no order of time."""
     draw = np.random.default_rng(7)
     days = draw.integers(0, 25, ROWS)
     frame = pl.DataFrame(
@@ -244,7 +244,7 @@ def test_a_row_sees_the_past_of_its_key_and_nothing_else(log: pl.DataFrame, tmp_
     before = compute(log, specs, tmp_path / "before", lag="2d")
     draw = np.random.default_rng(5)
     moved = set()
-    for number, changed in enumerate(draw.choice(log.height, 12, replace=False).tolist()):
+    for number, changed in enumerate(draw.choice(log.height, 8, replace=False).tolist()):
         at = log["day"][changed]
         altered = log.with_columns(
             pl.when(pl.int_range(pl.len()) == changed).then(new).otherwise(old).alias(name)
