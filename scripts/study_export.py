@@ -72,8 +72,8 @@ class Study:
         log().write_parquet(folder / "log.parquet")
         self._overrides = [*DATASET, f"dataset.path={folder / 'log.parquet'}"]
         dataset = build(compose(self._overrides)["dataset"], Dataset, "dataset")
-        self._data = prepare(dataset, folder / "cache")
-        self._raw = read_inputs(self._data, log())
+        self.data = prepare(dataset, folder / "cache")
+        self._raw = read_inputs(self.data, log())
 
     def model(self, backbone: str, funnel: str) -> tuple[Any, Any]:
         """Return the configuration of a pair, and its model with random weights."""
@@ -81,7 +81,7 @@ class Study:
         from funrec.experiment.building import build_model
 
         config = compose([*self._overrides, f"model/backbone={backbone}", f"model/funnel={funnel}"])
-        model = build_model(config["model"], self._data.tasks, self._data.layout, "float32")
+        model = build_model(config["model"], self.data.tasks, self.data.layout, "float32")
         model.initialise(0, dict.fromkeys(("click", "like", "buy"), 0.3))
         draw = np.random.default_rng(1)
         for variable in model.trainable_variables:
@@ -100,11 +100,11 @@ class Study:
         writer = import_module(f"funrec.export.{'archive' if format == 'keras' else format}")
         with TemporaryDirectory(dir=self._folder) as place:
             path = Path(place) / NAMES[format]
-            writer.write(Heads(model, None, None), self._data, path, *([config] if format == "keras" else []))
+            writer.write(Heads(model, None, None), self.data, path, *([config] if format == "keras" else []))
             score = load(path)
             found = score(self._raw)
             size = sum(file.stat().st_size for file in Path(place).rglob("*") if file.is_file())
-        expected = Scorer(model).score(self._data.encode(log()))
+        expected = Scorer(model).score(self.data.encode(log()))
         some = [  # an archive is for Keras, which compiles it first
             0.0 if format == "keras" else milliseconds(score, {name: v[:rows] for name, v in self._raw.items()})
             for rows in (1, 1000)

@@ -72,7 +72,7 @@ def export(run: str | Path, format: str = "savedmodel", output: str | Path | Non
     with TemporaryDirectory(prefix=".export-", dir=target.parent) as name:
         staged = Path(name) / "export"
         staged.mkdir()
-        _write(format, predictor, record["config"], staged / FORMATS[format])
+        write_model(format, predictor, record["config"], staged / FORMATS[format])
         outputs, times = _score_elsewhere(staged / FORMATS[format], read_inputs(predictor.inputs, frame))
         differences = {name: _difference(expected[name].to_numpy(), outputs[name], name) for name in expected.columns}
         tolerances = _tolerances(expected.columns, predictor.calibration)
@@ -120,7 +120,12 @@ def _tolerances(names: Sequence[str], calibration: Fitted | None) -> dict[str, f
     }
 
 
-def _write(format: str, predictor: Any, config: Mapping[str, Any], place: Path) -> None:
+def write_model(format: str, predictor: Any, config: Mapping[str, Any], place: Path) -> None:
+    """Write a predictor's model, of a run of this configuration.
+
+    Raises:
+        InputError: If a package is missing, or the format cannot express the model.
+    """
     from funrec.export.heads import Heads
 
     try:

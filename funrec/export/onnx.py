@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ DTYPES = {"id": TensorProto.INT64, "text": TensorProto.STRING, "row": TensorProt
 
 def write(heads: Heads, inputs: ModelInputs, path: Path) -> None:
     """Write the model to `path`."""
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it cannot convert is raised as well
     function, specs = core(heads)
     network, _ = tf2onnx.convert.from_function(
         function, input_signature=specs, opset=OPSET, custom_op_handlers=HANDLERS
@@ -50,8 +52,21 @@ def _in_double(context: Any, node: Any, name: str, args: Any) -> None:
     context.make_node("Cast", [y], attr={"to": dtype}, outputs=[result], dtypes=[dtype], shapes=[shape])
 
 
+def _one_less_erf(context: Any, node: Any, name: str, args: Any) -> None:
+    """Write `erfc(x) = 1 - erf(x)`, which GELU has."""
+    result, dtype, shape = node.output[0], context.get_dtype(node.output[0]), context.get_shape(node.output[0])
+    context.remove_node(node.name)
+    one = context.make_const(f"{node.name}_one", np.array(1.0, np.float32)).output[0]
+    erf = context.make_node("Erf", [node.input[0]]).output[0]
+    context.make_node("Sub", [one, erf], outputs=[result], dtypes=[dtype], shapes=[shape])
+
+
 #: What tf2onnx does not convert itself.
-HANDLERS: dict[str, tuple[Any, list[Any]]] = {"Log1p": (_in_double, []), "Expm1": (_in_double, [])}
+HANDLERS: dict[str, tuple[Any, list[Any]]] = {
+    "Log1p": (_in_double, []),
+    "Expm1": (_in_double, []),
+    "Erfc": (_one_less_erf, []),
+}
 
 
 class Features:
@@ -66,7 +81,9 @@ class Features:
     def build(self, outputs: Sequence[str]) -> Any:
         """Return the graph as a model whose outputs have these names, in the order of `core`."""
         layout = self._layout
-        made = {"funrec_ids": self._beside([self._rows(self._described[name]) for name in layout.id_features])}
+        made = {}
+        if layout.id_features:
+            made["funrec_ids"] = self._beside([self._rows(self._described[name]) for name in layout.id_features])
         if layout.numeric_features:
             made["funrec_numeric"] = self._beside([self._number(name) for name in layout.numeric_features])
         for place, feature in enumerate(layout.sequence_features):

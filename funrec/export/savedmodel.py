@@ -90,7 +90,9 @@ def core(heads: Heads) -> tuple[Any, list[tf.TensorSpec]]:
     They are `funrec_ids`, `funrec_numeric` and `funrec_sequence_<place>`, those that the model reads.
     """
     layout = heads.model.layout
-    specs = [tf.TensorSpec([None, len(layout.id_features)], tf.int32, "funrec_ids")]
+    specs = []
+    if layout.id_features:
+        specs.append(tf.TensorSpec([None, len(layout.id_features)], tf.int32, "funrec_ids"))
     if layout.numeric_features:
         specs.append(tf.TensorSpec([None, len(layout.numeric_features)], tf.float32, "funrec_numeric"))
     for place, feature in enumerate(layout.sequence_features):
@@ -98,7 +100,8 @@ def core(heads: Heads) -> tuple[Any, list[tf.TensorSpec]]:
 
     def score(*arrays: tf.Tensor) -> dict[str, tf.Tensor]:
         given = dict(zip((spec.name for spec in specs), arrays, strict=True))
-        batch: dict[str, Any] = {"ids": given["funrec_ids"]}
+        none = tf.zeros((tf.shape(arrays[0])[0], 0), tf.int32)
+        batch: dict[str, Any] = {"ids": given.get("funrec_ids", none)}
         if layout.numeric_features:
             batch["numeric"] = given["funrec_numeric"]
         batch["sequences"] = {
