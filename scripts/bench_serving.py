@@ -96,6 +96,12 @@ def memory(pid: int) -> float:
     return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) / 1024
 
 
+def processor_seconds(pid: int) -> float:
+    """Return what a process has taken of the processor: the measure that other work on the machine leaves alone."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="a finished, exported run; by default one is made")
@@ -123,12 +129,15 @@ def main() -> None:
                     count = options.requests if rows == 1 else options.requests // 10
                     for clients in options.clients:
                         uvloop.run(load(port, clients, requests, count // 10))
+                        before = processor_seconds(pid)
                         turns = [uvloop.run(load(port, clients, requests, count)) for _ in range(options.turns)]
+                        spent = (processor_seconds(pid) - before) / (options.turns * count)
                         times, seconds = min(turns, key=lambda turn: turn[1])
                         half, most = 1000 * np.quantile(times, [0.5, 0.99])
                         print(
                             f"{format}: {clients} clients, {rows} rows a request: {rows * len(times) / seconds:,.0f} "
-                            f"rows/s, {len(times) / seconds:,.0f} requests/s, median {half:.2f} ms, p99 {most:.2f} ms",
+                            f"rows/s, {len(times) / seconds:,.0f} requests/s, median {half:.2f} ms, p99 {most:.2f} ms; "
+                            f"the server's processor: {1000 * spent:.2f} ms a request",
                             flush=True,
                         )
                 for done in range(0, options.memory, max(options.memory // 10, 1)):
