@@ -9,8 +9,8 @@ from funrec.utils.installation import check_installation
 
 if TYPE_CHECKING:
     from funrec.comparison.compare import compare
-    from funrec.experiment.experiment import load_run, resume, run_experiment
-    from funrec.experiment.run import Run
+    from funrec.experiment.api import resume, run_experiment
+    from funrec.experiment.run import Run, load_run
     from funrec.tuning.api import Study, tune
     from funrec.utils.errors import InputError
     from funrec.utils.signals import Interrupted
@@ -34,9 +34,9 @@ _HOMES = {
     "Run": "funrec.experiment.run",
     "Study": "funrec.tuning.api",
     "compare": "funrec.comparison.compare",
-    "load_run": "funrec.experiment.experiment",
-    "resume": "funrec.experiment.experiment",
-    "run_experiment": "funrec.experiment.experiment",
+    "load_run": "funrec.experiment.run",
+    "resume": "funrec.experiment.api",
+    "run_experiment": "funrec.experiment.api",
     "tune": "funrec.tuning.api",
 }
 

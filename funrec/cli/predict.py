@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         "--history", metavar="LOG", help="rows with outcomes, later than the run's log: what histories may see as well"
     )
     options = parser.parse_args(arguments)
-    from funrec.experiment.experiment import load_run
+    from funrec.experiment.run import load_run
 
     clock = time.perf_counter()
     predictor = load_run(options.run).predictor

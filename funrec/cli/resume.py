@@ -41,9 +41,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.overrides:
         raise InputError(f"A run resumes with the configuration it has. Received: {' '.join(options.overrides)}.")
     from funrec.cli.run import show
-    from funrec.experiment import experiment
+    from funrec.experiment.api import resume
 
-    show(experiment.resume(path, force=options.force, live=is_live(), verbose=True))
+    show(resume(path, force=options.force, live=is_live(), verbose=True))
     return 0
 
 

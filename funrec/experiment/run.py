@@ -227,3 +227,12 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})\n{self.table()}"
+
+
+def load_run(path: str | Path) -> Run:
+    """Return a finished run from its folder.
+
+    Raises:
+        InputError: If there is no finished run.
+    """
+    return Run(Path(path), records.read(path))

@@ -16,8 +16,7 @@ from funrec.config.catalogue import add_folders
 from funrec.config.compose import compose
 from funrec.data.datasets.base import Dataset
 from funrec.experiment.baselines import is_popularity
-from funrec.experiment.experiment import load_run
-from funrec.experiment.run import Run
+from funrec.experiment.run import Run, load_run
 from funrec.experiment.settings import check_settings
 from funrec.runs.folder import is_run, new_run_folder
 from funrec.tuning.plan import STUDY, Plan, differences, make_plan, read_plan
