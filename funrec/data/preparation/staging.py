@@ -125,13 +125,13 @@ def _plan(dataset: Dataset, name: str, frame: pl.LazyFrame, schema: pl.Schema, l
     for task in dataset.tasks:
         key = f"dataset.tasks.{task.name}"
         length = None if task.most_lengths is None else task.length
-        for column, name, text in (
+        for column, suffix, text in (
             ("label", "label", task.label),
             ("length", "length", length),
             ("delay", "observed_after", task.observed_after),
         ):
             if text is not None:
-                number = _number(dataset, f"{key}.{name}", text, schema)
+                number = _number(dataset, f"{key}.{suffix}", text, schema)
                 dtype = pl.Float64 if column == "delay" else pl.Float32
                 columns.append(number.cast(dtype).alias(f"{column}/{task.name}"))
         if task.where is not None:
