@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -109,19 +109,21 @@ class RequestRows:
         """Return parsed rows as raw rows."""
         return pl.DataFrame([pl.Series(name, [row[name] for row in rows], d) for name, d in self._dtypes.items()])
 
+    @cached_property
     def example(self) -> dict[str, Any]:
-        """Return a row that a request may have."""
+        """A row that a request may have."""
         known = {
             encoder.feature.column: self._inputs.vocabularies[encoder.owner].keys.drop_nulls().head(1).to_list()
             for encoder in self._inputs.encoders.values()
             if encoder.owner is not None
         }
-        raw = {} if self._inputs.history is None else self._inputs.history.schema
+        history = self._inputs.history
+        if history is not None:  # as late as the log goes: a time of another kind would be no time
+            newest = history.log.select(pl.max("time")).collect().to_series()
+            known[history.time] = newest.cast(self._dtypes[history.time]).to_list()
         row: dict[str, Any] = {}
         for name, dtype in self._dtypes.items():
             values = known.get(name) or ["" if dtype == pl.String else 0]
-            if raw.get(name) in (pl.Date, pl.Datetime):
-                values = pl.Series([date(2026, 1, 1)]).cast(raw[name]).cast(pl.String).to_list()
             row[name] = values if isinstance(dtype, pl.List) else values[0]
         return row
 

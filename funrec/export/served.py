@@ -54,7 +54,7 @@ class ServedModel:
             raise InputError(
                 f'funrec serve should find {error.name}. It is missing: pip install "funrec-lab[serve]".'
             ) from None
-        self.score([self.rows.example()])  # what is slow or wrong the first time
+        self.score([self.rows.example])  # what is slow or wrong the first time
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Return the outputs of parsed rows, `(rows,)` each.

@@ -116,7 +116,7 @@ def build_app(model: ServedModel, most_bytes: int) -> Messages:
     async def schema() -> dict[str, Any]:
         """Return what a request holds, with an example, and what comes back for each row."""
         limits = {"bytes": most_bytes}
-        example = {"rows": [model.rows.example()]}
+        example = {"rows": [model.rows.example]}
         about = {key: model.proof[key] for key in ("run", "label", "format", "largest_difference", "compared_with")}
         return about | {
             "outputs": model.outputs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -19,20 +20,25 @@ from funrec.utils.files import read_json
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("format", ["savedmodel", "onnx", "keras"])
-def test_an_exported_model_scores_as_the_run_did(finished: Run, format: str, funrec: Command, tmp_path: Path) -> None:
-    if format == "onnx":
-        for package in ("tf2onnx", "onnxruntime"):
-            pytest.importorskip(package, reason='needs pip install "funrec-lab[onnx]"')
-    done = funrec("export", str(finished.path), "--format", format, "-o", str(tmp_path / "out"))
-    assert done.code == 0, done.err
-    proof = read_json(tmp_path / "out" / "export.json")
+def check_proof(proof: dict[str, Any], finished: Run) -> None:
     assert proof["largest_difference"] < 1e-4  # an isotonic curve has steep pieces
     assert all(value <= proof["tolerances"][name] for name, value in proof["differences"].items())
     assert set(proof["differences"]) == {"logit_click", "logit_buy", "logit_buy_given_click", "score"}
     assert (proof["calibration"], proof["formula"]) == ("isotonic", FORMULA)
     assert proof["rows_compared"] == (finished.predictions()["split"] == "valid").sum()
+
+
+@pytest.mark.parametrize("format", ["savedmodel", "keras"])
+def test_an_exported_model_scores_as_the_run_did(finished: Run, format: str, funrec: Command, tmp_path: Path) -> None:
+    done = funrec("export", str(finished.path), "--format", format, "-o", str(tmp_path / "out"))
+    assert done.code == 0, done.err
+    proof = read_json(tmp_path / "out" / "export.json")
+    check_proof(proof, finished)
     assert f"{proof['largest_difference']:.1e}" in done.out
+
+
+def test_an_onnx_file_scores_as_the_run_did(exported: Run) -> None:
+    check_proof(read_json(exported.path / "export" / "onnx" / "export.json"), exported)
 
 
 def test_inputs_are_raw_values_and_say_what_stands_for_a_null(finished: Run) -> None:

@@ -22,8 +22,8 @@ from study_export import FORMATS, Study, names, table
 pytestmark = pytest.mark.slow
 pytest.importorskip("tf2onnx", reason='needs pip install "funrec-lab[onnx]"')
 
-#: With a domain, with towers that mix, with several embeddings of a value.
-SAMPLE = {("pepnet", "esm2"), ("stem", "dcmt")}
+#: With a domain, and towers that mix.
+SAMPLE = {("pepnet", "esm2")}
 PAIRS = [
     pytest.param(backbone, funnel, marks=[] if (backbone, funnel) in SAMPLE else [pytest.mark.exhaustive])
     for backbone in names("backbone")

@@ -49,8 +49,8 @@ def test_rows_of_a_request_are_read_as_rows_of_a_file_are(inputs: ModelInputs) -
     assert set(found) == set(expected)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
-    assert read.parse(json.dumps({"rows": [read.example()]}).encode()) == [read.example()]
-    assert len(read.arrays([read.example()])) == len(found)
+    assert read.parse(json.dumps({"rows": [read.example]}).encode()) == [read.example]
+    assert len(read.arrays([read.example])) == len(found)
     with pytest.raises(InputError):
         read.arrays([GOOD | {"day": "yesterday"}])
 

@@ -23,7 +23,6 @@ from exported import as_json, log
 
 from funrec.experiment.run import Run
 from funrec.export.batching import Batcher, Busy
-from funrec.export.export import export
 from funrec.utils.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -61,12 +60,6 @@ def start(run: Path) -> Server:
     found = re.match(r"http://127\.0\.0\.1:(\d+) serves mmoe\+esmm \(onnx\)", line)
     assert found, line or process.stderr.read()
     return Server(process, int(found[1]))
-
-
-@pytest.fixture(scope="module")
-def exported(finished: Run) -> Run:
-    export(finished.path, "onnx")
-    return finished
 
 
 @pytest.fixture(scope="module")
