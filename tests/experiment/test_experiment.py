@@ -25,7 +25,7 @@ from funrec.runs.folder import status
 pytestmark = pytest.mark.slow
 
 SMALL = ("dataset.rows=3000", "trainer=smoke")
-#: Two epochs, weights averaged, dropout, a linear term and penalties: all that draws or adds up.
+#: Two epochs in two shards, weights averaged, dropout, a linear term and penalties: all that draws or adds up.
 RICH = (*SMALL, "trainer.epochs=2", "trainer.average_steps=4", "model/wide=linear", "model.embedding_l2=1")
 TASKS = ("is_click", "long_view", "is_like")
 

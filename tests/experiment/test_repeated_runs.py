@@ -15,6 +15,8 @@ from funrec.experiment import experiment
 from funrec.experiment.run import Run
 from funrec.models.model import MultiTaskModel
 
+pytestmark = pytest.mark.slow
+
 RUNS = 3
 
 
@@ -29,8 +31,8 @@ def memory() -> int:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[[int], Run]:
-    # Dropout, experts and a weighting that takes gradients apart: whatever makes graphs.
-    config = compose(["dataset.rows=2000", "trainer=smoke", "model=mmoe", "weighting=mgda"])
+    # Dropout and a weighting that takes gradients apart: whatever makes graphs.
+    config = compose(["dataset.rows=2000", "trainer=smoke", "model=shared_bottom", "weighting=mgda"])
 
     def start(number: int) -> Run:
         folder = tmp_path / str(number)

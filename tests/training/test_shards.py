@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import contracts
@@ -110,20 +107,3 @@ def test_weightings_see_the_gradients_of_the_whole_batch() -> None:
         results.append(train(built, ROWS, PCGrad(), shards))
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_a_table_does_not_depend_on_the_cores() -> None:
-    code = (
-        "from pathlib import Path; from tempfile import mkdtemp\n"
-        "from funrec.config.compose import compose; from funrec.experiment.experiment import run\n"
-        "config = compose(['dataset.rows=3000', 'trainer=smoke', 'trainer.shards=2'])\n"
-        "print(sorted(run(config, Path(mkdtemp())).metrics.items()))\n"
-    )
-    tables = []
-    for threads in ("1", "4"):
-        environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "CUDA_VISIBLE_DEVICES": "-1"}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        tables.append(done.stdout.splitlines()[-1])
-    assert tables[0] == tables[1]
