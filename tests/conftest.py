@@ -12,6 +12,9 @@ import pytest
 from commands import Command, Done, process_unchanged
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before any test imports TensorFlow
+if "PYTEST_XDIST_WORKER" in os.environ:  # each of which has a core, and would only wait for threads of its own
+    for kind in ("INTRA", "INTER"):
+        os.environ.setdefault(f"TF_NUM_{kind}OP_THREADS", "1")
 # When Hydra sets logging up, absl closes the stream it was born with, which would be one that pytest writes to.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 

@@ -67,18 +67,19 @@ def learn(loss: Loss, steps: int = 400) -> tuple[Loss, Array, Array]:
     first, second = (tf.Variable(tf.zeros_like(outputs)) for _ in range(2))
 
     @tf.function
-    def step(rate: tf.Tensor) -> None:
-        with tf.GradientTape() as tape:
-            by_row = tf.reshape(tf.tile(outputs[:, :, None], (1, 1, len(kinds) // 4)), (loss.outputs, -1))
-            prediction = predict(loss, by_row, tf.constant(codes))
-            total = loss.over_batch(tf.constant(labels), prediction, None, None)
-        gradient = tape.gradient(total, outputs)
-        first.assign(0.9 * first + 0.1 * gradient)
-        second.assign(0.99 * second + 0.01 * tf.square(gradient))
-        outputs.assign_sub(rate * first / (tf.sqrt(second) + 1e-9))
+    def fit() -> None:
+        for place in tf.range(steps):
+            with tf.GradientTape() as tape:
+                by_row = tf.reshape(tf.tile(outputs[:, :, None], (1, 1, len(kinds) // 4)), (loss.outputs, -1))
+                prediction = predict(loss, by_row, tf.constant(codes))
+                total = loss.over_batch(tf.constant(labels), prediction, None, None)
+            gradient = tape.gradient(total, outputs)
+            first.assign(0.9 * first + 0.1 * gradient)
+            second.assign(0.99 * second + 0.01 * tf.square(gradient))
+            rate = 0.1 * (1 - tf.cast(place, tf.float32) / steps)
+            outputs.assign_sub(rate * first / (tf.sqrt(second) + 1e-9))
 
-    for place in range(steps):
-        step(tf.constant(0.1 * (1 - place / steps)))
+    fit()
     return loss, outputs.numpy(), loss.value(predict(loss, outputs, tf.constant(CODES))).numpy()
 
 
