@@ -5,6 +5,7 @@
     python scripts/bench_training.py --peer-python PATH --cells    # and, with fbgemm-gpu-cpu, an expert's PyTorch:
                                                               # float32 and bfloat16, with dropout and without
     python scripts/bench_training.py --cores                  # one core against all of them
+    python scripts/bench_training.py --workers                # one worker on a core, against two on a core each
 
 The model is an MMoE of 4 experts [128, 64] with hidden gates and towers [128, 64], 16 features of width 8, 3 tasks,
 batches of 1024, dropout 0.1, Adam. All variants train on the same random ids, each in a process of its own. Seconds
@@ -16,10 +17,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +37,7 @@ EXPERTS = 4
 
 
 def main() -> None:
+    global BATCH
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, nargs="+", default=[7_583, 4_371_900])
     parser.add_argument(
@@ -42,15 +47,21 @@ def main() -> None:
     parser.add_argument("--peer-python", help="a Python with torch and torch-rechub")
     parser.add_argument("--cells", action="store_true", help="float32 and bfloat16, with dropout and without")
     parser.add_argument("--cores", action="store_true", help="this package on one core and on all")
+    parser.add_argument("--workers", action="store_true", help="one and two workers, a core each; bytes they exchange")
     parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--variant", choices=list(TIMERS), help=argparse.SUPPRESS)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--precision", default="float32", help="float32 or bfloat16")
     arguments = parser.parse_args()
+    BATCH = arguments.batch
     if arguments.variant:
         print(json.dumps(best_turn(TIMERS[arguments.variant](arguments), arguments.turns)))
     elif arguments.cores:
         compare_cores(arguments)
+    elif arguments.workers:
+        for videos in arguments.videos:
+            compare_workers(arguments, videos)
     elif arguments.cells:
         for precision in ("float32", "bfloat16"):
             for dropout in (0.1, 0.0):
@@ -94,17 +105,70 @@ def compare_cores(arguments: Any) -> None:
         print(f"{count} cores: {rate:,.0f} rows/s, {rate / rates[1]:.2f} of one")
 
 
+def compare_workers(arguments: Any, videos: int) -> None:
+    """Time one worker on one core and two on a core each, in turn, at the same global batch."""
+    cores = sorted(os.sched_getaffinity(0))
+    rates, sent = {1: 0.0, 2: 0.0}, 0
+    for _ in range(2):
+        for count in rates:
+            addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
+            before = bytes_on_loopback()
+            team = []
+            for index in range(count):
+                cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+                known = {**os.environ, **({"TF_CONFIG": json.dumps(cluster)} if count > 1 else {})}
+                os.sched_setaffinity(0, {cores[index]})  # which a process inherits
+                command = variant_command(arguments, "funrec", videos=videos, shards=1)
+                team.append(subprocess.Popen(command, env=known, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
+            os.sched_setaffinity(0, set(cores))
+            rate = min(float(json.loads(member.communicate()[0].decode().splitlines()[-1])) for member in team)
+            rates[count] = max(rates[count], rate)
+            sent = bytes_on_loopback() - before
+    steps = arguments.steps * (arguments.turns + 1) + 1
+    inputs = FEATURES * DIM
+    bank = inputs * UNITS[0] + UNITS[0] * UNITS[1] + sum(UNITS)
+    tower = UNITS[1] * UNITS[0] + UNITS[0] * UNITS[1] + sum(UNITS) + UNITS[1] + 1
+    dense = 4 * ((EXPERTS + TASKS) * bank + TASKS * UNITS[1] * EXPERTS + TASKS * tower)
+    rows = 4 * BATCH * FEATURES * (DIM + 1)
+    print(
+        f"{videos:>9,} videos: one worker {rates[1]:,.0f} rows/s, two {rates[2]:,.0f}, {rates[2] / rates[1]:.2f} times"
+    )
+    print(f"{'':>9}  {sent / steps / 1e6:.2f} MB a step between them, {(2 * dense + rows) / 1e6:.2f} by the formula")
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def bytes_on_loopback() -> int:
+    line = next(line for line in Path("/proc/net/dev").read_text().splitlines() if line.strip().startswith("lo:"))
+    return int(line.split()[1])
+
+
 def run_variant(arguments: Any, name: str, **options: Any) -> float:
     """Return a variant's rows per second, measured in a process of its own: threads are a process's."""
-    python = sys.executable if name in ("funrec", "keras") else arguments.peer_python
-    command = [python, __file__, "--variant", name, "--steps", arguments.steps, "--turns", arguments.turns]
-    command += ["--shards", arguments.shards]
-    for option, value in options.items():
-        command += [f"--{option}", value]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    command = variant_command(arguments, name, **options)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{name} failed: {done.stderr.strip().splitlines()[-1]}")
     return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def variant_command(arguments: Any, name: str, **options: Any) -> list[str]:
+    python = sys.executable if name in ("funrec", "keras") else arguments.peer_python
+    options = {
+        "steps": arguments.steps,
+        "turns": arguments.turns,
+        "shards": arguments.shards,
+        "batch": BATCH,
+        **options,
+    }
+    flags = [str(part) for option, value in options.items() for part in (f"--{option}", value)]
+    return [python, __file__, "--variant", name, *flags]
 
 
 def best_turn(turn: Any, turns: int) -> float:
@@ -131,8 +195,10 @@ def funrec_timer(arguments: Any) -> Any:
     import tensorflow as tf
 
     from funrec.training.shards import set_threads
+    from funrec.training.workers import join_workers
 
     set_threads({"trainer": {"shards": arguments.shards}})
+    workers = join_workers()
     sizes, steps, dropout = feature_sizes(arguments.videos[0]), arguments.steps, arguments.dropout
 
     from funrec.config.inputs import build_features, build_tasks
@@ -163,8 +229,8 @@ def funrec_timer(arguments: Any) -> Any:
             return len(self.ids)
 
     rows = Rows(ids=ids, numeric=None, sequences={}, labels=labels, masks=None, weights=None, observed=None)
-    stream = BatchStream(rows, layout, BATCH, 0)
-    step = TrainingStep(model, weighting, LazyAdam(), 0, shards=arguments.shards)
+    stream = BatchStream(rows, layout, BATCH, 0, part=workers.part(BATCH))
+    step = TrainingStep(model, weighting, LazyAdam(), 0, shards=arguments.shards, workers=workers)
     step.trace(stream.block(0, 1))
 
     def turn() -> float:

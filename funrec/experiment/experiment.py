@@ -29,6 +29,7 @@ from funrec.experiment.evaluation import (
 from funrec.experiment.run import Attempt, EpochHook, Run, load_run
 from funrec.experiment.settings import check_settings
 from funrec.experiment.start import describe_seen, find_start
+from funrec.experiment.team import run_in_team, size_of
 from funrec.experiment.tracking import TrackedRun, Trackers
 from funrec.metrics import build_metrics
 from funrec.runs import folder as run_folder
@@ -77,6 +78,11 @@ def run(
 
     if resume:
         check_origin(config, folder, force)
+    if has_network(config) and size_of(config) > 1:
+        if on_epoch is not None:
+            raise InputError("trainer.workers should be 1 in a study. Received: more.")
+        run_in_team(config, folder, overrides, {"resume": resume, "force": force, "live": live})
+        return load_run(folder)
     epochs: list[int] = []
 
     def tell(row: Mapping[str, Any]) -> None:
@@ -158,6 +164,21 @@ def run_with_baselines(
     return runs
 
 
+def assist(config: Mapping[str, Any], folder: Path) -> None:
+    """Train what `config` describes as one of several workers that is not the first, and write nothing."""
+    load_tensorflow()
+    from funrec.experiment import fitting
+    from funrec.training.shards import set_threads
+    from funrec.training.workers import join_workers
+
+    set_threads(config)
+    join_workers()
+    dataset = build(config["dataset"], Dataset, "dataset")
+    start = find_start(config, dataset)
+    data = prepare(dataset, cache_folder(), None if start is None else start.known)
+    fitting.assist(config, dataset, data, folder, start)
+
+
 def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) -> dict[str, Any]:
     """Prepare, train, evaluate and diagnose; return the record."""
     started, clock = datetime.now(UTC), attempt.clock
@@ -172,8 +193,10 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
         load_tensorflow()
         from funrec.experiment import fitting
         from funrec.training.shards import set_threads
+        from funrec.training.workers import join_workers
 
         set_threads(config)
+        join_workers()
         fitting.check_parts(config, dataset)
     data = prepare(dataset, cache_folder(), None if start is None else start.known)
     check_rows(config, {name: len(split) for name, split in data.splits.items()})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from funrec.data.arrays import PreparedData, save_inputs
 from funrec.data.datasets.base import Dataset
 from funrec.data.preparation.checks import check_nesting
 from funrec.experiment.building import (
+    Parts,
     build_loop,
     build_model_parts,
     build_parts,
@@ -36,7 +39,9 @@ from funrec.schema import InputLayout, SequenceFeature, Task, event_columns
 from funrec.training.checkpoints import CheckpointFile
 from funrec.training.gates import GateMeter, gate_columns
 from funrec.training.scoring import Scorer
+from funrec.training.state import TrainingState
 from funrec.training.trainer import check_group
+from funrec.training.workers import join_workers
 
 #: Training rows that losses learn their means and quantiles from.
 SAMPLED_ROWS = 2_000_000
@@ -51,43 +56,26 @@ def train(
         InputError: If a part is not what it should be, or training diverges.
         KeyboardInterrupt: If it was interrupted.
     """
-    forget_former_models()
     folder, rows, valid = attempt.folder, data.splits["train"], data.splits["valid"]
-    parts = build_parts(config, data.tasks, data.layout)
+    parts, fields = _build_initialised(config, dataset, data, start)
     names = part_names(parts.model)
-    if parts.model.funnel.needs_nesting:
-        check_nesting(dataset, data, names["funnel"])
-    parts.model.initialise(
-        config["seed"],
-        base_rates(rows, data.tasks, data.logit_offsets),
-        count_lookups(rows, parts.model.layout) if has_penalty(parts.model) else None,
-    )
-    parts.model.fit_losses(sample_labels(rows, data.tasks))
-    fields: dict[str, Any] = {}
-    if start is not None:
-        taken = transfer(load_model(start.record["config"], start.known.inputs, start.run), parts.model)
-        fields["started_from"] = describe_start(start, dataset, data, taken)
     metrics, uncalibrated = build_metrics(config["metrics"]), parts.model.uncalibrated
     scorer = Scorer(parts.model, parts.trainer.eval_batch_size, parts.trainer.shards)
     gates = GateMeter(parts.model)
     attempt.clock.lap("build")
 
     with attempt.interruption.deferred():
-        result = parts.trainer.fit(
-            parts.model,
-            rows,
-            parts.weighting,
-            parts.optimizer,
+        result = _fit(
+            parts,
+            config,
+            data,
+            folder,
             validate=lambda: (
                 measure_validation(data.tasks, valid, scorer.score(valid), metrics, uncalibrated)
                 | gate_columns(gates.measure(valid))
             ),
-            folder=folder / "model",
-            seed=config["seed"],
-            offsets=data.logit_offsets,
             live=attempt.live,
             on_epoch=attempt.on_epoch,
-            checkpoint=CheckpointFile(folder / run_folder.CHECKPOINT, origin(config, data.fingerprint)),
             interruption=attempt.interruption,
         )
     record.write_history(folder, result.history)
@@ -105,6 +93,52 @@ def train(
     }
     attempt.clock.lap("inspect")
     return Trained(scorer.score, names, fields)
+
+
+def assist(
+    config: Mapping[str, Any], dataset: Dataset, data: PreparedData, folder: Path, start: Start | None = None
+) -> None:
+    """Build and train it as a worker that is not the first: it computes its part of every batch and writes nothing."""
+    parts, _ = _build_initialised(config, dataset, data, start)
+    _fit(parts, config, data, folder, validate=dict)
+
+
+def _build_initialised(
+    config: Mapping[str, Any], dataset: Dataset, data: PreparedData, start: Start | None
+) -> tuple[Parts, dict[str, Any]]:
+    """Return what a run trains, with the weights it begins with, and what its record says of them."""
+    forget_former_models()
+    rows, parts = data.splits["train"], build_parts(config, data.tasks, data.layout)
+    if parts.model.funnel.needs_nesting:
+        check_nesting(dataset, data, part_names(parts.model)["funnel"])
+    parts.model.initialise(
+        config["seed"],
+        base_rates(rows, data.tasks, data.logit_offsets),
+        count_lookups(rows, parts.model.layout) if has_penalty(parts.model) else None,
+    )
+    parts.model.fit_losses(sample_labels(rows, data.tasks))
+    if start is None:
+        return parts, {}
+    taken = transfer(load_model(start.record["config"], start.known.inputs, start.run), parts.model)
+    return parts, {"started_from": describe_start(start, dataset, data, taken)}
+
+
+def _fit(parts: Parts, config: Mapping[str, Any], data: PreparedData, folder: Path, **watching: Any) -> TrainingState:
+    """Train with the other workers, if there are any, once all have the same code, data and configuration."""
+    made_from, workers = origin(config, data.fingerprint), join_workers()
+    workers.check_agreement({name: json.dumps(value, sort_keys=True) for name, value in made_from.items()})
+    return parts.trainer.fit(
+        parts.model,
+        data.splits["train"],
+        parts.weighting,
+        parts.optimizer,
+        folder=folder / "model",
+        seed=config["seed"],
+        offsets=data.logit_offsets,
+        checkpoint=CheckpointFile(folder / run_folder.CHECKPOINT, made_from),
+        workers=workers,
+        **watching,
+    )
 
 
 def check_parts(config: Mapping[str, Any], dataset: Dataset) -> None:

@@ -13,6 +13,9 @@ import numpy as np
 from funrec.schema import InputLayout
 from funrec.utils.errors import InputError
 
+#: Every row of a batch.
+ALL = slice(None)
+
 
 class Rows(Protocol):
     """The arrays of one split that batches are made of; see `funrec.data.arrays.SplitArrays`."""
@@ -52,6 +55,7 @@ class BatchStream:
         seed: The run's seed, which with the number of the pass decides its order.
         has_groups: Whether batches have the rows' group codes, for losses that compare rows of a group.
         by_group: Whether the rows of a group stay together.
+        part: Which rows of a batch have features here; labels are those of all.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class BatchStream:
         seed: int,
         has_groups: bool = False,
         by_group: bool = False,
+        part: slice = ALL,
     ) -> None:
         self.has_groups = has_groups
         self.by_group = by_group
@@ -69,6 +74,7 @@ class BatchStream:
         self.layout = layout
         self.batch_size = min(batch_size, len(rows))
         self.seed = seed
+        self.part = part
         self._orders: dict[int, np.ndarray] = {}
 
     def steps_until(self, epoch: int) -> int:
@@ -79,16 +85,14 @@ class BatchStream:
         """Return the batches of `steps` steps, every array of shape `(steps, batch_size, ...)`."""
         start = first_step * self.batch_size
         index = self._indices(start, start + steps * self.batch_size)
-        arrays = take_features(self.rows, self.layout, index)
-        arrays["labels"] = self.rows.labels[index]
-        weights = take_weights(self.rows, index)
-        if weights is not None:
-            arrays["weights"] = weights
-        if self.rows.observed is not None:
-            arrays["observed"] = self.rows.observed[index]
         shape = (steps, self.batch_size)
-        sequences = {name: values.reshape(*shape, -1) for name, values in arrays.pop("sequences").items()}
-        block = {name: values.reshape(*shape, -1) for name, values in arrays.items()} | {"sequences": sequences}
+        own = index.reshape(shape)[:, self.part]
+        features = take_features(self.rows, self.layout, own.ravel())
+        sequences = {name: values.reshape(*own.shape, -1) for name, values in features.pop("sequences").items()}
+        block = {name: values.reshape(*own.shape, -1) for name, values in features.items()} | {"sequences": sequences}
+        observed = None if self.rows.observed is None else self.rows.observed[index]
+        targets = {"labels": self.rows.labels[index], "weights": take_weights(self.rows, index), "observed": observed}
+        block |= {name: values.reshape(*shape, -1) for name, values in targets.items() if values is not None}
         if self.has_groups:
             block["groups"] = np.asarray(self.rows.groups[index]).reshape(shape)
         return block

@@ -113,12 +113,16 @@ class Checkpoints:
         file: Where to; None writes no checkpoints.
         folder: Where the best epoch's weights go, which are always written.
         minutes: Minutes between checkpoints within an epoch; None writes them at the end of epochs alone.
+        is_writing: Whether this process writes, and does not only restore.
     """
 
-    def __init__(self, file: CheckpointFile | None, folder: Path, minutes: float | None = None) -> None:
+    def __init__(
+        self, file: CheckpointFile | None, folder: Path, minutes: float | None = None, is_writing: bool = True
+    ) -> None:
         self.file = file
         self.folder = folder
         self.minutes = minutes
+        self.is_writing = is_writing
         self._writer = BackgroundWriter()
         self._last = time.monotonic()
         self._seconds_of_copying: float | None = None
@@ -190,6 +194,8 @@ class Checkpoints:
 
     def _save(self, session: Session, best: Sequence[np.ndarray] | None = None, has_checkpoint: bool = True) -> None:
         self._writer.wait()
+        if not self.is_writing:
+            return
         file, folder, epoch = self.file, self.folder, session.state.epoch
         arrays, notes = {}, {}
         if has_checkpoint and file is not None:

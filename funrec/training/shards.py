@@ -20,6 +20,8 @@ from funrec.models.layers.embedding import Embedded
 from funrec.models.layers.mlp import BankNormalization
 from funrec.models.model import Batch, MultiTaskModel
 from funrec.models.penalty import penalty
+from funrec.training.workers import ALONE, Workers
+from funrec.utils.errors import InputError
 from funrec.utils.machine import cores
 
 log = logging.getLogger("funrec")
@@ -43,9 +45,10 @@ class Shard(NamedTuple):
     logits: tf.Tensor
 
 
-def run_forward(model: MultiTaskModel, batch: Batch, shards: int) -> list[Shard]:
-    """Run the training pass of `batch` in so many shards."""
-    return [_run_forward(model, part) for part in cut(batch, shards)]
+def run_forward(model: MultiTaskModel, batch: Batch, shards: int, workers: Workers = ALONE) -> list[Shard]:
+    """Run the training pass of this worker's part of `batch` in so many shards."""
+    with workers.drawing_apart():
+        return [_run_forward(model, part) for part in cut(batch, shards)]
 
 
 def _run_forward(model: MultiTaskModel, batch: Batch) -> Shard:
@@ -71,9 +74,9 @@ def cut(batch: Batch, shards: int, multiple: int = 1) -> list[dict[str, Any]]:
     ]
 
 
-def logits_of(shards: Sequence[Shard]) -> tf.Tensor:
+def logits_of(shards: Sequence[Shard], workers: Workers = ALONE) -> tf.Tensor:
     """Return the whole batch's logits, `(towers, batch)`."""
-    return tf.concat([shard.logits for shard in shards], axis=1)
+    return workers.join(tf.concat([shard.logits for shard in shards], axis=1))
 
 
 def penalties(model: MultiTaskModel, shards: Sequence[Shard], rows: int) -> tf.Tensor | None:
@@ -82,15 +85,32 @@ def penalties(model: MultiTaskModel, shards: Sequence[Shard], rows: int) -> tf.T
     return None if parts[0] is None else tf.add_n(parts)
 
 
-def auxiliary_loss(model: MultiTaskModel, shards: Sequence[Shard], logits: tf.Tensor) -> tf.Tensor | None:
-    """Return `MultiTaskModel.auxiliary_loss` of the whole batch."""
-    return model.auxiliary_loss(logits, tf.concat([shard.x for shard in shards], axis=-2))
+def auxiliary_loss(
+    model: MultiTaskModel, shards: Sequence[Shard], logits: tf.Tensor, workers: Workers = ALONE
+) -> tf.Tensor | None:
+    """Return `MultiTaskModel.auxiliary_loss` of the whole batch.
+
+    Raises:
+        InputError: If there is one and other workers have rows that it would have to read.
+    """
+    loss = model.auxiliary_loss(logits, tf.concat([shard.x for shard in shards], axis=-2))
+    if loss is not None and workers.count > 1:
+        raise InputError("trainer.workers should be 1 for a backbone with a loss of its own, such as gates' balance.")
+    return loss
 
 
-def count_shards(model: MultiTaskModel, asked: int, batch_size: int) -> int:
-    """Return how many shards a batch is cut into: one where layers normalise over the whole of it."""
+def count_shards(model: MultiTaskModel, asked: int, batch_size: int, workers: Workers = ALONE) -> int:
+    """Return how many shards a worker cuts its part of a batch into: one where layers normalise over a whole batch.
+
+    Raises:
+        InputError: If they do and there are several workers.
+    """
     layers = model._flatten_layers(include_self=False)
-    return 1 if any(isinstance(layer, BankNormalization) for layer in layers) else min(asked, batch_size)
+    if not any(isinstance(layer, BankNormalization) for layer in layers):
+        return min(asked, batch_size // workers.count)
+    if workers.count > 1:
+        raise InputError("trainer.workers should be 1 for batch normalisation, which takes whole batches.")
+    return 1
 
 
 def set_threads(config: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ from funrec.models.model import MultiTaskModel
 from funrec.models.penalty import penalty_weights
 from funrec.training.shards import auxiliary_loss, logits_of, penalties, run_forward
 from funrec.training.task_gradients import SharedGradients
+from funrec.training.workers import ALONE, Workers
+from funrec.utils.errors import InputError
 from funrec.weighting.base import State, Statistics, Weighting
 
 Report = dict[str, tf.Tensor]
@@ -22,7 +24,8 @@ class TrainingStep:
     """Forward, backward and update, for as many batches as a block holds.
 
     The model is initialised, the weighting configured; the optimizer is built here. `offsets` are `log r` of every task
-    whose negatives were downsampled at rate r; `shards` is how many parts of a batch run beside each other.
+    whose negatives were downsampled at rate r; `shards` is how many parts of a batch run beside each other, `workers`
+    are the processes that train this model together.
 
     Raises:
         InputError: If the weighting compares gradients of what tasks share, and the model shares nothing.
@@ -36,6 +39,7 @@ class TrainingStep:
         seed: int,
         offsets: Mapping[str, float] | None = None,
         shards: int = 1,
+        workers: Workers = ALONE,
     ) -> None:
         self.model = model
         self.weighting = weighting
@@ -43,12 +47,25 @@ class TrainingStep:
         self.seed = seed
         self.offsets = dict(offsets or {})
         self.shards = shards
+        self.workers = workers
         self.variables = list(model.trainable_variables)
         self._values = [variable.value for variable in self.variables]
         self.shared_gradients = SharedGradients(model, weighting.shared) if weighting.needs == "gramian" else None
+        if workers.count > 1:
+            self._check_parts()
         optimizer.build(self.variables)
         self.state = {name: tf.Variable(value, trainable=False) for name, value in weighting.initial_state().items()}
         self.run = tf.function(self._run, reduce_retracing=True)
+
+    def _check_parts(self) -> None:
+        """Raise `InputError` if something would have to know of rows that other workers have."""
+        if self.shared_gradients and self.shared_gradients.source != "representation":
+            raise InputError(
+                "weighting.shared should be representation for trainer.workers > 1: elsewhere tasks' gradients are "
+                f"sums over all rows before they are compared. Received: {self.shared_gradients.source}."
+            )
+        if any(loss.column is not None for loss in self.model.criteria):
+            raise InputError("trainer.workers should be 1 for a loss that reads a feature, such as d2q.")
 
     def trace(self, block: Mapping[str, Any]) -> None:
         """Build the graph for blocks like `block`, of any number of steps, so that timing starts after it."""
@@ -98,10 +115,10 @@ class TrainingStep:
                 gradients, state, report = self._descend_by_losses(batch, state, active, sites)
             else:
                 gradients, state, report = self._descend_by_gramian(self.shared_gradients, batch, state, active, sites)
-        self.optimizer.apply(gradients, self.variables)
+        self.optimizer.apply(self.workers.sum(gradients), self.variables)
         if self.weighting.reads_losses_after:
             with random_sites(self.seed, step):  # the same keys as before the update: the same dropout
-                logits = logits_of(run_forward(self.model, batch, self.shards))
+                logits = logits_of(run_forward(self.model, batch, self.shards, self.workers), self.workers)
                 losses = self.model.task_losses(logits, batch, self.offsets)
                 state = self.weighting.after_step(losses, state, active)
         for name, value in state.items():
@@ -114,16 +131,16 @@ class TrainingStep:
         """Return the gradient by variable, the weighting's state, and what to report."""
         model = self.model
         with tf.GradientTape() as tape:
-            shards = run_forward(model, batch, self.shards)
-            logits = logits_of(shards)
+            shards = run_forward(model, batch, self.shards, self.workers)
+            logits = logits_of(shards, self.workers)
             losses = model.task_losses(logits, batch, self.offsets)
             known = Statistics(tf.stop_gradient(losses), sites.next_key(), active=active)
             weights, state = self.weighting.weights(known, state)
             report = _report(losses, weights, active)
             weights = tf.stop_gradient(report["weights"])
             total = tf.tensordot(weights, losses, 1)
-            ridge = penalties(model, shards, batch["ids"].shape[0])
-            auxiliary = auxiliary_loss(model, shards, logits)
+            ridge = penalties(model, shards, batch["labels"].shape[0])
+            auxiliary = auxiliary_loss(model, shards, logits, self.workers)
             if ridge is not None:
                 total += tf.tensordot(penalty_weights(model, weights), ridge, 1)
             if auxiliary is not None:
@@ -140,8 +157,9 @@ class TrainingStep:
         sites: RandomSites,
     ) -> tuple[list[Any], State, Report]:
         """Return the gradient by variable, the weighting's state, and what to report."""
-        forward = shared.run_forward(batch, self.offsets, self.shards)
+        forward = shared.run_forward(batch, self.offsets, self.shards, self.workers)
         pulled = shared.pull(forward)
+        pulled = pulled._replace(gramian=self.workers.sum([pulled.gramian])[0])
         known = Statistics(forward.losses, sites.next_key(), pulled.gramian, active)
         weights, state = self.weighting.weights(known, state)
         report = _report(forward.losses, weights, active) | {"gramian": pulled.gramian}

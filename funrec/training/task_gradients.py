@@ -11,6 +11,7 @@ from funrec.models.model import Batch, MultiTaskModel
 from funrec.models.penalty import penalty_weights
 from funrec.models.sharing import find_sharing
 from funrec.training.shards import Shard, auxiliary_loss, logits_of, penalties, run_forward
+from funrec.training.workers import ALONE, Workers
 from funrec.utils.errors import InputError
 
 
@@ -116,15 +117,15 @@ class SharedGradients:
         self.source = "all_shared" if is_last_embeddings else source
         self.mixes_towers = model.funnel.mixes_towers
 
-    def run_forward(self, batch: Batch, offsets: Any, shards: int = 1) -> Forward:
+    def run_forward(self, batch: Batch, offsets: Any, shards: int = 1, workers: Workers = ALONE) -> Forward:
         """Compute the losses of `batch` in so many shards, keeping what the gradients are taken at."""
         model = self.model
         with tf.GradientTape(persistent=True) as tape:
-            parts = run_forward(model, batch, shards)
-            logits = logits_of(parts)
+            parts = run_forward(model, batch, shards, workers)
+            logits = logits_of(parts, workers)
             losses = model.task_losses(logits, batch, offsets)
-            penalty = penalties(model, parts, batch["ids"].shape[0])
-            return Forward(tape, parts, losses, penalty, auxiliary_loss(model, parts, logits))
+            penalty = penalties(model, parts, batch["labels"].shape[0])
+            return Forward(tape, parts, losses, penalty, auxiliary_loss(model, parts, logits, workers))
 
     def pull(self, forward: Forward) -> TaskGradients:
         """Take every task's gradient as far as `source` says."""

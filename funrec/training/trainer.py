@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from funrec.models.model import MultiTaskModel
-from funrec.training.batches import BatchStream, Rows, cut_epoch, read_ahead
+from funrec.training.batches import ALL, BatchStream, Rows, cut_epoch, read_ahead
 from funrec.training.callbacks import Callbacks
 from funrec.training.checkpoints import CheckpointFile, Checkpoints, load_weights
 from funrec.training.optimizers import SCHEDULES, WeightAverage
@@ -22,6 +22,7 @@ from funrec.training.scoring import ScoreNotANumber
 from funrec.training.shards import count_shards
 from funrec.training.state import Session, TrainingDiverged, TrainingState, check_finite, copy_to_host
 from funrec.training.step import TrainingStep
+from funrec.training.workers import ALONE, Workers
 from funrec.utils.errors import InputError, did_you_mean
 from funrec.utils.signals import Interruption
 from funrec.utils.specs import PositiveInt, PositiveNumber, Rate, WholeNumber
@@ -54,6 +55,8 @@ class Trainer:
             not on the cores; more than 2 pay on more than two cores. Networks with batch normalisation, which takes
             the whole batch, have one.
         eval_batch_size: Rows per batch when scoring.
+        workers: Processes that train together on this machine, each a part of every batch. They divide the cores;
+            tables depend on their number.
         precision: `float32`, or `mixed_bfloat16` for matrix products in bfloat16.
         checkpoint_minutes: Minutes between checkpoints within an epoch; null writes them only at the end of epochs.
         keep: What stays of a finished run's weights: `best` (the best epoch's), `all` (the last checkpoint too) or
@@ -76,6 +79,7 @@ class Trainer:
     average_snapshots: PositiveInt = 10
     steps_per_call: PositiveInt = 100
     shards: PositiveInt = 2
+    workers: PositiveInt = 1
     eval_batch_size: PositiveInt = 8192
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     checkpoint_minutes: PositiveNumber | None = 5.0
@@ -100,6 +104,7 @@ class Trainer:
         on_epoch: EpochHook = lambda row: None,
         checkpoint: CheckpointFile | None = None,
         interruption: Interruption | None = None,
+        workers: Workers = ALONE,
     ) -> TrainingState:
         """Train `model` in place; it ends with the weights of its best epoch.
 
@@ -116,6 +121,8 @@ class Trainer:
             on_epoch: Told of every epoch, and first of those that a checkpoint has behind it.
             checkpoint: The checkpoint file, resumed from if it exists; None writes none.
             interruption: Read after every block: whether to stop.
+            workers: The processes that train this model together. The first one validates and writes; others end
+                with whatever weights they have.
 
         Raises:
             KeyboardInterrupt: When asked to stop, after writing a checkpoint.
@@ -124,25 +131,27 @@ class Trainer:
         """
         by_group = self.batch_by == "group" or (self.batch_by is None and model.needs_groups)
         check_group(rows.groups is not None, model.needs_groups, by_group)
-        stream = BatchStream(rows, model.layout, self.batch_size, seed, model.needs_groups, by_group)
+        part = workers.part(min(self.batch_size, len(rows))) if workers.count > 1 else ALL
+        stream = BatchStream(rows, model.layout, self.batch_size, seed, model.needs_groups, by_group, part)
         if model.needs_groups:
             stream.check_groups()
         steps = stream.steps_until(self.epochs)
         if self.learning_rate_decay is not None:
             schedule = SCHEDULES[self.learning_rate_decay]
             optimizer.learning_rate = schedule(float(optimizer.learning_rate), steps, self.final_learning_rate)
-        shards = count_shards(model, self.shards, stream.batch_size)
-        step = TrainingStep(model, weighting, optimizer, seed, offsets, shards)
+        shards = count_shards(model, self.shards, stream.batch_size, workers)
+        step = TrainingStep(model, weighting, optimizer, seed, offsets, shards, workers)
         step.trace(stream.block(0, 1))
         tasks = [task.name for task in model.tasks]
         average = WeightAverage(model.weights, self.average_steps, self.average_snapshots)
         session = Session(step, average, TrainingState(self.epochs, steps, EpochTotals(tasks)))
         with (
-            Checkpoints(checkpoint, folder, self.checkpoint_minutes) as checkpoints,
+            Checkpoints(checkpoint, folder, self.checkpoint_minutes, is_writing=workers.index == 0) as checkpoints,
             TrainingProgress(tasks, steps, live) as progress,
             self._callbacks.running(model, self.epochs),
         ):
             checkpoints.restore(session)
+            workers.check_agreement({"checkpoint": str(session.state.step)})
             progress.skip(session.state.step)
             for row in session.state.history:
                 self._callbacks.end_epoch(row)
@@ -162,7 +171,8 @@ class Trainer:
                 progress.say(f"No better {self.monitor} for {self.patience} epochs: stopping early.")
         if not session.state.best_epoch:
             raise InputError(f"trainer.monitor: {self.monitor} was never a number. Choose another metric.")
-        load_weights(model, folder, session.state.best_epoch)
+        if workers.index == 0:
+            load_weights(model, folder, session.state.best_epoch)
         return session.state
 
     def _train_epoch(self, session: Session, stream: BatchStream, progress: TrainingProgress) -> Iterator[None]:
@@ -196,12 +206,14 @@ class Trainer:
         state, losses = session.state, session.state.totals.losses
         if self.average_steps:
             session.average.apply()
+        workers = session.step.workers
         try:
-            metrics = dict(validate())
+            metrics = dict(validate()) if workers.index == 0 else {}
+            score = workers.tell(self._read_monitor(metrics) if workers.index == 0 else 0.0)
         except ScoreNotANumber as error:
             raise TrainingDiverged(f"score of {error.head}", np.nan, state.step, state.best_epoch) from error
         row = state.totals.row(state.epoch, batch_size, metrics)
-        is_best = state.finish_epoch(row, self._read_monitor(metrics), is_always_best=self.monitor is None)
+        is_best = state.finish_epoch(row, score, is_always_best=self.monitor is None)
         best = copy_to_host(session.step.model.weights) if is_best else None
         if self.average_steps:
             session.average.restore()

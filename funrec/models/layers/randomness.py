@@ -24,7 +24,7 @@ class RandomSites:
     """
 
     def __init__(self, seed: int, step: Any) -> None:
-        self.seed = seed
+        self.seed, self.step = seed, step
         self._key = tf.stack([tf.constant(seed, tf.int32), tf.cast(step, tf.int32)])
         self._sites = 0
 
