@@ -41,7 +41,7 @@ where funrec {version} or later is installed (`pip install funrec-lab`):
 
 Without funrec, Keras reads a SavedModel (`funrec export RUN --format savedmodel`) as a layer:
 
-    keras.layers.TFSMLayer("model", call_endpoint="serving_default")
+    keras.layers.TFSMLayer("model", call_endpoint="score", dtype="float64")
 """
 
 

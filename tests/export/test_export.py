@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import keras
 import polars as pl
 import pytest
+import tensorflow as tf
 from commands import Command
 from exported import FORMULA, log
 
 from funrec.data.arrays import load_inputs
 from funrec.experiment.run import Run
+from funrec.export.archive import ExportedModel
 from funrec.export.export import export
 from funrec.export.inputs import NULL_ID, NULL_TEXT, describe_inputs, read_inputs
 from funrec.utils.errors import InputError
@@ -35,6 +38,14 @@ def test_an_exported_model_scores_as_the_run_did(finished: Run, format: str, fun
     proof = read_json(tmp_path / "out" / "export.json")
     check_proof(proof, finished)
     assert f"{proof['largest_difference']:.1e}" in done.out
+    raw = read_inputs(load_inputs(finished.path / "model"), log().head(8))
+    given = {name: tf.constant(values) for name, values in raw.items()}
+    if format == "savedmodel":  # for Keras without funrec
+        model = keras.layers.TFSMLayer(tmp_path / "out" / "model", call_endpoint="score", dtype="float64")
+    else:
+        model = keras.saving.load_model(tmp_path / "out" / "model.keras", {"ExportedModel": ExportedModel})
+        assert model.trainable_variables and "load_model" in (tmp_path / "out" / "README.md").read_text()
+    assert sorted(model(given)) == proof["outputs"]
 
 
 def test_an_onnx_file_scores_as_the_run_did(exported: Run) -> None:
