@@ -4,6 +4,7 @@
     python scripts/bench_models.py --videos 7583 4371900      # also: does the cost grow with the vocabulary?
     python scripts/bench_models.py --peer-python PATH         # with a Python that has torch and torch-rechub 0.9
     python scripts/bench_models.py --interactions             # every interaction under mmoe, and mmoe without
+    python scripts/bench_models.py --shards 1                 # batches in one piece, operations over all threads
 
 16 features of width 8, 3 tasks (esmm: 2, as the peer's), batches of 1024, dropout 0.1, Adam, the papers' linear gates,
 towers [128, 64], 9 domains; backbones of about 100,000 parameters where their shape allows it: 4 experts [128, 64], two
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50, help="steps per turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--cpu", action="store_true", help="count processor seconds: for a machine with other work")
+    parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--peer-python", help="a Python with torch and torch-rechub")
     parser.add_argument("--peer", choices=PEERS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -71,6 +73,9 @@ def main() -> None:
     if arguments.peer:
         print(json.dumps(time_peer(arguments.peer, arguments.videos[0], steps, turns)))
         return
+    from funrec.training.shards import set_threads
+
+    set_threads({"trainer": {"shards": arguments.shards}})
     names = arguments.models
     if arguments.interactions is not None:
         files = (Path(__file__).parents[1] / "conf" / "model" / "interaction").glob("*.yaml")
@@ -79,7 +84,7 @@ def main() -> None:
     best: dict[int, dict[str, float]] = {}
     for videos in arguments.videos:
         clock = time.process_time if arguments.cpu else time.perf_counter
-        timers = {name: timer(name, videos, steps, clock) for name in names}
+        timers = {name: timer(name, videos, steps, clock, arguments.shards) for name in names}
         best[videos] = {name: max(turn() for _ in range(turns)) for name, (turn, _) in timers.items()}
         for name, (turn, _) in timers.items():  # a second round, at another time
             best[videos][name] = max(best[videos][name], *(turn() for _ in range(turns)))
@@ -104,7 +109,7 @@ def main() -> None:
             print(f"{name}: {best[large][name] / best[small][name]:.2f} of the speed at {large:,} videos")
 
 
-def timer(name: str, videos: int, steps: int, clock: Callable[[], float]) -> tuple[Any, int]:
+def timer(name: str, videos: int, steps: int, clock: Callable[[], float], asked: int) -> tuple[Any, int]:
     """Return a function that trains `steps` steps and returns rows per second, and how many parameters its layers have.
 
     Those of embeddings and towers do not count.
@@ -121,6 +126,7 @@ def timer(name: str, videos: int, steps: int, clock: Callable[[], float]) -> tup
     from funrec.schema import InputLayout
     from funrec.training.batches import BatchStream
     from funrec.training.optimizers import LazyAdam
+    from funrec.training.shards import count_shards
     from funrec.training.step import TrainingStep
     from funrec.weighting.fixed import Fixed
 
@@ -153,7 +159,7 @@ def timer(name: str, videos: int, steps: int, clock: Callable[[], float]) -> tup
     labels = np.minimum.accumulate(labels[:, : len(tasks)], axis=1)
     rows = Rows(ids=ids, numeric=None, sequences={}, labels=labels, masks=None, weights=None, observed=None)
     stream = BatchStream(rows, layout, BATCH, 0)
-    step = TrainingStep(model, weighting, LazyAdam(), 0)
+    step = TrainingStep(model, weighting, LazyAdam(), 0, shards=count_shards(model, asked, BATCH))
     step.trace(stream.block(0, 1))
 
     def turn() -> float:

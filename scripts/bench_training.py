@@ -34,6 +34,7 @@ import numpy as np
 FEATURES, DIM, TASKS, BATCH = 16, 8, 3, 1024
 UNITS = (128, 64)
 EXPERTS = 4
+DROPOUT = 0.1
 
 
 def main() -> None:
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--variant", choices=list(TIMERS), help=argparse.SUPPRESS)
-    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--dropout", type=float, default=DROPOUT)
     parser.add_argument("--precision", default="float32", help="float32 or bfloat16")
     arguments = parser.parse_args()
     BATCH = arguments.batch

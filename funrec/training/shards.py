@@ -22,6 +22,7 @@ from funrec.models.model import Batch, MultiTaskModel
 from funrec.models.penalty import penalty
 from funrec.training.workers import ALONE, Workers
 from funrec.utils.errors import InputError
+from funrec.utils.files import flatten
 from funrec.utils.machine import cores
 
 log = logging.getLogger("funrec")
@@ -118,10 +119,17 @@ def set_threads(config: Mapping[str, Any]) -> None:
 
     In a process that has used TensorFlow before, its threads stay as they are; that costs time and changes no number.
     """
-    shards = config["trainer"].get("shards", 1)
     threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or cores())
+    shards = shards_of(config)
     try:
         tf.config.threading.set_intra_op_parallelism_threads(max(1, threads // shards))
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:
         log.debug("TensorFlow runs with other threads than trainer.shards=%s asks for: slower, the same table.", shards)
+
+
+def shards_of(config: Mapping[str, Any]) -> int:
+    """Return what `count_shards` will say of a configuration's network, before there is one."""
+    options = flatten(config.get("model", {}))
+    normalises = any(value is True for key, value in options if key.endswith("batch_normalization"))
+    return 1 if normalises else int(config["trainer"].get("shards", 1))

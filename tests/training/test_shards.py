@@ -10,13 +10,14 @@ import pytest
 import tensorflow as tf
 from examples import Rows, layout, model, randomise, rich_batch, rich_layout
 
+from funrec.config.compose import compose
 from funrec.models.backbones.mmoe import MMoE
 from funrec.models.layers.randomness import random_sites
 from funrec.models.model import MultiTaskModel
 from funrec.training.batches import BatchStream
 from funrec.training.optimizers import LazyAdam
 from funrec.training.scoring import ALIGNMENT, Scorer
-from funrec.training.shards import auxiliary_loss, count_shards, cut, logits_of, penalties, run_forward
+from funrec.training.shards import auxiliary_loss, count_shards, cut, logits_of, penalties, run_forward, shards_of
 from funrec.training.step import TrainingStep
 from funrec.weighting.pcgrad import PCGrad
 
@@ -90,6 +91,12 @@ def test_batch_normalisation_takes_the_whole_batch() -> None:
     ]
     assert [count_shards(built, 4, batch_size=100) for built in made] == [4, 1]
     assert count_shards(made[0], 4, batch_size=3) == 3
+
+
+@pytest.mark.parametrize(("model", "shards"), [("mmoe", 3), ("home", 1)])
+def test_threads_are_divided_among_the_shards_that_there_will_be(model: str, shards: int) -> None:
+    config = compose([f"model={model}", "trainer.shards=3"])
+    assert shards_of(config) == shards
 
 
 def train(built: MultiTaskModel, rows: Rows, weighting: Any, shards: int) -> list[np.ndarray]:
