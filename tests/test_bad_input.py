@@ -305,6 +305,7 @@ CASES = {
 TALKATIVE = {"diverging", "monitor"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_ends_in_one_line_and_harms_nothing(case: str, in_place: Path, funrec: Command) -> None:
     arguments, fragments = CASES[case]

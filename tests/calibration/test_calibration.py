@@ -174,6 +174,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         return load_run(done.path.resolve())
 
 
+@pytest.mark.slow
 def test_a_ranking_loss_has_log_loss_once_it_is_calibrated(run: Run) -> None:
     assert run.record["uncalibrated"] == []
     before, after = run.record["calibration"]["metrics"]["ece_is_click"]
@@ -184,6 +185,7 @@ def test_a_ranking_loss_has_log_loss_once_it_is_calibrated(run: Run) -> None:
     assert "ece_is_like@test" in run.calibration() and "Predicted/observed by slice" in run.calibration()
 
 
+@pytest.mark.slow
 def test_calibrated_scores_are_those_that_predict_writes(run: Run) -> None:
     from funrec.config.build import build
     from funrec.data.datasets.base import Dataset
@@ -195,6 +197,7 @@ def test_calibrated_scores_are_those_that_predict_writes(run: Run) -> None:
         np.testing.assert_allclose(found[f"p_{task}"].to_numpy()[saved["row"]], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_four_ranges_share_no_user(run: Run) -> None:
     saved = read_predictions(run.path)
     users = {name: set(saved["group"][saved["split"] == name].tolist()) for name in ("valid", "calibrate", "test")}
@@ -241,7 +244,13 @@ def test_rows_to_calibrate_on_may_be_a_file_of_their_own(workdir: Path) -> None:
     features = "+dataset.features={user: {}}"
     overrides = (features, "+dataset.tasks={click: {}}", "calibration=platt", "trainer=smoke")
     run = run_experiment("logistic", *overrides, data=frames)
-    assert set(read_predictions(run.path, ["split"])["split"]) == {"valid", "calibrate"}
+    saved, ratios = read_predictions(run.path), {}
+    for name in np.unique(saved["split"]):
+        rows = saved["split"] == name
+        ratios[name] = sigmoid(saved["score_click"][rows]).mean() / saved["label_click"][rows].mean()
+    assert set(ratios) == {"valid", "calibrate"}
+    # Platt's intercept makes the means equal on the rows that it was fitted to, and on no others.
+    assert ratios["calibrate"] == pytest.approx(1, abs=1e-3) and abs(ratios["valid"] - 1) > 2e-3
     assert not any("@calibrate" in name for name in run.metrics)
     kept = Fitted.load(run.path / "model")
     assert kept is not None and set(kept.curves) == {"click"}

@@ -40,6 +40,7 @@ def check_it_composes(interaction: str, backbone: str, funnel: str, folder: Path
     contracts.check_a_rebuilt_model_scores_bit_for_bit_alike(built, again, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("interaction", "backbone", "funnel"), SAMPLED)
 def test_an_interaction_composes(interaction: str, backbone: str, funnel: str, tmp_path: Path) -> None:
     check_it_composes(interaction, backbone, funnel, tmp_path)
@@ -53,6 +54,7 @@ def test_every_interaction_composes_with_every_backbone_and_funnel(tmp_path: Pat
             check_it_composes(interaction, backbone, funnel, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interaction", INTERACTIONS)
 def test_training_lowers_the_loss(interaction: str) -> None:
     contracts.check_training_lowers_the_loss(contracts.build("shared_bottom", "independent", interaction))

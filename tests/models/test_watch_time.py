@@ -83,6 +83,7 @@ def learn(loss: Loss, steps: int = 400) -> tuple[Loss, Array, Array]:
     return loss, outputs.numpy(), loss.value(predict(loss, outputs, tf.constant(CODES))).numpy()
 
 
+@pytest.mark.slow
 def test_ziln_recovers_the_planted_chance_and_lognormal() -> None:
     loss, outputs, values = learn(ZILN())
     np.testing.assert_allclose(1 / (1 + np.exp(outputs[0])), ZERO, atol=0.002)
@@ -91,6 +92,7 @@ def test_ziln_recovers_the_planted_chance_and_lognormal() -> None:
     np.testing.assert_allclose(values, MEANS, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_the_odds_of_a_weighted_logistic_regression_are_the_mean_watch_time() -> None:
     labels, kinds = sample()
     means = np.array([labels[kinds == kind].mean() for kind in range(4)])
@@ -99,22 +101,26 @@ def test_the_odds_of_a_weighted_logistic_regression_are_the_mean_watch_time() ->
     np.testing.assert_allclose(learn(WeightedLogistic(negatives="unwatched"))[2], means / ZERO, rtol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantile", [0.6, 0.9])
 def test_quantile_regression_predicts_the_planted_quantile(quantile: float) -> None:
     expected = stats.lognorm.ppf((quantile - ZERO) / (1 - ZERO), SIGMA, scale=np.exp(MU))
     np.testing.assert_allclose(learn(QuantileError(quantile), steps=1500)[2], expected, rtol=0.03)
 
 
+@pytest.mark.slow
 def test_squared_error_predicts_the_mean_in_the_labels_unit() -> None:
     labels, kinds = sample()
     means = [labels[kinds == kind].mean() for kind in range(4)]
     np.testing.assert_allclose(learn(SquaredError())[2], means, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_tpm_recovers_the_planted_mean() -> None:
     np.testing.assert_allclose(learn(TPM(depth=5))[2], MEANS, rtol=0.06)
 
 
+@pytest.mark.slow
 def test_cread_recovers_the_chance_of_each_threshold_and_from_them_the_mean_from_below() -> None:
     loss, outputs, values = learn(CREAD(thresholds=60, restore_weight=0.0, order_weight=0.0))
     thresholds = loss.state["thresholds"].numpy()[:, None]
@@ -123,6 +129,7 @@ def test_cread_recovers_the_chance_of_each_threshold_and_from_them_the_mean_from
     assert ((values > 0.85 * MEANS) & (values < MEANS)).all()
 
 
+@pytest.mark.slow
 def test_d2q_learns_the_quantile_among_videos_of_the_same_length() -> None:
     _, outputs, values = learn(D2Q(quantiles=200))
     labels, kinds = sample()

@@ -99,6 +99,7 @@ def test_an_override_that_no_job_can_take_is_one_line_and_leaves_nothing(workdir
     assert not list(workdir.iterdir())
 
 
+@pytest.mark.slow
 def test_a_combination_that_cannot_be_composed_is_a_failed_row(workdir: Path, funrec: Command) -> None:
     done = funrec("run", "-m", "model=logistic,shared_bottom", "model.backbone.dropout=0.1", *SMALL)
     assert done.code == 1

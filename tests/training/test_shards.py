@@ -107,6 +107,7 @@ def train(built: MultiTaskModel, rows: Rows, weighting: Any, shards: int) -> lis
     return [variable.numpy() for variable in built.trainable_variables]
 
 
+@pytest.mark.slow
 def test_weightings_see_the_gradients_of_the_whole_batch() -> None:
     results = []
     for shards in (1, 3):

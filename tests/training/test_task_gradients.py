@@ -120,6 +120,7 @@ def check_the_combined_gradient(shared: SharedGradients, done: Forward, pulled: 
         np.testing.assert_allclose(dense(ours) / size, dense(theirs) / size, atol=2e-4, err_msg=variable.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "funnel"), PAIRS)
 def test_the_gramian_and_the_combined_gradient_are_those_of_full_backward_passes(backbone: str, funnel: str) -> None:
     made = built(backbone, funnel)
