@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from funrec.config.build import resolve
+from funrec.models.backbones.base import Backbone
 from funrec.models.layers.embedding import Embedded
-from funrec.models.layers.mlp import BankNormalization
 from funrec.models.model import Batch, MultiTaskModel
 from funrec.models.penalty import penalty
 from funrec.training.workers import ALONE, Workers
@@ -107,7 +108,7 @@ def count_shards(model: MultiTaskModel, asked: int, batch_size: int, workers: Wo
         InputError: If they do and there are several workers.
     """
     layers = model._flatten_layers(include_self=False)
-    if not any(isinstance(layer, BankNormalization) for layer in layers):
+    if not any(getattr(layer, "takes_whole_batches", False) for layer in layers):
         return min(asked, batch_size // workers.count)
     if workers.count > 1:
         raise InputError("trainer.workers should be 1 for batch normalisation, which takes whole batches.")
@@ -130,6 +131,9 @@ def set_threads(config: Mapping[str, Any]) -> None:
 
 def shards_of(config: Mapping[str, Any]) -> int:
     """Return what `count_shards` will say of a configuration's network, before there is one."""
-    options = flatten(config.get("model", {}))
-    normalises = any(value is True for key, value in options if key.endswith("batch_normalization"))
-    return 1 if normalises else int(config["trainer"].get("shards", 1))
+    model = dict(flatten(config.get("model", {})))
+    normalises = any(value is True for key, value in model.items() if key.endswith("batch_normalization"))
+    target = model.get("backbone._target_")
+    if normalises or (target and resolve(target, Backbone, "model.backbone").takes_whole_batches):
+        return 1
+    return int(config["trainer"].get("shards", 1))

@@ -49,12 +49,25 @@ def gradients(built: MultiTaskModel, shards: int) -> list[np.ndarray]:
     return [losses.numpy(), *(tf.convert_to_tensor(gradient).numpy() for gradient in found)]
 
 
-@pytest.mark.parametrize("shards", [2, 5])
-@pytest.mark.parametrize("backbone", ["mmoe", "single_task", "dselect_k", "logistic"])
-def test_losses_and_gradients_are_those_of_the_whole_batch(backbone: str, shards: int) -> None:
-    """101 rows divide by neither; masks, penalties and a backbone's own loss count over all of them."""
-    built = without_dropout(backbone, "esmm" if backbone == "mmoe" else "independent", wide="linear")
+@pytest.mark.parametrize(
+    ("backbone", "interaction"),
+    [
+        *((backbone, "none") for backbone in contracts.names("model/backbone")),
+        *(
+            ("shared_bottom", interaction)
+            for interaction in contracts.names("model/interaction")
+            if interaction != "none"
+        ),
+    ],
+)
+def test_losses_and_gradients_are_those_of_the_whole_batch(backbone: str, interaction: str) -> None:
+    """101 rows do not divide by 3; masks, penalties and a backbone's own loss count over all of them."""
+    built = without_dropout(
+        backbone, "esmm" if backbone == "mmoe" else "independent", wide="linear", interaction=interaction
+    )
     randomise(built)
+    shards = count_shards(built, 3, len(ROWS))
+    assert shards == (1 if backbone in ("star", "home") else 3)
     for one, other in zip(gradients(built, 1), gradients(built, shards), strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-5 * (np.abs(one).max() + 1e-3))
 
@@ -93,7 +106,7 @@ def test_batch_normalisation_takes_the_whole_batch() -> None:
     assert count_shards(made[0], 4, batch_size=3) == 3
 
 
-@pytest.mark.parametrize(("model", "shards"), [("mmoe", 3), ("home", 1)])
+@pytest.mark.parametrize(("model", "shards"), [("mmoe", 3), ("home", 1), ("star", 1)])
 def test_threads_are_divided_among_the_shards_that_there_will_be(model: str, shards: int) -> None:
     config = compose([f"model={model}", "trainer.shards=3"])
     assert shards_of(config) == shards

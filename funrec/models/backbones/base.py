@@ -76,6 +76,9 @@ class Backbone(keras.layers.Layer):
     #: Ridge penalty on the effective embeddings; that of the model where None.
     l2: float | None = None
 
+    #: Whether it takes means over the rows of a batch, or one random draw for all of them: it trains in one piece then.
+    takes_whole_batches = False
+
     #: What it reads beside the features, in the last columns of its input, see `split`: `domain`, the row's domain
     #: one-hot, and `embeddings`, all features' as they are before the interaction.
     context: tuple[str, ...] = ()

@@ -42,6 +42,7 @@ class SNRTrans(NetworkBackbone):
     """
 
     paper = "Ma et al., AAAI 2019"
+    takes_whole_batches = True  # one draw of the connections for all of its rows
 
     def __init__(
         self,

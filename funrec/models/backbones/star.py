@@ -42,6 +42,7 @@ class STAR(NetworkBackbone):
 
     paper = "Sheng et al., CIKM 2021"
     context = ("domain",)
+    takes_whole_batches = True
 
     def __init__(
         self,

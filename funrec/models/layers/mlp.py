@@ -88,6 +88,7 @@ class BankNormalization(keras.layers.Layer):
     """
 
     momentum, epsilon = 0.99, 1e-3
+    takes_whole_batches = True
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         shape = (input_shape[0], 1, input_shape[-1])
