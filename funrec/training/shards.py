@@ -111,7 +111,9 @@ def count_shards(model: MultiTaskModel, asked: int, batch_size: int, workers: Wo
     if not any(getattr(layer, "takes_whole_batches", False) for layer in layers):
         return min(asked, batch_size // workers.count)
     if workers.count > 1:
-        raise InputError("trainer.workers should be 1 for batch normalisation, which takes whole batches.")
+        raise InputError(
+            "trainer.workers should be 1 for a network that takes whole batches, such as batch normalisation."
+        )
     return 1
 
 

@@ -66,7 +66,7 @@ def test_what_would_have_to_know_of_all_rows_is_refused() -> None:
     with pytest.raises(InputError, match=r"weighting.shared should be representation for trainer.workers > 1"):
         TrainingStep(built, weighting, LazyAdam(), 0, workers=two)
     normalised = model(MMoE(num_experts=2, expert_units=(8,), batch_normalization=True), layout({"user": 20}))
-    with pytest.raises(InputError, match="should be 1 for batch normalisation"):
+    with pytest.raises(InputError, match="should be 1 for a network that takes whole batches"):
         count_shards(normalised, 2, 64, two)
 
 
