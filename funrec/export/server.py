@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from funrec.export.batching import Batcher, Busy
 from funrec.export.served import ServedModel
@@ -101,6 +102,8 @@ def build_app(model: ServedModel, most_bytes: int) -> Messages:
             raise Refused(422, str(error)) from None
         except Busy:
             raise Refused(503, f"{WAITING_ROWS:,} rows wait to be scored. Try again later.") from None
+        except ClientDisconnect:
+            raise Refused(400, "The body should arrive whole.") from None
         except TimeoutError:
             raise Refused(408, f"The body should arrive within {BODY_SECONDS} seconds.") from None
         for name, values in scores.items():

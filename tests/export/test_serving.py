@@ -122,9 +122,13 @@ def test_whatever_is_sent_the_answer_is_one_line_and_never_an_error_of_the_serve
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
             connection.sendall(raw)
             assert answer in connection.recv(200)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        server.ask("GET", "/health")  # so that it has read what was sent
     assert server.ask("GET", "/health") == (200, {"status": "ok", "model": "mmoe+esmm"})
     counted = server.ask("GET", "/metrics")[1]
     assert 'funrec_requests_total{path="/predict",status="413"} 3.0' in counted
+    assert 'funrec_requests_total{path="/predict",status="400"} 1.0' in counted  # cut off
     assert 'path="other",status="404"' in counted and 'status="5' not in counted
     assert re.search(r"^process_resident_memory_bytes", counted, re.MULTILINE)
 
