@@ -129,6 +129,7 @@ def test_every_weighting_is_built(name: str) -> None:
     build(composed("weighting", name), Weighting, "weighting").configure(TASKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["model", "optimizer", "trainer"])
 def test_every_choice_becomes_the_parts_of_a_run(group: str) -> None:
     inputs = layout({"user": 20, "item": 30}, numeric=["age"], domain="user")

@@ -135,6 +135,7 @@ def test_the_gramian_and_the_combined_gradient_are_those_of_full_backward_passes
         check_the_combined_gradient(shared, done, pulled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", get_args(Shared))
 @pytest.mark.parametrize("backbone", ["shared_bottom", "mmoe", "ple"])
 def test_parameters_of_one_task_can_follow_its_own_loss(backbone: str, source: str) -> None:

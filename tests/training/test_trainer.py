@@ -29,6 +29,8 @@ from funrec.training.step import TrainingStep
 from funrec.training.trainer import Trainer, TrainingDiverged
 from funrec.utils.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 LAYOUT = layout({"user": 20, "item": 30})
 
 

@@ -26,6 +26,7 @@ SEARCHES = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", SEARCHES)
 def test_every_search_of_ours_fits_its_model_and_holds_its_defaults(search: str) -> None:
     plan = make_plan([f"model={search}" if search != "default" else "model=stem"])

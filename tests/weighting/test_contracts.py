@@ -124,6 +124,7 @@ def test_a_batch_without_any_valid_row_leaves_no_nan_behind(name: str) -> None:
     assert all(np.isfinite(value.numpy()).all() for value in state.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("active", [None, [True, True, False]])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_in_a_graph_gives_what_it_gives_outside(name: str, active: list[bool] | None) -> None:

@@ -19,6 +19,8 @@ from funrec.weighting.nash_mtl import NashMTL
 from funrec.weighting.pcgrad import remove_conflicts
 from funrec.weighting.upgrad import UPGrad
 
+pytestmark = pytest.mark.slow
+
 ANSWERS = dict(np.load(Path(__file__).with_name("torchjd.npz")))
 CASES = range(len(ANSWERS["gramian"]))
 KEY = tf.constant([0, 0])

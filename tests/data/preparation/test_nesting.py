@@ -28,6 +28,7 @@ def tasks(like: str, where: str = "null") -> str:
     return f"+dataset.tasks={{click: {{label: clicked}}, like: {{label: {like}, after: click, where: {where}}}}}"
 
 
+@pytest.mark.slow
 def test_violations_are_counted_and_mended_by_the_label_that_is_shown(log: Path, funrec: Command) -> None:
     done = funrec("run", *TABLE, FEATURES, tasks("liked"))
     assert done.code == 2
@@ -40,6 +41,7 @@ def test_violations_are_counted_and_mended_by_the_label_that_is_shown(log: Path,
     assert funrec("run", *TABLE, FEATURES, tasks("liked"), override.strip("'")).code == 0
 
 
+@pytest.mark.slow
 def test_an_independent_model_does_not_ask(log: Path, funrec: Command) -> None:
     assert funrec("run", *TABLE, FEATURES, tasks("liked"), "model/funnel=independent").code == 0
 
@@ -51,6 +53,7 @@ def test_a_task_masked_by_its_parents_label_is_refused(log: Path, funrec: Comman
     assert done.err.strip().splitlines()[-1].endswith("Set dataset.tasks.like.where=null.")
 
 
+@pytest.mark.slow
 def test_tasks_can_be_dropped_by_name(log: Path, funrec: Command) -> None:
     done = funrec("run", *TABLE, FEATURES, tasks("liked"), "dataset.drop=[like]", "model/funnel=independent")
     assert done.code == 0
