@@ -18,6 +18,7 @@ from funrec.data.datasets.files import PARQUET, file_kind, reading_errors
 from funrec.data.datasets.sources import Source, open_source
 from funrec.data.features.encoding import check_columns
 from funrec.experiment import building
+from funrec.experiment.baselines import has_network
 from funrec.metrics.base import sigmoid
 from funrec.models.model import MultiTaskModel
 from funrec.runs import record as records
@@ -48,7 +49,10 @@ class Predictor:
     """
 
     def __init__(self, run: Path) -> None:
-        config = records.read(run)["config"]
+        record = records.read(run)
+        config = record["config"]
+        if not has_network(config):
+            raise InputError(f"New rows are scored with a network. Received: {run}, a run of {record['label']}.")
         set_threads(config)
         self.inputs = load_inputs(run / MODEL)
         self.model = building.load_model(config, self.inputs, run)

@@ -83,7 +83,7 @@ def test_trees_find_a_cross_that_no_sum_sees_and_leave_a_whole_record(
     assert len(run.predictions()) > 1000
     capped = package.run_experiment("gbdt", *common, "model.trees=5", "model.max_rows=1000", data=planted())
     assert capped.record["label"] == "gbdt (1,000 rows)"
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"New rows are scored with a network. Received: .*, a run of gbdt"):
         run.predict(planted().head(5))
 
 
