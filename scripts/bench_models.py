@@ -147,10 +147,10 @@ def timer(name: str, videos: int, steps: int, clock: Callable[[], float], asked:
     layout = InputLayout(features, names, (), dict(zip(names, sizes, strict=True)), domain=names[-1])
     towers = {"tower_units": UNITS, "tower_dropout": DROPOUT, "embedding_l2": 0.0}
     model = MultiTaskModel(backbone, funnel, layout, tasks, interaction, **towers)
-    model.initialise(0)
+    ids, labels = random_batches(sizes, steps)
+    model.initialise(0, counts={name: np.bincount(ids[:, i], minlength=sizes[i]) for i, name in enumerate(names)})
     weighting = Fixed()
     weighting.configure(tasks)
-    ids, labels = random_batches(sizes, steps)
 
     class Rows(SimpleNamespace):
         def __len__(self) -> int:
