@@ -71,15 +71,12 @@ def test_what_would_have_to_know_of_all_rows_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_two_workers_always_leave_one_table_near_that_of_one(tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        done = run(tmp_path / name)
-        assert done.returncode == 0, done.stderr
-    first, second = (load_run(tmp_path / name) for name in ("first", "second"))
-    assert first.metrics == second.metrics
+def test_two_workers_leave_a_table_near_that_of_one(tmp_path: Path) -> None:
+    done = run(tmp_path / "two")
+    assert done.returncode == 0, done.stderr
     (tmp_path / "alone").mkdir()
     alone = experiment.run(compose([*SMALL, "trainer.workers=1"]), tmp_path / "alone")
-    losses = [np.asarray(one.history()["loss_is_click"]) for one in (first, alone)]
+    losses = [np.asarray(one.history()["loss_is_click"]) for one in (load_run(tmp_path / "two"), alone)]
     assert (losses[0] != losses[1]).all()  # each worker draws its own dropout
     np.testing.assert_allclose(*losses, rtol=0.02)
 
@@ -101,9 +98,7 @@ def test_a_worker_that_is_killed_ends_the_run_which_resumes(tmp_path: Path, vict
     os.kill(team[1] if victim == "worker" else process.pid, signal.SIGKILL)
     _, error = process.communicate(timeout=60)
     until = time.monotonic() + 30
-    while any(
-        Path(f"/proc/{member}/cmdline").exists() and Path(f"/proc/{member}/cmdline").read_bytes() for member in team
-    ):
+    while any(is_alive(member) for member in team):
         assert time.monotonic() < until, "a process is left"
         time.sleep(0.2)
     if victim == "worker":
@@ -113,6 +108,7 @@ def test_a_worker_that_is_killed_ends_the_run_which_resumes(tmp_path: Path, vict
     assert status(folder).state in ("failed", "interrupted")
     done = subprocess.run(command("resume", str(folder)), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    undisturbed = run(tmp_path / "undisturbed", "trainer.epochs=40", "trainer.patience=null")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    assert load_run(folder).metrics == load_run(tmp_path / "undisturbed").metrics
+    for name in ("undisturbed", "again"):
+        other = run(tmp_path / name, "trainer.epochs=40", "trainer.patience=null")
+        assert other.returncode == 0, other.stderr
+        assert load_run(folder).metrics == load_run(tmp_path / name).metrics
