@@ -29,7 +29,7 @@ def draw_rows(rows: int, users: int) -> Part:
         logits = np.log(rate / (1 - rate)) + random.standard_normal(rows)
         labels[task] = (random.random(rows) < sigmoid(logits)).astype(np.float32)
         columns |= {f"p_{task}": sigmoid(logits), f"logit_{task}": logits}
-    return Part("generated rows", random.integers(0, users, rows), labels, columns)
+    return Part(random.integers(0, users, rows), labels, "generated rows", columns)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ ROWS, FEATURES, IDS, USERS, BATCH, STEPS, ROUNDS = 200_000, 16, 5_000, 20_000, 1
 class Rows:
     """Random rows: what `BatchStream` reads."""
 
-    numeric, sequences, masks, weights = None, {}, None, None
+    numeric, sequences, masks, weights, observed = None, {}, None, None, None
 
     def __init__(self) -> None:
         draw = np.random.default_rng(0)

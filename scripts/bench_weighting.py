@@ -15,12 +15,12 @@ import os
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import get_args
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 from bench_training import BATCH, DIM, DROPOUT, EXPERTS, FEATURES, TASKS, UNITS, feature_sizes, random_batches
-from funrec.weighting.checks import SHARED
 
 from funrec.config.build import build
 from funrec.config.catalogue import describe
@@ -34,6 +34,7 @@ from funrec.training.batches import BatchStream
 from funrec.training.optimizers import LazyAdam
 from funrec.training.step import TrainingStep
 from funrec.weighting.base import Weighting
+from funrec.weighting.gramian import Shared
 
 
 def main() -> None:
@@ -57,7 +58,7 @@ def time_all(videos: int, names: list[str], arguments: argparse.Namespace) -> No
     print(f"{videos:,} videos: fixed {BATCH / min(fixed() for _ in range(arguments.turns)):,.0f} rows/s")
     for name in names:
         default = compose([f"weighting={name}"])["weighting"].get("shared")
-        places = [default] if arguments.defaults or default is None else list(SHARED)
+        places = [default] if arguments.defaults or default is None else list(get_args(Shared))
         for place in places:
             timer = make_timer(name, place, sizes, arguments)
             seconds = [(fixed(), timer()) for _ in range(arguments.turns)]
