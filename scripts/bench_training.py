@@ -199,7 +199,8 @@ def funrec_timer(arguments: Any) -> Any:
     from funrec.training.workers import join_workers
 
     set_threads({"trainer": {"shards": arguments.shards}})
-    workers = join_workers()
+    cluster = json.loads(os.environ.get("TF_CONFIG", "null"))
+    workers = join_workers(1 if cluster is None else len(cluster["cluster"]["worker"]))
     sizes, steps, dropout = feature_sizes(arguments.videos[0]), arguments.steps, arguments.dropout
 
     from funrec.config.inputs import build_features, build_tasks

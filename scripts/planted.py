@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 from scipy.stats import t
+from study_esmm import expected_auc
 
 from funrec.config.build import build
 from funrec.config.compose import compose
@@ -29,6 +30,15 @@ def calibration_error(truth: np.ndarray, predicted: np.ndarray) -> float:
     """Return the mean distance of predictions from the truth over tenths of the predictions, over the mean truth."""
     tenths = np.array_split(np.argsort(predicted), 10)
     return float(np.mean([abs(predicted[rows].mean() - truth[rows].mean()) for rows in tenths]) / truth.mean())
+
+
+def measure_conversion(truth: np.ndarray, predicted: np.ndarray) -> dict[str, list[float]]:
+    """Return how well predictions `(rows,)` rank and match the true probabilities `(rows,)`."""
+    return {
+        "AUC": [expected_auc(truth, predicted)],
+        "predicted/true": [float(predicted.mean() / truth.mean())],
+        "calibration error": [calibration_error(truth, predicted)],
+    }
 
 
 def generate(rows: int, seed: int, *overrides: str) -> pl.DataFrame:

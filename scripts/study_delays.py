@@ -20,7 +20,7 @@ from functools import partial
 
 import numpy as np
 import polars as pl
-from planted import Found, calibration_error, generate, study
+from planted import Found, generate, measure_conversion, study
 from study_esmm import expected_auc
 
 from funrec import run_experiment
@@ -74,11 +74,7 @@ def measure(strength: float, seed: int, overrides: list[str], by_user: bool) -> 
             "shared_bottom", f"seed={seed}", *SETTINGS, f"+dataset.tasks.buy={{{task}}}", *overrides, data=log
         )
         predicted = sigmoid(read_predictions(run.path, ["score_buy"])["score_buy"])
-        found[arm] = {
-            "AUC": [expected_auc(probability, predicted)],
-            "predicted/true": [float(predicted.mean() / probability.mean())],
-            "calibration error": [calibration_error(probability, predicted)],
-        }
+        found[arm] = measure_conversion(probability, predicted)
     return found
 
 

@@ -14,7 +14,7 @@ seen is selection and not a lack of data.
 
 from __future__ import annotations
 
-from planted import Found, calibration_error, study
+from planted import Found, measure_conversion, study
 from study_esmm import ARMS, expected_auc, truth
 
 from funrec import run_experiment
@@ -40,11 +40,7 @@ def measure(strength: float, seed: int, overrides: list[str]) -> Found:
         **{funnel: ([f"model/funnel={funnel}"], head) for funnel in FUNNELS},
     }.items():
         predicted = sigmoid(read_predictions(run_experiment(None, *common, *chosen).path, [column])[column])
-        found[arm] = {
-            "AUC": [expected_auc(probability, predicted)],
-            "predicted/true": [float(predicted.mean() / probability.mean())],
-            "calibration error": [calibration_error(probability, predicted)],
-        }
+        found[arm] = measure_conversion(probability, predicted)
     return found
 
 

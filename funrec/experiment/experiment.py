@@ -172,7 +172,7 @@ def assist(config: Mapping[str, Any], folder: Path) -> None:
     from funrec.training.workers import join_workers
 
     set_threads(config)
-    join_workers()
+    join_workers(config["trainer"].get("workers", 1))
     dataset = build(config["dataset"], Dataset, "dataset")
     start = find_start(config, dataset)
     data = prepare(dataset, cache_folder(), None if start is None else start.known)
@@ -196,7 +196,7 @@ def _run(config: Mapping[str, Any], overrides: Sequence[str], attempt: Attempt) 
         from funrec.training.workers import join_workers
 
         set_threads(config)
-        join_workers()
+        join_workers(config["trainer"].get("workers", 1))
         fitting.check_parts(config, dataset)
     data = prepare(dataset, cache_folder(), None if start is None else start.known)
     check_rows(config, {name: len(split) for name, split in data.splits.items()})

@@ -125,7 +125,7 @@ def _build_initialised(
 
 def _fit(parts: Parts, config: Mapping[str, Any], data: PreparedData, folder: Path, **watching: Any) -> TrainingState:
     """Train with the other workers, if there are any, once all have the same code, data and configuration."""
-    made_from, workers = origin(config, data.fingerprint), join_workers()
+    made_from, workers = origin(config, data.fingerprint), join_workers(config["trainer"].get("workers", 1))
     workers.check_agreement({name: json.dumps(value, sort_keys=True) for name, value in made_from.items()})
     return parts.trainer.fit(
         parts.model,

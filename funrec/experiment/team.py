@@ -26,10 +26,9 @@ from typing import Any
 from funrec.runs import folder as run_folder
 from funrec.utils.errors import InputError
 from funrec.utils.logging import logging_to
-from funrec.utils.machine import environment
+from funrec.utils.machine import CLUSTER, environment
 from funrec.utils.signals import EXIT_CODE, Interrupted, Interruption
 
-CLUSTER = "TF_CONFIG"
 POLL_SECONDS = 0.1
 #: What the first worker gets to end by itself once another one has.
 SECONDS_TO_END = 10.0
@@ -140,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_CODE
     except InputError:
         return 2
-    except Exception:
+    except Exception:  # the traceback is for the run's log; the process that started this one says who failed
         logging.getLogger("funrec").debug("Worker %d failed.", index, exc_info=True)
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""Processes that train one model together, each a part of every batch: TensorFlow's collectives, by hand.
+"""Processes that train one model together, each a part of every batch, with TensorFlow's collectives.
 
 Every worker has the whole model and all labels. It computes the logits of its own rows and receives the others', so
 that losses, masks, groups and weightings are those of the whole batch. Gradients are taken for its own rows and summed
@@ -20,9 +20,7 @@ import tensorflow as tf
 
 from funrec.models.layers.randomness import current_sites, random_sites
 from funrec.utils.errors import InputError
-
-#: What TensorFlow reads to find the others: their addresses, and which of them this process is.
-CLUSTER = "TF_CONFIG"
+from funrec.utils.machine import CLUSTER
 
 
 class Workers:
@@ -109,7 +107,7 @@ class Cluster(Workers):
     @contextmanager
     def drawing_apart(self) -> Iterator[None]:
         sites = current_sites()
-        with random_sites(sites.seed + 7_368_787 * (1 + self.index), sites.step):
+        with random_sites((sites.seed + 7_368_787 * (1 + self.index)) % 2**31, sites.step):
             yield
 
     def tell(self, value: float) -> float:
@@ -142,9 +140,18 @@ def _all_gather(values: tf.Tensor, axis: int) -> tf.Tensor:
 
 
 @lru_cache(maxsize=1)
-def join_workers() -> Workers:
-    """Return the workers that this process is one of; alone where `TF_CONFIG` names nobody.
+def join_workers(count: int) -> Workers:
+    """Return the `count` workers that this process is one of: those that `TF_CONFIG` names.
 
-    TensorFlow asks for it before its first operation.
+    A run of one worker does not read it: batch systems set it for jobs of one process too. TensorFlow wants this to be
+    called before its first operation.
+
+    Raises:
+        InputError: If it names another number of them.
     """
-    return Cluster() if os.environ.get(CLUSTER) else ALONE
+    if count == 1:
+        return ALONE
+    workers = Cluster()
+    if workers.count != count:
+        raise InputError(f"trainer.workers should be as many as {CLUSTER} has. Received: {count} and {workers.count}.")
+    return workers

@@ -19,6 +19,9 @@ THREAD_VARIABLES = (
     "POLARS_MAX_THREADS",
 )
 
+#: What TensorFlow reads to find the other workers of a run: their addresses, and which of them this process is.
+CLUSTER = "TF_CONFIG"
+
 #: Below this much, TensorFlow alone does not fit.
 SMALLEST_MEMORY = 1 << 30
 

@@ -22,7 +22,7 @@ from funrec.runs.folder import status
 from funrec.training.optimizers import LazyAdam
 from funrec.training.shards import count_shards
 from funrec.training.step import TrainingStep
-from funrec.training.workers import Workers
+from funrec.training.workers import ALONE, Workers, join_workers
 from funrec.utils.errors import InputError
 from funrec.weighting.pcgrad import PCGrad
 
@@ -55,6 +55,11 @@ def test_workers_divide_a_batch() -> None:
     assert three.part(9) == slice(3, 6)
     with pytest.raises(InputError, match=r"multiple of trainer.workers. Received: 10 rows for 3 workers"):
         three.part(10)
+
+
+def test_one_worker_reads_no_cluster_that_a_batch_system_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["elsewhere:1"]}, "task": {"type": "worker", "index": 0}}')
+    assert join_workers(1) is ALONE
 
 
 def test_what_would_have_to_know_of_all_rows_is_refused() -> None:
